@@ -1,0 +1,55 @@
+# Everything a fresh machine needs is Python >= 3.11 and make: each target sets up what it uses.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := compress_ops cli
+
+.PHONY: setup demo test test-slow test-gpu check format bench bench-speed bench-models docs clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml setup.py
+	@$(PYTHON) -c 'import sys; sys.exit("Python >= 3.11 is needed; try: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@touch $@
+
+demo: setup ## run the main job on a real model with real data and print the report
+	@mkdir -p .demo
+	$(BIN)/onnxpress run configs/int8-static.yaml sample_models/digits-cnn.onnx -o .demo/digits-cnn-int8.onnx --force --report .demo/report.md
+
+test: setup ## all tests but the slow ones
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: setup ## tests on the benchmark models too; those that are missing are skipped with a reason
+	$(BIN)/python -m pytest -m slow
+
+test-gpu: setup ## tests that need a GPU; skipped with a reason where there is none
+	$(BIN)/python -m pytest -m gpu -rs
+
+check: setup ## style, types, layers, spelling, generated docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/python docs/generate.py --check
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: bench-speed ## figures for docs/benchmarks.md
+
+bench-models: setup ## fetch and export the benchmark models (PyTorch, several minutes)
+	$(BIN)/python -m pip install --quiet "torch==2.13.0" -e ".[bench]"
+	$(BIN)/python benchmarks/models.py .bench
+
+bench-speed: bench-models
+	$(BIN)/python benchmarks/speed.py .bench
+
+docs: setup ## write the generated reference pages
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf $(VENV) .demo .bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

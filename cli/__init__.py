@@ -1,0 +1,1 @@
+"""The command line: parse, call, show. The library below knows nothing of terminals or exit statuses."""

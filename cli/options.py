@@ -1,0 +1,110 @@
+"""The flags that several commands share: each has one name and one meaning everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+REPORT_ENDINGS = (".json", ".md", ".html")
+
+
+class Size(NamedTuple):
+    """``name=N`` of --dim."""
+
+    name: str
+    size: int
+
+
+class Value(NamedTuple):
+    """``name=V`` of --value."""
+
+    name: str
+    value: float
+
+
+def _size(text: str) -> Size:
+    name, equals, number = text.partition("=")
+    if not (name and equals and number.isdecimal() and int(number)):
+        raise typer.BadParameter(f"'{text}': write name=N with a whole number from 1, such as seq=64")
+    return Size(name, int(number))
+
+
+def _value(text: str) -> Value:
+    name, equals, number = text.partition("=")
+    try:
+        if name and equals:
+            return Value(name, float(number))
+    except ValueError:
+        pass
+    raise typer.BadParameter(f"'{text}': write name=V with a number, such as sr=16000")
+
+
+def _report(text: str) -> Path:
+    path = Path(text)
+    if path.suffix not in REPORT_ENDINGS:
+        raise typer.BadParameter(f"'{text}': the ending must be one of {', '.join(REPORT_ENDINGS)}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise typer.BadParameter(f"'{text}': {'it is a folder' if path.is_dir() else 'its folder does not exist'}")
+    return path
+
+
+_ORDER = "In order; repeatable."
+
+ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX model.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="The file to write.")]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", metavar="DATA", help="Data: .npz, .npy, a folder, 'random', or user:module:function."),
+]
+Evaluation = Annotated[
+    str | None, typer.Option("--evaluation", metavar="DATA", help="Held-out data that the models are scored on.")
+]
+Labels = Annotated[
+    str | None, typer.Option("--labels", metavar="NAME", help="The array of the data that holds the labels.")
+]
+Metrics = Annotated[
+    list[str] | None, typer.Option("--metric", metavar="NAME", help="Metric to score, such as top1; repeatable.")
+]
+BatchSize = Annotated[
+    int | None, typer.Option("--batch-size", metavar="N", min=1, help="How many stacked samples are fed at once.")
+]
+Providers = Annotated[
+    list[str] | None,
+    typer.Option("--provider", metavar="NAME", help=f"Execution provider: cpu, cuda, tensorrt ... {_ORDER}"),
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", metavar="N", min=1, help="Threads that onnxruntime may use. [1]")
+]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="Seed of every random number. [0]")]
+Dims = Annotated[
+    list[Size] | None,
+    typer.Option("--dim", metavar="NAME=N", parser=_size, help="Size of a free dimension; repeatable."),
+]
+Values = Annotated[
+    list[Value] | None,
+    typer.Option("--value", metavar="NAME=V", parser=_value, help="Number for a scalar input; repeatable."),
+]
+Seconds = Annotated[
+    float | None, typer.Option("--seconds", metavar="S", min=0.001, help="Time limit of the latency measurement. [10]")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
+Reports = Annotated[
+    list[Path] | None,
+    typer.Option("--report", metavar="FILE", parser=_report, help="Write the report: .json, .md or .html; repeatable."),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=V", help="Change one recipe value: passes.0.prune_weights.ratio=0.3"),
+]
+NoMeasure = Annotated[bool, typer.Option("--no-measure", help="Time and score nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what each step would do; write nothing.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
+CheckSteps = Annotated[bool, typer.Option("--check-steps", help="Load the model in onnxruntime after every step.")]
+AllowCode = Annotated[bool, typer.Option("--allow-code", help="Let data come from your own function (user:...).")]
+AllowUnproven = Annotated[
+    bool, typer.Option("--allow-unproven", help="A budget that is neither met nor missed for sure is no failure.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the headline only; show no progress.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="List all that was touched and declined.")]

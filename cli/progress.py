@@ -1,0 +1,52 @@
+"""Progress bars on stderr, for people alone: not in a pipe, not in CI, not with -q."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
+
+    from compress_ops.passes import Progress
+
+T = TypeVar("T")
+
+
+def watching(*, quiet: bool) -> AbstractContextManager[Progress]:
+    """Bars while the block runs, or silence where nobody watches."""
+    import sys
+    from contextlib import nullcontext
+
+    from compress_ops.passes import silent
+
+    return nullcontext(silent) if quiet or not sys.stderr.isatty() else Bars()
+
+
+class Bars:
+    """One bar for each iterable that is being gone through; gone when it is finished."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._display = Progress(*columns, console=Console(stderr=True), transient=True)
+
+    def __enter__(self) -> Bars:
+        self._display.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._display.stop()
+
+    def __call__(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+        from operator import length_hint
+
+        task = self._display.add_task(label, total=total or length_hint(items) or None)
+        try:
+            for item in items:
+                yield item
+                self._display.advance(task)
+        finally:
+            self._display.remove_task(task)

@@ -1,0 +1,19 @@
+"""Calibration, training and evaluation data: an iterator of batches, each ready for onnxruntime.
+
+``open_data`` reads headers only and raises every fault at once; contents stream, so memory does not grow with the set.
+"""
+
+from .base import Batch, Dataset, DataSettings, ImageSettings
+from .forms import FORMS, Form, open_data
+from .synthetic import feed_that_runs
+
+__all__ = [
+    "FORMS",
+    "Batch",
+    "DataSettings",
+    "Dataset",
+    "Form",
+    "ImageSettings",
+    "feed_that_runs",
+    "open_data",
+]

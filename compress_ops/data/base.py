@@ -1,0 +1,94 @@
+"""What every form of data is: a Dataset, its Batches, and the settings that it is opened with."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..runtime import Arrays, Feeds
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One call's inputs by name, the labels of its samples (axis 0) where there are any, and how many samples."""
+
+    feeds: Arrays
+    labels: Array | None
+    size: int
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """How an image becomes a float input: ``(pixel * scale - mean) / std``, pixels being 0 to 255.
+
+    An input of type uint8 takes the pixels as they are.
+    ``resize`` is (height, width), bilinear, the aspect ratio is not kept; without it images keep their own size.
+    ``mean`` and ``std`` hold one number a channel, or one for all; they apply in the order of ``channels``.
+    """
+
+    resize: tuple[int, int] | None = None
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    scale: float = 1 / 255
+    mean: Sequence[float] = (0.0,)
+    std: Sequence[float] = (1.0,)
+    channels: Literal["rgb", "bgr", "grey"] = "rgb"
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """How data is opened: the recipe's ``data`` and ``measure`` sections, as far as they concern data.
+
+    ``labels`` names the array that is no input; it may be absent unless ``needs_labels`` (calibration data often
+    holds labels that nobody asks for). ``dims`` (by symbolic name) sizes random data; ``values`` fills
+    random inputs and supplies single-number inputs that the data lacks. ``base`` is the folder that relative paths
+    refer to. ``samples`` is how many random samples there are; ``runs`` tries a random feed (such as
+    ``Session.run``), without it the first guess at free dimensions is taken.
+    """
+
+    batch_size: int = 16
+    labels: str | None = None
+    needs_labels: bool = True
+    images: ImageSettings | None = None
+    seed: int = 0
+    dims: Mapping[str, int] = field(default_factory=dict)
+    values: Mapping[str, float] = field(default_factory=dict)
+    allow_code: bool = False
+    base: Path = Path()
+    samples: int = 32
+    runs: Callable[[Feeds], object] | None = None
+
+    @property
+    def required_labels(self) -> str | None:
+        return self.labels if self.needs_labels else None
+
+
+class Dataset(ABC):
+    """Samples that can be gone through any number of times. Arrays may be read-only: copy before writing.
+
+    ``name`` is what reports call it; ``dropped`` counts samples left out because the model fixes its batch and they
+    do not fill the last one.
+    """
+
+    name: str
+    synthetic: bool = False
+    dropped: int = 0
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many samples ``batches()`` yields in all."""
+
+    @abstractmethod
+    def batches(self, limit: int | None = None) -> Iterator[Batch]:
+        """A fresh pass over the samples, in the same order each time, of at most ``limit`` batches."""
+
+    @abstractmethod
+    def digest(self) -> str:
+        """SHA-256 of what the samples are made from."""

@@ -1,0 +1,58 @@
+"""The forms that data comes in: one table. A new form is one entry here and one file beside this one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import DataError, Place, did_you_mean, raise_all
+from ..runtime import Port
+from .arrays import open_array
+from .base import Dataset, DataSettings
+from .fit import settings_faults
+from .folder import feed_files, open_folder
+from .images import holds_images, open_images
+from .stacked import open_stacked
+from .synthetic import open_random
+from .user import open_user
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form of data: how it is recognised by its source and path, and how it is opened."""
+
+    name: str
+    summary: str
+    claims: Callable[[str, Path], bool]
+    open: Callable[[str, Sequence[Port], DataSettings], Dataset]
+
+
+FORMS = (
+    Form("random", "seeded random samples", lambda source, path: source == "random", open_random),
+    Form("user:module:function", "your own function", lambda source, path: source.startswith("user:"), open_user),
+    Form("FILE.npz", "stacked samples", lambda source, path: path.suffix == ".npz" and not path.is_dir(), open_stacked),
+    Form("FILE.npy", "samples for one input", lambda source, path: path.suffix == ".npy", open_array),
+    Form("FOLDER of .npz", "one complete feed each", lambda source, path: bool(feed_files(path)), open_folder),
+    Form("FOLDER of images", "a sub-folder per class", lambda source, path: holds_images(path), open_images),
+)
+
+
+def open_data(source: str | Path, ports: Sequence[Port], settings: DataSettings) -> Dataset:
+    """Open data for the inputs ``ports`` of a model; raises all faults that names, types and shapes show."""
+    path = settings.base / source
+    form = next((form for form in FORMS if form.claims(str(source), path)), None)
+    if form is None:
+        raise _unclaimed(str(source), path)
+    raise_all(settings_faults(ports, settings))
+    return form.open(str(source), ports, settings)
+
+
+def _unclaimed(source: str, path: Path) -> DataError:
+    if path.is_dir():
+        return DataError("the folder holds no .npz files and no images", place=Place(source))
+    if path.exists():
+        forms = ", ".join(form.name for form in FORMS)
+        return DataError("data of this kind is not known", hint=f"data is one of: {forms}", place=Place(source))
+    beside = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+    return DataError(f"the data does not exist{did_you_mean(path.name, beside)}", place=Place(source))

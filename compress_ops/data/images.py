@@ -1,0 +1,137 @@
+"""A folder of images; one sub-folder per class (in the order of their names) gives the labels.
+
+Where images keep sizes of their own, each is a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import chain, islice
+from pathlib import Path
+
+from ..errors import DataError, Place, raise_all
+from ..runtime import Port
+from .arrays import only_input
+from .base import Dataset, DataSettings, ImageSettings
+from .fit import fits, text
+from .headers import Header, digest_of
+from .pixels import ImageRows, Picture, channel_count, import_pillow, shape_of, size_of
+from .rows import ArrayRows, Rows
+from .stacked import Stacked
+
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_CLASS = "class folder"  # the name of the labels that folders give
+_FAULTS_SHOWN = 20
+_EXAMPLE = "in the recipe: data: {images: {resize: [224, 224], layout: NCHW, scale: 0.00392}}"
+
+
+class ImageFolder(Stacked):
+    """Images are decoded a batch at a time."""
+
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        pictures: Sequence[Picture],
+        port: Port,
+        ports: Sequence[Port],
+        settings: DataSettings,
+    ) -> None:
+        import numpy as np
+
+        self._pictures, self._port, self._images = pictures, port, settings.images or ImageSettings()
+        shapes = self._shapes()
+        headers = {port.name: Header(np.dtype(port.dtype), (len(pictures), *shapes[0]))}
+        if pictures[0].label >= 0:
+            settings = replace(settings, labels=_CLASS)
+            headers[_CLASS] = Header(np.dtype("int64"), (len(pictures),))
+        ragged = len(set(shapes)) > 1
+        super().__init__(name, path, headers, ports, replace(settings, batch_size=1) if ragged else settings)
+        if ragged and self._layout.batch > 1:
+            message = f"the model takes {self._layout.batch} images at a time, and their sizes differ"
+            raise DataError(message, hint="add resize: [height, width]", place=self.place)
+
+    @contextmanager
+    def open_rows(self) -> Iterator[Mapping[str, Rows]]:
+        import numpy as np
+
+        labels = np.array([picture.label for picture in self._pictures])
+        yield {self._port.name: ImageRows(self._pictures, self._images, self._port.dtype), _CLASS: ArrayRows(labels)}
+
+    def digest(self) -> str:
+        return digest_of((picture.file.relative_to(self.path).as_posix(), picture.file) for picture in self._pictures)
+
+    def _shapes(self) -> list[tuple[int, ...]]:
+        """The array shape of every image; where they keep their sizes, those that do not fit are faults."""
+        if self._images.resize is not None:
+            return [shape_of(self._images, self._images.resize)]
+        shapes = [shape_of(self._images, size_of(picture)) for picture in self._pictures]
+        wanted = self._port.shape[-3:] or (None,) * 3
+        faults = (
+            DataError(f"the image is {text(shape)}; the model wants {text(wanted)}", hint=_EXAMPLE, place=picture.place)
+            for picture, shape in zip(self._pictures, shapes, strict=True)
+            if not fits(shape, wanted)
+        )
+        raise_all(islice(faults, _FAULTS_SHOWN))
+        return shapes
+
+
+def holds_images(path: Path) -> bool:
+    return path.is_dir() and any(map(_is_image, chain(path.iterdir(), path.glob("*/*"))))
+
+
+def open_images(source: str, ports: Sequence[Port], settings: DataSettings) -> Dataset:
+    path, place = settings.base / source, Place(source)
+    import_pillow(place)
+    port = only_input(place, ports, replace(settings, labels=None))
+    pictures = _find(path, place)
+    raise_all(_settings_faults(place, settings, port, pictures))
+    return ImageFolder(source, path, pictures, port, ports, settings)
+
+
+def _find(path: Path, place: Place) -> list[Picture]:
+    """All images: either right in the folder, or in one sub-folder per class."""
+    classes = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    loose = [Picture(file, _place(place, path, file)) for file in sorted(filter(_is_image, path.iterdir()))]
+    classed = [
+        Picture(file, _place(place, path, file), number)
+        for number, folder in enumerate(classes)
+        for file in sorted(filter(_is_image, folder.iterdir()))
+    ]
+    if loose and classed:
+        message = f"{len(loose)} images lie beside the class folder '{classes[classed[0].label].name}'"
+        raise DataError(message, hint="put each image into the folder of its class, or all into one", place=place)
+    if not loose and not classed:
+        raise DataError("the folder holds no images", place=place)
+    return loose or classed
+
+
+def _settings_faults(
+    place: Place, settings: DataSettings, port: Port, pictures: Sequence[Picture]
+) -> Iterator[DataError]:
+    if settings.required_labels is not None and pictures[0].label < 0:
+        hint = "put each image into a sub-folder named by its class"
+        yield DataError("the images have no labels", hint=hint, place=place)
+    if settings.images is None:
+        yield DataError("how the images become inputs is not stated", hint=_EXAMPLE, place=place)
+        return
+    images, channels = settings.images, channel_count(settings.images)
+    if any(len(numbers) not in (1, channels) for numbers in (images.mean, images.std)) or not all(images.std):
+        message = f"images: mean and std must hold 1 or {channels} numbers each, and std no zero"
+        yield DataError(message, place=place)
+    if port.dtype not in ("uint8", "float16", "float32", "float64"):
+        yield DataError(f"input '{port.name}' is {port.dtype}; images give floats or uint8", place=place)
+    elif port.dtype == "uint8" and (
+        images.scale not in (1, ImageSettings.scale) or any(images.mean) or set(images.std) != {1}
+    ):
+        yield DataError(f"input '{port.name}' takes uint8 pixels as they are: no scale, mean or std", place=place)
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file()
+
+
+def _place(place: Place, folder: Path, file: Path) -> Place:
+    return Place(str(Path(place.file) / file.relative_to(folder)))

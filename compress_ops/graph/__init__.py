@@ -1,0 +1,8 @@
+"""Clean-ups that every family stands on."""
+
+from __future__ import annotations
+
+from .opset import upgrade_opset
+from .simplify import simplify
+
+PASSES = (simplify, upgrade_opset)

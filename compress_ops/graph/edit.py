@@ -1,0 +1,72 @@
+"""Write nodes into a graph: an Editor stands in front of one node and, at the end, takes its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..model import Model
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+
+MICROSOFT = "com.microsoft"
+
+
+@dataclass(frozen=True)
+class Editor:
+    """Emits nodes just before ``node``, named after it, in the node's own graph (which may be a subgraph)."""
+
+    model: Model
+    node: ir.Node
+
+    @property
+    def graph(self) -> ir.Graph:
+        import onnx_ir as ir
+
+        assert isinstance(self.node.graph, ir.Graph)
+        return self.node.graph
+
+    def op(self, op_type: str, *inputs: ir.Value | None, domain: str = "", **attributes: Any) -> ir.Value:
+        """Emit a node with one output; returns that output."""
+        return self.ops(op_type, *inputs, outputs=1, domain=domain, **attributes)[0]
+
+    def ops(
+        self, op_type: str, *inputs: ir.Value | None, outputs: int, label: str = "", domain: str = "", **attributes: Any
+    ) -> tuple[ir.Value, ...]:
+        """Emit a node with several outputs, named after its operator or ``label``; returns its outputs."""
+        import onnx_ir as ir
+
+        name = self.model.fresh(f"{self.node.name}/{label or op_type}")
+        made: ir.Node = ir.node(op_type, inputs, attributes, domain=domain, num_outputs=outputs, name=name)
+        for i, value in enumerate(made.outputs):
+            value.name = name if i == 0 else self.model.fresh(f"{name}:{i}")
+        self.graph.insert_before(self.node, made)
+        if domain:
+            self.model.ir.opset_imports.setdefault(domain, 1)
+        return tuple(made.outputs)
+
+    def constant(self, wish: str, array: np.ndarray[Any, Any]) -> ir.Value:
+        """A small weight for the nodes that are emitted here."""
+        import onnx_ir as ir
+
+        return self.model.add_weight(wish, ir.Tensor(array), self.graph)
+
+    def replace(self, value: ir.Value) -> None:
+        """Let ``value`` stand for the node's first output, under that output's name, and remove the node."""
+        old = self.node.outputs[0]
+        name, value.type, value.shape = old.name, old.type, old.shape
+        old.replace_all_uses_with(value, replace_graph_outputs=True)
+        self.graph.remove(self.node, safe=True)
+        value.name = name
+
+
+def constant_of(value: ir.Value | None) -> ir.TensorProtocol | None:
+    """The tensor behind a value that is an initializer, else None."""
+    return value.const_value if value is not None and value.is_initializer() else None
+
+
+def attribute(node: ir.Node, name: str, default: Any) -> Any:
+    """The Python value of a node's attribute, or the default where it is not written."""
+    return node.attributes[name].value if name in node.attributes else default

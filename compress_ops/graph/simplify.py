@@ -1,0 +1,171 @@
+"""simplify: the same function from fewer nodes and weights.
+
+Batch normalization after a linear operator is part of it: with a = gamma / sqrt(var + epsilon),
+    BN(W x + b) = (a W) x + a (b - mean) + beta.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from ..model import Model
+from ..passes import Change, Context, Promise, register
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+_FOLD_ELEMENTS = 8192  # a constant expression over larger tensors is folded only where the result is no larger
+_WEIGHT_OPERATORS = {
+    "Conv",
+    "ConvTranspose",
+    "Gemm",
+    "MatMul",
+    "BatchNormalization",
+    "LSTM",
+    "GRU",
+    "RNN",
+    "PRelu",
+    "Add",
+    "Mul",
+}
+
+
+@register("simplify", promises=Promise.PREPARES)
+def simplify(
+    model: Model,
+    ctx: Context,
+    *,
+    fold_batchnorm: Annotated[
+        bool, Field(description="Fold BatchNormalization into the Conv or Gemm before it.")
+    ] = True,
+) -> Change:
+    """Fold constants and BatchNormalization; drop dead, duplicate and identity nodes and duplicate weights.
+
+    The result computes the same function (to float rounding). Constant expressions are evaluated with onnx's
+    reference operators through onnxscript, but only where the result takes no more room than what it replaces;
+    DequantizeLinear of a weight stays, since folding it would undo a quantization. Weights that the graph generates
+    (ConstantOfShape) become stored ones.
+    """
+    change = Change()
+    for what, action in _ACTIONS.items():
+        if what != "fold BatchNormalization" or fold_batchnorm:
+            _apply(model, change, what, action)
+    return change
+
+
+def _apply(model: Model, change: Change, what: str, action: Callable[[Model], object]) -> None:
+    before = _counts(model)
+    action(model)
+    model.drop_unused()
+    after = _counts(model)
+    if after != before:
+        change.touch(what, f"nodes {before[0]} -> {after[0]}, weights {before[1]} -> {after[1]}")
+
+
+def _counts(model: Model) -> tuple[int, int]:
+    return sum(1 for _ in model.nodes()), sum(1 for _ in model.weights())
+
+
+def _inline_functions(model: Model) -> None:
+    import onnx_ir.passes.common as common
+
+    if model.ir.functions:
+        common.InlinePass()(model.ir)
+
+
+def _store_generated_weights(model: Model) -> None:
+    for node in model.nodes():
+        if node.op_type == "ConstantOfShape" and _is_weight(node.outputs[0]) and _constant_shape(node) is not None:
+            _store_generated(model, node)
+
+
+def _is_weight(value: ir.Value) -> bool:
+    uses = list(value.uses())
+    return bool(uses) and all(user.op_type in _WEIGHT_OPERATORS and index > 0 for user, index in uses)
+
+
+def _constant_shape(node: ir.Node) -> list[int] | None:
+    tensor = node.inputs[0].const_value if node.inputs[0] is not None else None
+    return tensor.numpy().tolist() if tensor is not None else None
+
+
+def _store_generated(model: Model, node: ir.Node) -> None:
+    import numpy as np
+    import onnx_ir as ir
+
+    shape = _constant_shape(node) or []
+    value = node.attributes["value"].as_tensor() if "value" in node.attributes else ir.tensor(np.zeros(1, np.float32))
+    tensor = ir.LazyTensor(
+        lambda: ir.Tensor(np.broadcast_to(value.numpy(), shape).copy()), dtype=value.dtype, shape=ir.Shape(shape)
+    )
+    weight = model.add_weight(node.outputs[0].name or "weight", tensor, node.graph)
+    node.outputs[0].replace_all_uses_with(weight)
+
+
+def _fold_constants(model: Model) -> None:
+    from onnxscript.optimizer import _constant_folding as folding
+
+    folding.FoldConstantsPass(
+        shape_inference=True,
+        input_size_limit=_FOLD_ELEMENTS,
+        output_size_limit=_FOLD_ELEMENTS,
+        should_fold=_should_fold,
+    )(model.ir)
+
+
+def _should_fold(node: ir.Node) -> bool | None:
+    """Large constants are folded where the result replaces them without growth; None leaves it to the defaults."""
+    if node.op_type in ("DequantizeLinear", "QuantizeLinear", "ConstantOfShape", "DynamicQuantizeLinear"):
+        return False
+    sizes = [value.const_value.size for value in node.inputs if value is not None and value.const_value is not None]
+    if not sizes or max(sizes) <= _FOLD_ELEMENTS:
+        return None
+    sole = all(len(value.uses()) == 1 for value in node.inputs if value is not None and _size(value) > _FOLD_ELEMENTS)
+    shape = node.outputs[0].shape
+    known = shape is not None and all(isinstance(size, int) for size in shape)
+    return sole and known and math.prod(shape.numpy()) <= max(sizes) if shape is not None else False
+
+
+def _size(value: ir.Value) -> int:
+    return value.const_value.size if value.const_value is not None else 0
+
+
+def _remove_identities(model: Model) -> None:
+    import onnx_ir.passes.common as common
+    from onnxscript import rewriter
+
+    common.IdentityEliminationPass()(model.ir)
+    rewriter.rewrite(model.ir, [*_rules("_no_op"), *_rules("_collapse_slices")])
+
+
+def _fold_batchnorm(model: Model) -> None:
+    from onnxscript import rewriter
+
+    rewriter.rewrite(model.ir, _rules("_fuse_batchnorm"))
+
+
+def _rules(module: str) -> list[Any]:
+    import importlib
+
+    return list(importlib.import_module(f"onnxscript.rewriter.rules.common.{module}").rules)
+
+
+def _merge_duplicates(model: Model) -> None:
+    import onnx_ir.passes.common as common
+
+    common.DeduplicateInitializersPass(size_limit=2**31)(model.ir)
+    common.CommonSubexpressionEliminationPass()(model.ir)
+
+
+_ACTIONS: dict[str, Callable[[Model], object]] = {
+    "inline functions": _inline_functions,
+    "store generated weights": _store_generated_weights,
+    "fold constants": _fold_constants,
+    "remove identities": _remove_identities,
+    "fold BatchNormalization": _fold_batchnorm,
+    "merge duplicates": _merge_duplicates,
+}

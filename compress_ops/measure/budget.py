@@ -1,0 +1,158 @@
+"""What a compressed model must reach, and whether it did.
+
+A limit is held against a 95 % interval: it is *met* if the whole interval keeps it, *missed* if the whole interval
+breaks it, and *not proven* if the interval lies on both sides. Sizes are exact.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from .intervals import Interval
+from .scores import Drop
+
+Part = Literal["size", "latency", "accuracy"]
+_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """An amount, absolute or as a share of the original's, and how it was written."""
+
+    amount: float
+    relative: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The limits that were given. ``max_drop`` is of the first metric."""
+
+    max_size: Limit | None = None
+    min_speedup: float | None = None
+    max_drop: Limit | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How one limit came out."""
+
+    limit: Literal["max_size", "min_speedup", "max_drop"]
+    wanted: str
+    measured: str
+    verdict: Literal["met", "missed", "not proven"]
+
+
+def parse_budget(
+    *, max_size: str | int | None = None, min_speedup: float | None = None, max_drop: str | float | None = None
+) -> Budget:
+    """A budget as written in a recipe; ValueError says what cannot be read."""
+    return Budget(
+        None if max_size is None else parse_size(max_size),
+        None if min_speedup is None else parse_speedup(min_speedup),
+        None if max_drop is None else parse_drop(max_drop),
+    )
+
+
+def parse_size(value: str | int) -> Limit:
+    """``30%`` of the original, ``12 MB``, ``300 kB``, ``1.5 GiB``, or a number of bytes."""
+    text = str(value).strip()
+    if share := _percent(text):
+        return Limit(share, True, text)
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text)
+    unit = _UNITS.get(parts[2].upper() or "B") if parts else None
+    if (
+        isinstance(value, bool | float)
+        or not parts
+        or not unit
+        or (unit == 1 and "." in parts[1])
+        or not float(parts[1])
+    ):
+        raise ValueError(
+            f"'{value}' is no size; write a share of the original (30%), a size (12 MB) or bytes (12000000)"
+        )
+    return Limit(float(parts[1]) * unit, False, format_bytes(float(parts[1])) if not parts[2] else text)
+
+
+def parse_speedup(value: float) -> float:
+    """A factor above 0, such as 1.5."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (0 < value < math.inf):
+        raise ValueError(f"'{value}' is no speed-up; write a factor above 0, such as 1.5")
+    return float(value)
+
+
+def parse_drop(value: str | float) -> Limit:
+    """``2%`` of the original's value of the metric, or an absolute difference such as 0.02."""
+    text = str(value).strip()
+    if (share := _percent(text)) is not None:
+        return Limit(share, True, text)
+    if isinstance(value, bool) or not re.fullmatch(r"\d+(\.\d+)?([eE][-+]?\d+)?", text):
+        raise ValueError(f"'{value}' is no drop; write a share of the metric (2%) or a difference (0.02), not below 0")
+    return Limit(float(text), False, text)
+
+
+def _percent(text: str) -> float | None:
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", text)
+    return float(parts[1]) / 100 if parts else None
+
+
+def format_bytes(size: float) -> str:
+    """``1.20 MB``: three digits and a decimal unit."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= 0.9995 * unit:  # which rounds to 1.00
+            return (
+                f"{size / unit:#.3g}".rstrip(".") + f" {name}" if size < 999.5 * unit else f"{size / unit:.0f} {name}"
+            )
+    return f"{size:.0f} B"
+
+
+def needs(budget: Budget) -> frozenset[Part]:
+    """What must be measured to judge this budget."""
+    parts: dict[Part, object] = {"size": budget.max_size, "latency": budget.min_speedup, "accuracy": budget.max_drop}
+    return frozenset(part for part, limit in parts.items() if limit is not None)
+
+
+def judge(
+    budget: Budget, *, original_size: int, size: int, speedup: Interval | None = None, drop: Drop | None = None
+) -> list[Verdict]:
+    """A verdict on each limit; sizes are counted bytes. What was not measured is not proven."""
+    verdicts = []
+    if budget.max_size is not None:
+        verdicts.append(_judge_size(budget.max_size, original_size, size))
+    if budget.min_speedup is not None:
+        verdicts.append(_judge_speedup(budget.min_speedup, speedup))
+    if budget.max_drop is not None:
+        verdicts.append(_judge_drop(budget.max_drop, drop))
+    return verdicts
+
+
+def _judge_size(limit: Limit, original: int, size: int) -> Verdict:
+    allowed = limit.amount * original if limit.relative else limit.amount
+    wanted = f"at most {limit.text}" + (f" of {format_bytes(original)}" if limit.relative else "")
+    measured = f"{format_bytes(size)} ({size / original:.1%})"
+    return Verdict("max_size", wanted, measured, "met" if size <= allowed else "missed")
+
+
+def _judge_speedup(wanted: float, interval: Interval | None) -> Verdict:
+    text = f"at least {wanted:g}x"
+    if interval is None:
+        return Verdict("min_speedup", text, _NOT_MEASURED, "not proven")
+    measured = f"{interval.low:.3g}x to {interval.high:.3g}x"
+    return Verdict("min_speedup", text, measured, _side(interval.low >= wanted, interval.high < wanted))
+
+
+def _judge_drop(limit: Limit, drop: Drop | None) -> Verdict:
+    interval = (drop.relative_interval if limit.relative else drop.interval) if drop else None
+    if interval is None:
+        return Verdict("max_drop", f"at most {limit.text}", _NOT_MEASURED, "not proven")
+    form = "{:.2%} to {:.2%}" if limit.relative else "{:.4g} to {:.4g}"
+    verdict = _side(interval.high <= limit.amount, interval.low > limit.amount)
+    return Verdict("max_drop", f"at most {limit.text}", form.format(interval.low, interval.high), verdict)
+
+
+def _side(met: bool, missed: bool) -> Literal["met", "missed", "not proven"]:
+    return "met" if met else "missed" if missed else "not proven"

@@ -1,0 +1,179 @@
+"""Everything that is measured of two or more models, side by side: the one door for run, compare and bench.
+
+The first model is the reference. A part that could not be measured, or was not asked for, is a text instead of
+numbers: ``not measured: <reason>``. ``dataclasses.asdict`` gives plain JSON types, with None for NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
+
+from ..errors import ModelError
+from ..runtime import CPU, Arrays, Provider, Session, open_session
+from .accuracy import Accuracy, evaluate
+from .budget import Budget, Verdict, judge
+from .cost import Profile, peak_memory, profile_run
+from .environment import Environment, describe_environment
+from .feeds import SYNTHETIC, MeasureSettings, NoFeed, latency_feed, synthetic_data
+from .fidelity import Fidelity, compare_fidelity
+from .latency import LatencyResult, compare_latency
+from .progress import Progress, silent
+from .size import Size, measure_size
+
+if TYPE_CHECKING:
+    from ..data import Dataset
+
+T = TypeVar("T")
+
+Part = Literal["size", "latency", "cost", "accuracy", "fidelity"]
+PARTS: tuple[Part, ...] = get_args(Part)
+NOT_ASKED = "not measured: not asked for"
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What was timed: ``source`` is the data's name, or ``synthetic``; shapes by input name."""
+
+    source: str
+    shapes: dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that was measured; models by name, the first is the reference. ``peak_memory`` is this process's, in bytes.
+
+    ``fidelity_data`` names the data of the fidelity figures, or is ``synthetic``.
+    """
+
+    models: dict[str, str]
+    environment: Environment
+    size: dict[str, Size] | str
+    feed: Feed | str
+    latency: LatencyResult | str
+    cost: dict[str, Profile] | str
+    accuracy: Accuracy | str
+    fidelity: Fidelity | str
+    fidelity_data: str
+    peak_memory: int | None
+
+
+def compare_models(
+    paths: Mapping[str, Path],
+    *,
+    providers: Sequence[Provider] = CPU,
+    threads: int = 1,
+    settings: MeasureSettings | None = None,
+    evaluation: Dataset | None = None,
+    metrics: Sequence[str] = (),
+    fidelity_data: Dataset | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+    parts: Collection[Part] = PARTS,
+) -> Comparison:
+    """Measure all models. Fidelity is on ``fidelity_data``, else on the evaluation data, else on made-up samples."""
+    data = fidelity_data or evaluation
+    job = _Job(paths, providers, threads, settings or MeasureSettings(), evaluation, metrics, data, seed, progress)
+
+    def asked(part: Part, measure: Callable[[], T]) -> T | str:
+        return measure() if part in parts else NOT_ASKED
+
+    timed = {"latency", "cost"} & set(parts)
+    return Comparison(
+        models={name: str(path) for name, path in paths.items()},
+        environment=describe_environment(providers[0].name, threads),
+        size=asked("size", job.sizes),
+        accuracy=asked("accuracy", job.accuracy),
+        fidelity=asked("fidelity", job.fidelity),
+        fidelity_data=data.name if data is not None else SYNTHETIC,
+        feed=job.feed_description() if timed else NOT_ASKED,
+        latency=asked("latency", job.latency),
+        cost=asked("cost", job.cost),
+        peak_memory=peak_memory(),
+    )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What the parts share: models are opened once, and the timed feed is found once, when first needed."""
+
+    paths: Mapping[str, Path]
+    providers: Sequence[Provider]
+    threads: int
+    settings: MeasureSettings
+    evaluation: Dataset | None
+    metrics: Sequence[str]
+    data: Dataset | None
+    seed: int
+    progress: Progress
+
+    def sizes(self) -> dict[str, Size]:
+        return {name: measure_size(path) for name, path in self.paths.items()}
+
+    def accuracy(self) -> Accuracy | str:
+        if self.evaluation is None or not self.metrics:
+            return f"not measured: no {'metric' if self.evaluation else 'evaluation data'} is given"
+        return evaluate(self.exact, self.evaluation, self.metrics, seed=self.seed, progress=self.progress)
+
+    def fidelity(self) -> Fidelity | str:
+        if len(self.paths) < 2:
+            return "not measured: there is no other model to compare with"
+        data = self.data if self.data is not None else synthetic_data(self.exact, self.settings, self.seed)
+        if isinstance(data, NoFeed):
+            return f"not measured: {data.reason}"
+        return compare_fidelity(self.exact, data.batches(), progress=self.progress)
+
+    def latency(self) -> LatencyResult | str:
+        if isinstance(self.feed, NoFeed):
+            return f"not measured: {self.feed.reason}"
+        return compare_latency(self.sessions, self.feed, seconds=self.settings.seconds, progress=self.progress)
+
+    def cost(self) -> dict[str, Profile] | str:
+        if isinstance(self.feed, NoFeed):
+            return f"not measured: {self.feed.reason}"
+        try:
+            given = self.feed
+            return {name: profile_run(path, given, self.providers, self.threads) for name, path in self.paths.items()}
+        except ModelError as error:  # the models run, but not under the profiler
+            return f"not measured: {error.message}"
+
+    def feed_description(self) -> Feed | str:
+        if isinstance(self.feed, NoFeed):
+            return f"not measured: {self.feed.reason}"
+        source = self.data.name if self.data is not None else SYNTHETIC
+        return Feed(source, {name: array.shape for name, array in self.feed.items()})
+
+    @cached_property
+    def feed(self) -> Arrays | NoFeed:
+        return latency_feed(self.sessions, self.data, self.settings, self.seed)
+
+    @cached_property
+    def sessions(self) -> dict[str, Session]:
+        return self._open(self.providers)
+
+    @cached_property
+    def exact(self) -> dict[str, Session]:
+        """Sessions that compute in full float32: TF32 would be a second rounding beside the one that is judged."""
+        precise = [_without_tf32(provider) for provider in self.providers]
+        return self.sessions if precise == list(self.providers) else self._open(precise)
+
+    def _open(self, providers: Sequence[Provider]) -> dict[str, Session]:
+        return {name: open_session(path, providers, threads=self.threads) for name, path in self.paths.items()}
+
+
+def _without_tf32(provider: Provider) -> Provider:
+    return Provider(provider.name, {**provider.options, "use_tf32": "0"}) if provider.name == "cuda" else provider
+
+
+def judge_model(
+    budget: Budget, comparison: Comparison | None, model: str, *, original_size: int, size: int
+) -> list[Verdict]:
+    """Hold one model of a comparison against a budget; sizes are counted bytes, the drop is the first metric's."""
+    latency = comparison.latency if comparison else NOT_ASKED
+    accuracy = comparison.accuracy if comparison else NOT_ASKED
+    speedup = None if isinstance(latency, str) else latency.models[model].speedup_interval
+    drop = None if isinstance(accuracy, str) else next(iter(accuracy.metrics.values())).models[model].drop
+    return judge(budget, original_size=original_size, size=size, speedup=speedup, drop=drop)

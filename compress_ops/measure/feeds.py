@@ -1,0 +1,95 @@
+"""What is fed to the models when they are timed, and when their outputs are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from ..errors import DataError, ModelError
+from ..runtime import Arrays, Feeds, Port, Session
+
+if TYPE_CHECKING:
+    from ..data import Batch, Dataset, DataSettings
+
+SYNTHETIC = "synthetic"
+
+
+@dataclass(frozen=True)
+class MeasureSettings:
+    """A recipe's ``measure`` section: samples per inference, sizes and numbers of free inputs, seconds to spend."""
+
+    batch: int = 1
+    dims: Mapping[str, int] = field(default_factory=dict)
+    values: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 10.0
+
+
+@dataclass(frozen=True)
+class NoFeed:
+    """No made-up feed runs, and why."""
+
+    reason: str
+
+
+def latency_feed(
+    sessions: Mapping[str, Session], data: Dataset | None, settings: MeasureSettings, seed: int
+) -> Arrays | NoFeed:
+    """The first samples of the data, ``settings.batch`` of them; made up where there is no data."""
+    from ..data import feed_that_runs
+
+    ports = next(iter(sessions.values())).inputs
+    if data is not None:
+        return _resized(_first_batch(data), ports, settings.batch)
+    try:
+        return feed_that_runs(ports, _random_settings(settings, seed), lambda feeds: _run_all(sessions, feeds))
+    except DataError as error:
+        return _reason(error)
+
+
+def synthetic_data(sessions: Mapping[str, Session], settings: MeasureSettings, seed: int) -> Dataset | NoFeed:
+    """Made-up samples that all models accept."""
+    from ..data import open_data
+
+    ports = next(iter(sessions.values())).inputs
+    wanted = replace(_random_settings(settings, seed), runs=lambda feeds: _run_all(sessions, feeds))
+    try:
+        return open_data("random", ports, wanted)
+    except DataError as error:
+        return _reason(error)
+
+
+def _reason(error: DataError) -> NoFeed:
+    """Models that refuse every feed are no fault of the user's; sizes for dimensions that do not exist are."""
+    if not isinstance(error.__cause__, ModelError):
+        raise error
+    return NoFeed(error.message)
+
+
+def _run_all(sessions: Mapping[str, Session], feeds: Feeds) -> None:
+    for session in sessions.values():
+        session.run(feeds)
+
+
+def _random_settings(settings: MeasureSettings, seed: int) -> DataSettings:
+    from ..data import DataSettings
+
+    return DataSettings(batch_size=settings.batch, seed=seed, dims=settings.dims, values=settings.values)
+
+
+def _first_batch(data: Dataset) -> Batch:
+    for batch in data.batches(limit=1):
+        return batch
+    raise DataError(f"{data.name} has no samples")
+
+
+def _resized(batch: Batch, ports: Sequence[Port], size: int) -> Arrays:
+    """As many samples as wanted, the batch's own over and over; inputs of a fixed or other first axis stay."""
+    import numpy as np
+
+    free = {port.name for port in ports if port.shape and not isinstance(port.shape[0], int)}
+    rows = np.arange(size) % batch.size
+    return {
+        name: array[rows] if name in free and array.ndim and len(array) == batch.size else array
+        for name, array in batch.feeds.items()
+    }

@@ -1,0 +1,183 @@
+"""How long one inference takes, all models side by side.
+
+In round i each model is timed twice, all forwards and then all backwards (A B B A): with t_i the mean of a model's
+two timings and r_i that of the first, the ratio is the median of t_i / r_i, with the distribution-free interval of a
+median; speed-up = 1 / ratio. Pairing within a round cancels what slows the whole machine for a while, going back
+cancels drift and what it means to run after another model. Rounds go on until every ratio's interval is within 2 % of
+the ratio (half its width) or the time is spent.
+
+The interval is about these sessions: where a model's weights happen to lie in memory can change the time of very
+small models by another percent or two from one start to the next (Mytkowicz et al. 2009).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter, process_time
+from typing import TypeVar
+
+from ..runtime import Feeds, Session
+from .device_calls import DEVICE_OF, Call, bound_call, host_call
+from .intervals import FEWEST_FOR_MEDIAN, Interval, median_interval
+from .progress import Progress, silent
+
+T = TypeVar("T")
+
+PRECISION = 0.02  # half-width of a ratio's interval, as a share of the ratio
+NO_DIFFERENCE = "no measurable difference"
+_SHORTEST_TIMING = 1e-3  # seconds; shorter calls are grouped
+_MOST_CALLS = 2**20  # in one timing, should a clock stand still
+_WARM_UP_CALLS = 3
+_ROUNDS_BETWEEN_LOOKS = 10  # looking sorts all timings, which disturbs caches
+
+
+@dataclass(frozen=True)
+class ModelLatency:
+    """One model's times in seconds per inference.
+
+    A timing is the mean over ``calls_per_timing`` calls. ``cpu_seconds`` is the processor time of all threads, on
+    average. On a device ``median_seconds`` and all that follows from it are without copies of inputs and outputs;
+    ``with_copies_seconds`` is the median with them (None on the CPU, where there is nothing to copy).
+    ``ratio`` is this model's time over the first model's.
+    """
+
+    median_seconds: float
+    p90_seconds: float
+    p99_seconds: float
+    cpu_seconds: float
+    with_copies_seconds: float | None
+    calls_per_timing: int
+    ratio: float
+    ratio_interval: Interval
+    speedup: float
+    speedup_interval: Interval
+    verdict: str
+
+
+@dataclass(frozen=True)
+class LatencyResult:
+    """Times of all models, by name; the first one is the reference. ``settled``: the intervals are within 2 %."""
+
+    rounds: int
+    settled: bool
+    models: dict[str, ModelLatency]
+
+
+@dataclass
+class _Stopwatch:
+    """A model's call and its timings so far, in seconds per call."""
+
+    call: Call
+    copying: Call | None
+    calls: int = 1
+    seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
+    copying_seconds: list[float] = field(default_factory=list)
+
+    def time_once(self) -> None:
+        seconds, cpu_seconds = _timed(self.call, self.calls)
+        self.seconds.append(seconds)
+        self.cpu_seconds.append(cpu_seconds)
+        if self.copying is not None:
+            self.copying_seconds.append(_timed(self.copying, self.calls)[0])
+
+    def rounds(self) -> list[float]:
+        """The mean of the two timings of each round."""
+        return [(forth + back) / 2 for forth, back in zip(self.seconds[::2], self.seconds[1::2], strict=True)]
+
+
+def compare_latency(
+    sessions: Mapping[str, Session],
+    feeds: Feeds,
+    *,
+    seconds: float = 10,
+    min_rounds: int = 30,
+    progress: Progress = silent,
+) -> LatencyResult:
+    """Time all models on the same feeds, interleaved; at least ``min_rounds`` rounds, however long they take."""
+    watches = {name: _stopwatch(session, feeds) for name, session in sessions.items()}
+    racing = list(watches.values())
+    for number in progress(_rounds(racing, seconds, max(min_rounds, FEWEST_FOR_MEDIAN)), "timing"):
+        for watch in in_turn(racing, number):
+            watch.time_once()
+    models = {name: _model_latency(watch, racing[0]) for name, watch in watches.items()}
+    return LatencyResult(len(racing[0].rounds()), _settled(racing), models)
+
+
+def in_turn(items: Sequence[T], number: int) -> list[T]:
+    """The order of round ``number``: forwards and backwards, beginning with another item from round to round."""
+    start = number % len(items)
+    order = [*items[start:], *items[:start]]
+    return [*order, *order[::-1]]
+
+
+def _stopwatch(session: Session, feeds: Feeds) -> _Stopwatch:
+    """A warm model with its number of calls per timing; the first run turns a refused feed into a ModelError."""
+    session.run(feeds)
+    device = DEVICE_OF.get(session.provider)
+    on_host = host_call(session, feeds)
+    watch = _Stopwatch(on_host, None) if device is None else _Stopwatch(bound_call(session, feeds, device), on_host)
+    _timed(watch.call, _WARM_UP_CALLS)
+    while watch.calls < _MOST_CALLS and _timed(watch.call, watch.calls)[0] * watch.calls < _SHORTEST_TIMING:
+        watch.calls *= 2
+    return watch
+
+
+def _timed(call: Call, calls: int) -> tuple[float, float]:
+    """Seconds and processor seconds of one call, on average over ``calls``."""
+    cpu_start, start = process_time(), perf_counter()
+    for _ in range(calls):
+        call()
+    seconds, cpu_seconds = perf_counter() - start, process_time() - cpu_start
+    return seconds / calls, cpu_seconds / calls
+
+
+def _rounds(watches: Sequence[_Stopwatch], seconds: float, min_rounds: int) -> Iterator[int]:
+    end, number = perf_counter() + seconds, 0
+    while number < min_rounds or (perf_counter() < end and not _done(watches, number)):
+        yield number
+        number += 1
+
+
+def _done(watches: Sequence[_Stopwatch], number: int) -> bool:
+    return number % _ROUNDS_BETWEEN_LOOKS == 0 and _settled(watches)
+
+
+def _settled(watches: Sequence[_Stopwatch]) -> bool:
+    """Whether every ratio to the first model (or the time itself, of a single model) is known within 2 %."""
+    first, *others = watches
+    quantities = [_ratios(other, first) for other in others] or [first.rounds()]
+    return all(median_interval(q).half_width() <= PRECISION * statistics.median(q) for q in quantities)
+
+
+def _ratios(watch: _Stopwatch, first: _Stopwatch) -> list[float]:
+    return [mine / reference for mine, reference in zip(watch.rounds(), first.rounds(), strict=True)]
+
+
+def _model_latency(watch: _Stopwatch, first: _Stopwatch) -> ModelLatency:
+    import numpy as np
+
+    median, p90, p99 = np.percentile(watch.seconds, [50, 90, 99]).tolist()
+    ratios = _ratios(watch, first)
+    ratio, interval = statistics.median(ratios), median_interval(ratios)
+    return ModelLatency(
+        median_seconds=median,
+        p90_seconds=p90,
+        p99_seconds=p99,
+        cpu_seconds=statistics.fmean(watch.cpu_seconds),
+        with_copies_seconds=statistics.median(watch.copying_seconds) if watch.copying_seconds else None,
+        calls_per_timing=watch.calls,
+        ratio=ratio,
+        ratio_interval=interval,
+        speedup=1 / ratio,
+        speedup_interval=interval.inverse(),
+        verdict="reference" if watch is first else _verdict(interval),
+    )
+
+
+def _verdict(ratio: Interval) -> str:
+    if ratio.contains(1):
+        return NO_DIFFERENCE
+    return "faster" if ratio.high < 1 else "slower"

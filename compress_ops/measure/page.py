@@ -1,0 +1,37 @@
+"""What a report looks like before it is rendered: a headline and tables of text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from . import units
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, the names of the columns (all empty: no header), rows of text, and notes that stand below."""
+
+    title: str
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    notes: Sequence[str] = ()
+
+    def right_aligned(self) -> list[bool]:
+        """For each column whether it holds numbers: those stand to the right."""
+        return [bool(self.rows) and all(map(_is_number, cells)) for cells in zip(*self.rows, strict=True)] or [
+            False for _ in self.columns
+        ]
+
+
+def _is_number(cell: str) -> bool:
+    return cell == units.UNKNOWN or cell.lstrip("+-")[:1].isdecimal()
+
+
+@dataclass(frozen=True)
+class Page:
+    """One answer: its title, the headline that says it in a sentence, and the tables that bear it out."""
+
+    title: str
+    headline: str
+    tables: Sequence[Table] = field(default_factory=list)

@@ -1,0 +1,118 @@
+"""The report of a run: what was asked, what each step did, what was measured; as plain data it can be replayed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from .budget import Verdict
+from .comparison import Comparison
+from .environment import Environment
+
+
+@dataclass(frozen=True)
+class DeclinedReport:
+    """A node or weight that a step left alone, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step did. ``options`` are resolved; sizes are bytes of weights and nodes as they would be stored."""
+
+    name: str
+    promise: str
+    options: Mapping[str, Any]
+    touched: Mapping[str, str]
+    declined: list[DeclinedReport]
+    notes: Mapping[str, Any]
+    bytes_before: int
+    bytes_after: int
+    seconds: float
+    cpu_seconds: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """A finished run. ``comparison`` is None where nothing was measured; sizes count generated constants as stored."""
+
+    recipe: Mapping[str, Any]
+    folder: Path
+    model: Path
+    out: Path
+    hashes: Mapping[str, str]
+    steps: list[StepReport]
+    bytes_before: int
+    bytes_after: int
+    comparison: Comparison | None
+    verdicts: list[Verdict]
+    environment: Environment
+    seconds: float
+    cpu_seconds: float
+    peak_memory_bytes: int | None = None
+
+    def plain(self, beside: Path) -> dict[str, Any]:
+        """The report as JSON types. Paths are written relative to the folder ``beside``, where the report will lie."""
+        body = {name: getattr(self, name) for name in _PLAIN}
+        return {
+            "onnxpress": tool_version(),
+            "recipe": {**_relative(self.recipe, self.folder, beside), "model": _from(self.model.resolve(), beside)},
+            "model": _from(self.model.resolve(), beside),
+            "out": _from(self.out.resolve(), beside),
+            **{name: plain(value) for name, value in body.items()},
+        }
+
+
+_PLAIN = (
+    "hashes", "steps", "bytes_before", "bytes_after", "comparison", "verdicts", "environment", "seconds", "cpu_seconds",
+    "peak_memory_bytes",
+)  # fmt: skip
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, paths and tuples as JSON types; NaN and infinity, which JSON lacks, as null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def tool_version() -> str:
+    """The installed version of onnxpress."""
+    try:
+        return version("onnxpress")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _relative(recipe: Mapping[str, Any], folder: Path, beside: Path) -> dict[str, Any]:
+    """The recipe with its data paths, which were relative to ``folder``, made relative to ``beside``."""
+    data = dict(recipe.get("data", {}))
+    for role in ("calibration", "training"):
+        if role in data:
+            data[role] = _moved(data[role], folder, beside)
+    if "evaluation" in data:
+        data["evaluation"] = {**data["evaluation"], "path": _moved(data["evaluation"]["path"], folder, beside)}
+    return {**recipe, "data": data}
+
+
+def _moved(source: str, folder: Path, beside: Path) -> str:
+    path = folder / source
+    return _from(path.resolve(), beside) if path.exists() else source
+
+
+def _from(path: Path, beside: Path) -> str:
+    return Path(os.path.relpath(path, beside.resolve())).as_posix()

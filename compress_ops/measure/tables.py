@@ -1,0 +1,149 @@
+"""A report as tables of text: the one form that the terminal, Markdown and HTML are rendered from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from . import units
+from .budget import Verdict
+from .comparison import Comparison
+from .environment import Environment
+from .measured import comparison_headline, measured_tables, metric_change, speed_change
+from .page import Page, Table
+from .report import Report, StepReport
+
+
+def report_page(report: Report, *, verbose: bool = False) -> Page:
+    """A finished run; ``verbose`` lists every node that was touched or declined."""
+    return Page(
+        title=f"{report.model.name} -> {report.out.name}",
+        headline=_headline(report),
+        tables=[
+            *budget_tables(report.verdicts),
+            steps_table(report.steps),
+            *(measured_tables(report.comparison) if report.comparison else [_not_measured(report)]),
+            *declined_tables(report.steps, verbose=verbose),
+            *(touched_tables(report.steps) if verbose else []),
+            environment_table(report.environment, _cost_of_run(report)),
+        ],
+    )
+
+
+def _headline(report: Report) -> str:
+    size = f"{units.size(report.bytes_before)} -> {units.size(report.bytes_after)}"
+    facts = [f"{size} ({units.of_whole(report.bytes_after, report.bytes_before)})"]
+    if report.comparison is not None:
+        facts += [*speed_change(report.comparison), *metric_change(report.comparison)]
+    verdicts = {verdict.verdict for verdict in report.verdicts}
+    worst = next((word for word in ("missed", "not proven", "met") if word in verdicts), None)
+    facts += [f"budget {worst}"] if worst else []
+    return f"{report.model.name} -> {report.out.name}: " + "; ".join(facts) + "."
+
+
+def _not_measured(report: Report) -> Table:
+    before, after = report.bytes_before, report.bytes_after
+    rows = [["original", units.size(before), "100.0 %"], ["result", units.size(after), units.of_whole(after, before)]]
+    return Table(
+        "Size", ["Model", "File", "Of original"], rows, ["Latency, cost, accuracy and fidelity: not measured."]
+    )
+
+
+def _cost_of_run(report: Report) -> dict[str, str]:
+    comparison = report.comparison
+    peak = report.peak_memory_bytes or (comparison.peak_memory if comparison else None)
+    run = f"{units.seconds(report.seconds)}, {units.seconds(report.cpu_seconds)} of CPU time"
+    return {"this run": run + (f", at most {units.size(peak)} of memory" if peak else "")}
+
+
+def comparison_page(comparison: Comparison) -> Page:
+    """Two or more models side by side."""
+    return Page(
+        title=" / ".join(comparison.models),
+        headline=comparison_headline(comparison),
+        tables=[*measured_tables(comparison), environment_table(comparison.environment)],
+    )
+
+
+def plan_page(name: str, steps: Sequence[StepReport], *, verbose: bool = False) -> Page:
+    """What a dry run found."""
+    before, after = steps[0].bytes_before, steps[-1].bytes_after
+    change = f"about {units.size(before)} -> {units.size(after)} ({units.of_whole(after, before)})"
+    return Page(
+        title=f"{name}: plan",
+        headline=f"{name}: {len(steps)} {'step' if len(steps) == 1 else 'steps'}, {change}; nothing was written.",
+        tables=[steps_table(steps), *declined_tables(steps, verbose=verbose), *touched_tables(steps)],
+    )
+
+
+def steps_table(steps: Sequence[StepReport]) -> Table:
+    """One row for each step of the recipe."""
+    columns = ["", "Step", "Touched", "Declined", "Before", "After", "Time", "CPU", "Notes"]
+    rows = [[f"{number}", *_step_row(step)] for number, step in enumerate(steps, 1)]
+    if any(row[-1] for row in rows):
+        return Table("Steps", columns, rows)
+    return Table("Steps", columns[:-1], [row[:-1] for row in rows])
+
+
+def _step_row(step: StepReport) -> list[str]:
+    return [
+        step.name,
+        units.count(len(step.touched)),
+        units.count(len(step.declined)),
+        units.size(step.bytes_before),
+        units.size(step.bytes_after),
+        units.seconds(step.seconds),
+        units.seconds(step.cpu_seconds),
+        ", ".join(f"{name} {value}" for name, value in step.notes.items()),
+    ]
+
+
+def budget_tables(verdicts: Iterable[Verdict]) -> Iterator[Table]:
+    """How each limit of the budget came out, if there is one."""
+    rows = [[verdict.limit, verdict.wanted, verdict.measured, verdict.verdict] for verdict in verdicts]
+    if rows:
+        yield Table("Budget", ["Limit", "Wanted", "Measured", "Verdict"], rows)
+
+
+def declined_tables(steps: Sequence[StepReport], *, verbose: bool = False) -> Iterator[Table]:
+    """What was left alone, by reason; ``verbose`` names each node."""
+    rows = [
+        row for number, step in enumerate(steps, 1) for row in _declined_rows(f"{number} {step.name}", step, verbose)
+    ]
+    if rows:
+        yield Table("Declined", ["Step", "Node" if verbose else "Count", "Reason"], rows)
+
+
+def _declined_rows(label: str, step: StepReport, verbose: bool) -> list[list[str]]:
+    if verbose:
+        return [[label, declined.name, declined.reason] for declined in step.declined]
+    return [[label, units.count(times), reason] for reason, times in reasons(step)]
+
+
+def reasons(step: StepReport) -> list[tuple[str, int]]:
+    """The reasons why a step declined nodes, the commonest first."""
+    return Counter(declined.reason for declined in step.declined).most_common()
+
+
+def touched_tables(steps: Sequence[StepReport]) -> Iterator[Table]:
+    """Every node or weight that was changed."""
+    rows = [[f"{i} {step.name}", name, what] for i, step in enumerate(steps, 1) for name, what in step.touched.items()]
+    if rows:
+        yield Table("Touched", ["Step", "Node", "What"], rows)
+
+
+def environment_table(environment: Environment, more: Mapping[str, Any] | None = None) -> Table:
+    """Where and with what it was measured."""
+    threads = f"{environment.threads} {'thread' if environment.threads == 1 else 'threads'}"
+    versions = f"onnxpress {environment.onnxpress}, onnxruntime {environment.onnxruntime}, Python {environment.python}"
+    facts = {
+        "provider": f"{environment.provider}, {threads}",
+        "device": environment.device,
+        "processor": f"{environment.cpu}, {environment.cores} cores",
+        "features": " ".join(environment.cpu_features),
+        "system": environment.system,
+        "versions": versions,
+        **(more or {}),
+    }
+    return Table("Environment", ["", ""], [[name, str(fact)] for name, fact in facts.items() if fact])

@@ -1,0 +1,96 @@
+"""Numbers as people read them: 1.23 MB, 4.5 ms, 98.3 % [97.1, 99.0]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from .budget import format_bytes
+from .intervals import Interval
+
+UNKNOWN = "-"
+
+
+def size(count: float) -> str:
+    """``1.23 MB``."""
+    return format_bytes(count)
+
+
+def of_whole(part: float, whole: float) -> str:
+    """``26.3 %``, the share that a part is of a whole."""
+    return f"{part / whole * 100:.1f} %" if whole else UNKNOWN
+
+
+def seconds(value: float) -> str:
+    """``4.51 ms``: three digits and the unit that suits."""
+    if value >= 100:
+        return f"{value / 60:.1f} min" if value >= 120 else f"{value:.0f} s"
+    for factor, unit in ((1, "s"), (1e3, "ms"), (1e6, "µs")):
+        if value * factor >= 1:
+            return f"{_three_digits(value * factor)} {unit}"
+    return f"{value * 1e9:.0f} ns"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
+
+
+def number(value: float | None) -> str:
+    """Four digits, or a dash where there is no value."""
+    return UNKNOWN if value is None else f"{value:.4g}"
+
+
+def count(value: float) -> str:
+    """``101,738``."""
+    return f"{value:,.0f}"
+
+
+def large(value: float) -> str:
+    """``1.23 G``: three digits and a decimal prefix."""
+    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{_three_digits(value / factor)} {prefix}"
+    return f"{value:.0f}"
+
+
+def factor(value: float) -> str:
+    """``1.42x``."""
+    return f"{_three_digits(value)}x"
+
+
+def factor_with(value: float, interval: Interval) -> str:
+    """``1.42x [1.38, 1.46]``."""
+    return f"{factor(value)} [{_three_digits(interval.low)}, {_three_digits(interval.high)}]"
+
+
+def score(value: float | None, better: Literal["higher", "lower"]) -> str:
+    """Metrics that are better higher lie between 0 and 1 and read as percentages; losses stay as they are."""
+    if value is None:
+        return "not a number"
+    return f"{_percent(value)} %" if better == "higher" else number(value)
+
+
+def score_with(value: float | None, interval: Interval | None, better: Literal["higher", "lower"]) -> str:
+    """``98.3 % [97.1, 99.0]``."""
+    return score(value, better) + between(interval, better)
+
+
+def drop_with(value: float | None, interval: Interval | None, better: Literal["higher", "lower"]) -> str:
+    """``+0.2 [-0.3, 0.8]``: percentage points where the metric reads as a percentage."""
+    if value is None:
+        return UNKNOWN
+    text = f"{value * 100:+.1f}" if better == "higher" else f"{value:+.4g}"
+    return text + between(interval, better)
+
+
+def between(interval: Interval | None, better: Literal["higher", "lower"]) -> str:
+    """`` [97.1, 99.0]``, or nothing where there is no interval."""
+    if interval is None:
+        return ""
+    form: Callable[[float], str] = _percent if better == "higher" else number
+    return f" [{form(interval.low)}, {form(interval.high)}]"
+
+
+def _percent(value: float) -> str:
+    text = f"{value * 100:.1f}"
+    return "0.0" if text == "-0.0" else text

@@ -1,0 +1,234 @@
+"""The one door to ONNX files: load, look, edit, check and save a model; nothing else touches raw protobufs.
+
+In memory a model is an onnx-ir graph. What loading makes uniform, so that every pass sees one form only:
+weights in Constant nodes become initializers of the same name; initializers that are listed as graph inputs
+too (IR version 3) stop being inputs; every node has a name.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import ModelError, OutputError, PassError
+from .files import Staged, check_external_data, read_proto, refuse_what_would_be_lost
+
+if TYPE_CHECKING:
+    import onnx_ir
+
+ONNX_DOMAINS = ("", "ai.onnx")
+EXTERNAL_ABOVE = 3 * 2**29  # bytes of weights (1.5 GiB) above which they leave the .onnx file
+_MIN_IR_VERSION = 4  # the first in which an initializer need not be an input
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a caller of the model relies on: names and types of inputs and outputs, in order."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass
+class Model:
+    """An ONNX model in memory. ``ir`` is the onnx-ir model; ``path`` is where it came from."""
+
+    ir: onnx_ir.Model
+    path: Path | None = None
+    external: bool = False
+    _names: set[str] = field(default_factory=set, repr=False)
+
+    @property
+    def graph(self) -> onnx_ir.Graph:
+        return self.ir.graph
+
+    @property
+    def opset(self) -> int:
+        """Version of the standard operator set."""
+        return self.ir.opset_imports.get("", self.ir.opset_imports.get("ai.onnx", 0))
+
+    def nodes(self) -> Iterator[onnx_ir.Node]:
+        """Every node, those of subgraphs (If, Loop, Scan) included, in order. Safe to edit while iterating."""
+        import onnx_ir as ir
+
+        return iter(list(ir.traversal.RecursiveGraphIterator(self.graph)))
+
+    def weights(self) -> Iterator[onnx_ir.Value]:
+        """Every initializer of the graph and its subgraphs, each with its tensor in ``const_value``."""
+        for graph in self.ir.graphs():
+            yield from (value for value in list(graph.initializers.values()) if value.const_value is not None)
+
+    def contract(self) -> Contract:
+        """Inputs and outputs as text, for comparison before and after a pass."""
+        ports = (tuple(f"{v.name}: {v.type}" for v in side) for side in (self.graph.inputs, self.graph.outputs))
+        return Contract(*ports)
+
+    @contextmanager
+    def keeping_ports(self) -> Iterator[None]:
+        """Shapes declared for inputs and outputs stay as they are, whatever shape inference finds out meanwhile."""
+        ports = [*self.graph.inputs, *self.graph.outputs]
+        declared = {value.name: value.shape.copy() if value.shape is not None else None for value in ports}
+        yield
+        for value in (*self.graph.inputs, *self.graph.outputs):
+            value.shape = declared.get(value.name, value.shape)
+
+    def fresh(self, wish: str) -> str:
+        """A value or node name not used anywhere in the model: the wish, or the wish with a number."""
+        if not self._names:
+            self._names = set(_used_names(self))
+        name, count = wish, 1
+        while name in self._names:
+            name, count = f"{wish}_{count}", count + 1
+        self._names.add(name)
+        return name
+
+    def add_weight(
+        self, name: str, tensor: onnx_ir.TensorProtocol, graph: onnx_ir.Graph | None = None
+    ) -> onnx_ir.Value:
+        """Register a tensor (eager or lazy) as an initializer under a fresh name made from ``name``."""
+        import onnx_ir as ir
+
+        name = self.fresh(name)
+        tensor.name = name
+        value = ir.Value(
+            name=name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype), const_value=tensor
+        )
+        (graph if graph is not None else self.graph).register_initializer(value)
+        return value
+
+    def drop_unused(self) -> int:
+        """Remove nodes and weights that nothing reads; returns how many nodes and weights went."""
+        import onnx_ir.passes.common as common
+
+        before = sum(1 for _ in self.nodes()) + sum(1 for _ in self.weights())
+        common.RemoveUnusedNodesPass()(self.ir)
+        for graph in self.ir.graphs():
+            _drop_unused_weights(graph)
+        return before - sum(1 for _ in self.nodes()) - sum(1 for _ in self.weights())
+
+    def check(self) -> None:
+        """Raise PassError where the graph breaks the ONNX standard (weights' contents are not looked at)."""
+        import onnx_ir.passes.common as common
+
+        try:
+            common.TopologicalSortPass()(self.ir)
+            common.CheckerPass()(self.ir)
+        except Exception as error:
+            raise PassError(f"the graph is not valid ONNX: {_root_cause(error)}") from error
+
+    def infer_shapes(self) -> None:
+        """Fill in types and shapes of inner values where ONNX can infer them; never fails on what it cannot."""
+        import onnx_ir.passes.common as common
+
+        common.ShapeInferencePass(strict_mode=False, data_prop=True)(self.ir)
+
+    def weight_bytes(self) -> int:
+        """Bytes of all weights as stored, external data included; generated constants count as if stored."""
+        stored = sum(value.const_value.nbytes for value in self.weights() if value.const_value is not None)
+        return stored + self.generated_bytes()
+
+    def generated_bytes(self) -> int:
+        """Bytes of the constants that the graph makes at run time (ConstantOfShape with a constant shape)."""
+        return sum(map(_generated_bytes, self.nodes()))
+
+    def stored_bytes(self) -> int:
+        """Bytes of weights plus an estimate (names and attributes) of what nodes take in the file."""
+        return self.weight_bytes() + sum(map(_node_bytes, self.nodes()))
+
+    def save(self, out: Path) -> None:
+        """Write the model atomically: the old file stays whole until the new one is complete."""
+        with self.staged(out) as staged:
+            staged.commit()
+
+    @contextmanager
+    def staged(self, out: Path) -> Iterator[Staged]:
+        """The model written beside ``out`` under a temporary name, gone again unless ``commit()`` is called."""
+        staged = Staged(out)
+        try:
+            staged.write(self.ir, external=self.external or self.weight_bytes() > EXTERNAL_ABOVE)
+            yield staged
+        except OSError as error:
+            raise OutputError(f"cannot write {out}: {error.strerror or error}") from error
+        finally:
+            staged.discard()
+
+    @contextmanager
+    def exported(self) -> Iterator[Path]:
+        """A path to the model as it is now, in a temporary folder, for onnxruntime to load."""
+        with (
+            tempfile.TemporaryDirectory(prefix="onnxpress-") as folder,
+            self.staged(Path(folder) / "model.onnx") as staged,
+        ):
+            yield staged.path
+
+
+def load(path: Path) -> Model:
+    """Read an ONNX file; weights stay on disk (external) or in the file's own buffer until they are looked at.
+
+    Raises ModelError for a file that is missing, not ONNX or truncated, for external data that is missing, too
+    short or outside the model's folder, and for parts that would be lost (training_info, sparse_initializer).
+    """
+    import onnx_ir as ir
+
+    proto = read_proto(path)
+    refuse_what_would_be_lost(proto, path)
+    external = check_external_data(proto, path)
+    try:
+        model = Model(ir.from_proto(proto), path, external)
+        ir.external_data.set_base_dir(model.graph, path.parent.resolve())
+    except Exception as error:
+        raise ModelError(f"{path} is not a valid ONNX model: {_root_cause(error)}") from error
+    make_uniform(model)
+    return model
+
+
+def make_uniform(model: Model) -> None:
+    """Bring the graph into the one form that passes see (see the top of this file)."""
+    import onnx_ir.passes.common as common
+
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model.ir)
+    common.RemoveInitializersFromInputsPass()(model.ir)
+    model.ir.ir_version = max(model.ir.ir_version or 0, _MIN_IR_VERSION)
+    for node in model.nodes():
+        if not node.name:
+            node.name = model.fresh(f"{node.op_type}_{node.outputs[0].name if node.outputs else ''}")
+
+
+def _drop_unused_weights(graph: onnx_ir.Graph) -> None:
+    """onnx-ir removes unused initializers from the main graph only."""
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output():
+            del graph.initializers[name]
+
+
+def _used_names(model: Model) -> Iterator[str]:
+    for graph in model.ir.graphs():
+        yield from (value.name or "" for value in (*graph.inputs, *graph.initializers.values()))
+    for node in model.nodes():
+        yield node.name or ""
+        yield from (value.name or "" for value in node.outputs)
+
+
+def _generated_bytes(node: onnx_ir.Node) -> int:
+    """Bytes of the constant that a ConstantOfShape with a constant shape makes at run time; 0 for other nodes."""
+    if node.op_type != "ConstantOfShape" or node.inputs[0] is None or node.inputs[0].const_value is None:
+        return 0
+    value = node.attributes.get("value")
+    itemsize = value.as_tensor().dtype.itemsize if value is not None else 4
+    return int(math.prod(node.inputs[0].const_value.numpy().tolist()) * itemsize)
+
+
+def _node_bytes(node: onnx_ir.Node) -> int:
+    names = [node.name, node.op_type, *(v.name for v in (*node.inputs, *node.outputs) if v is not None)]
+    return sum(len(name or "") + 2 for name in names) + sum(len(name) + 8 for name in node.attributes)
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split()) or type(error).__name__

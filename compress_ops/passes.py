@@ -1,0 +1,177 @@
+"""What a pass is: a function from a model to a Change, its options in its signature, its promise in its registration.
+
+The keyword-only parameters of the function are the recipe's schema, the command line's help and the reference page;
+the first line of its docstring is its summary. Adding a pass is writing one such function in one file of its
+family and naming it in the family's ``PASSES``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+
+from .errors import PassError
+from .model import Model
+from .progress import Progress, silent
+from .runtime import CPU, Provider
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+
+    from .data import Dataset
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Patterns = Annotated[list[str], BeforeValidator(_as_list, json_schema_input_type=str | list[str])]
+Only = Annotated[Patterns, Field(description="Glob patterns of node names or operator types: nothing else is touched.")]
+Skip = Annotated[Patterns, Field(description="Glob patterns of node names or operator types that stay as they are.")]
+ALL: list[str] = ["*"]
+NONE: list[str] = []
+
+
+class Promise(StrEnum):
+    """What the pipeline holds a pass to."""
+
+    SHRINKS = "shrinks"  # changing nothing, or a larger model, is a fault
+    IMPROVES = "improves"  # changing nothing is a fault; growth is reported
+    PREPARES = "prepares"  # may change nothing
+
+
+class Need(StrEnum):
+    """What must be there before any work starts."""
+
+    CALIBRATION = "calibration data"
+    TRAINING = "training data"
+    EVALUATION = "evaluation data"
+    SHAPES = "inferred shapes"
+
+
+@dataclass(frozen=True)
+class Declined:
+    """A node or weight that a pass left alone, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass
+class Change:
+    """What a pass did. ``chosen`` holds options that it settled by measuring; they go into the resolved recipe.
+
+    ``touched`` maps the name of each changed node or weight to what was done; ``notes`` are facts for the report,
+    such as ``{"sparsity": "0.50"}``.
+    """
+
+    touched: dict[str, str] = field(default_factory=dict)
+    declined: list[Declined] = field(default_factory=list)
+    chosen: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def touch(self, name: str | None, what: str) -> None:
+        self.touched[name or "?"] = what
+
+    def decline(self, name: str | None, reason: str) -> None:
+        self.declined.append(Declined(name or "?", reason))
+
+
+@dataclass
+class Context:
+    """What a run gives its passes besides the model. Random numbers come from ``rng`` alone.
+
+    On a dry run nothing will be written, so data-driven passes may look at one batch only (``calibration_batches``
+    sees to that).
+    """
+
+    rng: np.random.Generator
+    calibration: Dataset | None = None
+    training: Dataset | None = None
+    evaluation: Dataset | None = None
+    providers: Sequence[Provider] = CPU
+    threads: int = 1
+    dry_run: bool = False
+    progress: Progress = silent
+
+    def calibration_batches(self, label: str) -> Iterable[dict[str, np.ndarray[Any, Any]]]:
+        """The calibration feeds, one batch at a time, with progress shown under ``label``."""
+        if self.calibration is None:
+            raise PassError("calibration data is needed", hint="give --data, or data.calibration in the recipe")
+        batches = self.calibration.batches(limit=1 if self.dry_run else None)
+        return (batch.feeds for batch in self.progress(batches, label))
+
+
+PassFunction = Callable[..., Change]
+
+
+class StepOptions(BaseModel):
+    """Options that every step takes besides those of its pass."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    allow_unchanged: bool = Field(False, description="Let the step change nothing without it being a fault.")
+    allow_larger: bool = Field(False, description="Let the step leave the model larger without it being a fault.")
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """A registered pass; call it like the function it wraps."""
+
+    name: str
+    function: PassFunction
+    promises: Promise
+    needs: frozenset[Need]
+
+    def __call__(self, model: Model, ctx: Context, **options: Any) -> Change:
+        return self.function(model, ctx, **options)
+
+    @property
+    def doc(self) -> str:
+        return inspect.getdoc(self.function) or ""
+
+    @property
+    def summary(self) -> str:
+        return self.doc.partition("\n")[0]
+
+    @cached_property
+    def options(self) -> type[StepOptions]:
+        """The pass's keyword-only parameters, plus those of every step, as a pydantic model."""
+        hints = get_type_hints(self.function, include_extras=True, localns={"Model": Model, "Context": Context})
+        parameters = inspect.signature(self.function).parameters.values()
+        fields: dict[str, Any] = {
+            p.name: (hints[p.name], ... if p.default is p.empty else p.default)
+            for p in parameters
+            if p.kind is p.KEYWORD_ONLY
+        }
+        return create_model(self.name, __base__=StepOptions, **fields)
+
+
+def register(name: str, *, promises: Promise, needs: Iterable[Need] = ()) -> Callable[[PassFunction], Pass]:
+    """Make a pass of a function ``(model, ctx, *, options) -> Change``."""
+    return lambda function: Pass(name, function, promises, frozenset(needs))
+
+
+def matches(pattern: str, node: ir.Node) -> bool:
+    """Whether a glob pattern names a node, by its name or its operator type."""
+    return fnmatchcase(node.name or "", pattern) or fnmatchcase(node.op_type, pattern)
+
+
+def selected(node: ir.Node, only: Iterable[str], skip: Iterable[str]) -> bool:
+    """Whether a node is among ``only`` and not among ``skip``."""
+    return any(matches(p, node) for p in only) and not any(matches(p, node) for p in skip)
+
+
+def unmatched(model: Model, patterns: Iterable[str]) -> list[str]:
+    """The patterns that match no node of the model: faults in a recipe."""
+    nodes = list(model.nodes())
+    return [p for p in patterns if not any(matches(p, node) for node in nodes)]

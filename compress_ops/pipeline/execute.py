@@ -1,0 +1,108 @@
+"""Run a job: prepare, apply, write beside the output, prove, and only then put in place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import BrokenPromise
+from ..measure.budget import parse_budget
+from ..measure.comparison import Comparison, compare_models, judge_model
+from ..measure.cost import peak_memory
+from ..measure.environment import describe_environment
+from ..measure.feeds import MeasureSettings
+from ..measure.report import Report, StepReport
+from ..passes import Promise
+from ..recipe import Recipe
+from ..runtime import open_session
+from .job import Job, Prepared, counted_bytes
+from .preflight import prepare
+from .steps import apply_steps
+
+
+def plan(job: Job) -> list[StepReport]:
+    """What each step would touch and decline; nothing is written, and calibration looks at one batch only."""
+    return list(apply_steps(prepare(job)))
+
+
+def run(job: Job) -> Report:
+    """Apply the recipe and write the proven result.
+
+    Raises OnnxpressError for whatever the user can mend; the output then is as it was before.
+    """
+    assert job.out is not None
+    started, cpu_started = time.perf_counter(), time.process_time()
+    prepared = prepare(job)
+    steps = list(job.progress(apply_steps(prepared), "passes", len(job.recipe.passes)))
+    resolved = _resolved(job.recipe, steps)
+    _sign(prepared, resolved)
+    with prepared.model.staged(job.out) as staged:
+        result_bytes = counted_bytes(prepared.model, staged.size)
+        _hold_whole_run(job.recipe, prepared.original_bytes, result_bytes)
+        comparison = _prove(prepared, staged.path)
+        budget = parse_budget(**job.recipe.budget.model_dump())
+        verdicts = judge_model(budget, comparison, "result", original_size=prepared.original_bytes, size=result_bytes)
+        staged.commit()
+    return Report(
+        recipe=resolved,
+        folder=job.loaded.folder.resolve(),
+        model=job.model,
+        out=job.out,
+        hashes=dict(prepared.hashes),
+        steps=steps,
+        bytes_before=prepared.original_bytes,
+        bytes_after=result_bytes,
+        comparison=comparison,
+        verdicts=verdicts,
+        environment=describe_environment(job.recipe.provider[0].name, job.recipe.threads),
+        seconds=time.perf_counter() - started,
+        cpu_seconds=time.process_time() - cpu_started,
+        peak_memory_bytes=peak_memory(),
+    )
+
+
+def _resolved(recipe: Recipe, steps: list[StepReport]) -> dict[str, Any]:
+    """The recipe with all defaults, and what passes chose by measuring, filled in."""
+    return {**recipe.resolved(), "passes": [{step.name: step.options} for step in steps]}
+
+
+def _sign(prepared: Prepared, resolved: dict[str, Any]) -> None:
+    """Write into the model which recipe made it from which parent: no dates, no paths, so that runs repeat."""
+    what = {"passes": resolved["passes"], "seed": resolved["seed"], "data": dict(prepared.hashes)}
+    digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
+    prepared.model.ir.metadata_props["onnxpress.recipe"] = digest
+    prepared.model.ir.metadata_props["onnxpress.parent"] = prepared.hashes["model"]
+
+
+def _hold_whole_run(recipe: Recipe, before: int, after: int) -> None:
+    shrinking = [step for step in recipe.passes if step.operation.promises is Promise.SHRINKS]
+    if after > before and shrinking and not any(step.options.allow_larger for step in shrinking):
+        raise BrokenPromise(
+            f"the result is larger than the model: {before:,} -> {after:,} bytes",
+            hint="allow_larger: true on a step permits this",
+        )
+
+
+def _prove(prepared: Prepared, path: Path) -> Comparison | None:
+    """Load the result once on the provider asked for, then measure it against the original."""
+    job = prepared.job
+    recipe, evaluation = job.recipe, job.recipe.data.evaluation
+    open_session(path, recipe.provider, threads=recipe.threads, optimize=job.measure)
+    if not job.measure:
+        return None
+    comparison = compare_models(
+        {"original": job.model, "result": path},
+        providers=recipe.provider,
+        threads=recipe.threads,
+        settings=MeasureSettings(**recipe.measure.model_dump()),
+        evaluation=prepared.data.get("evaluation"),
+        metrics=evaluation.metrics if evaluation else [],
+        fidelity_data=prepared.data.get("evaluation", prepared.data.get("calibration")),
+        seed=recipe.seed,
+        progress=job.progress,
+    )
+    return replace(comparison, models={"original": str(job.model), "result": str(job.out)})

@@ -1,0 +1,63 @@
+"""What a run is asked to do, and everything it works with once all of it has been checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..data import Dataset
+from ..files import file_digest, model_files
+from ..model import Model
+from ..progress import Progress, silent
+from ..recipe import LoadedRecipe, Recipe
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: a recipe, a model, where the result goes (None: nowhere, a dry run), and how careful to be.
+
+    ``measure`` False times and scores nothing; ``check_steps`` loads the model in onnxruntime after every step;
+    ``allow_code`` lets data come from a user's function; ``force`` lets an existing output be replaced.
+    """
+
+    loaded: LoadedRecipe
+    model: Path
+    out: Path | None
+    force: bool = False
+    measure: bool = True
+    check_steps: bool = False
+    allow_code: bool = False
+    progress: Progress = silent
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.loaded.recipe
+
+    @property
+    def dry_run(self) -> bool:
+        return self.out is None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job whose model and data have been opened and found to fit."""
+
+    job: Job
+    model: Model
+    data: Mapping[str, Dataset]
+    original_bytes: int
+    hashes: Mapping[str, str] = field(default_factory=dict)
+
+
+def model_digest(path: Path) -> str:
+    """SHA-256 over the .onnx file, or over the digests of all its files where weights live outside."""
+    import hashlib
+
+    digests = [file_digest(file) for file in model_files(path)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def counted_bytes(model: Model, file_bytes: int) -> int:
+    """Bytes on disk, plus the constants that the graph generates, which count as if they were stored."""
+    return file_bytes + model.generated_bytes()

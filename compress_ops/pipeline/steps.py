@@ -1,0 +1,111 @@
+"""Apply a recipe's steps one by one, and hold each to what it promised."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..errors import BrokenPromise, OnnxpressError, PassError, Place
+from ..measure.report import DeclinedReport, StepReport
+from ..model import Model
+from ..passes import Change, Context, Need, Promise
+from ..recipe import Step
+from ..runtime import open_session
+from .job import Prepared
+
+
+def apply_steps(prepared: Prepared) -> Iterator[StepReport]:
+    """Change the model in place, one step after another; each step's report is given as it is done."""
+    job = prepared.job
+    context = Context(
+        rng=np.random.default_rng(job.recipe.seed),
+        calibration=prepared.data.get("calibration"),
+        training=prepared.data.get("training", prepared.data.get("calibration")),
+        evaluation=prepared.data.get("evaluation"),
+        providers=job.recipe.provider,
+        threads=job.recipe.threads,
+        dry_run=job.dry_run,
+        progress=job.progress,
+    )
+    for index, step in enumerate(job.recipe.passes):
+        place = job.loaded.document.place(("passes", index))
+        report = _apply(prepared.model, context, step, index + 1, place)
+        if job.check_steps:
+            _check_runs(prepared.model, step, index + 1, place)
+        yield report
+
+
+def _apply(model: Model, context: Context, step: Step, number: int, place: Place) -> StepReport:
+    contract, before = model.contract(), model.stored_bytes()
+    if Need.SHAPES in step.operation.needs:
+        model.infer_shapes()
+    clock, cpu = time.perf_counter(), time.process_time()
+    try:
+        with model.keeping_ports():
+            change = step.operation(model, context, **step.arguments())
+        _check_graph(model, contract)
+    except OnnxpressError as fault:
+        raise _located(fault, step, number, place) from fault
+    except Exception as error:
+        error.add_note(f"in step {number}, {step.operation.name} ({place})")
+        raise
+    report = _report(
+        step, change, (before, model.stored_bytes()), time.perf_counter() - clock, time.process_time() - cpu
+    )
+    _hold_to_promise(step, report, number, place)
+    return report
+
+
+def _check_graph(model: Model, contract: object) -> None:
+    model.check()
+    if model.contract() != contract:
+        raise PassError(f"the pass changed inputs or outputs: {contract} became {model.contract()}")
+
+
+def _located(fault: OnnxpressError, step: Step, number: int, place: Place) -> OnnxpressError:
+    message = f"step {number}, {step.operation.name}: {fault.message}"
+    return type(fault)(message, hint=fault.hint, place=fault.place or place)
+
+
+def _report(step: Step, change: Change, size: tuple[int, int], seconds: float, cpu_seconds: float) -> StepReport:
+    options = {**step.resolved()[step.operation.name], **change.chosen}
+    return StepReport(
+        name=step.operation.name,
+        promise=step.operation.promises.value,
+        options=options,
+        touched=dict(change.touched),
+        declined=[DeclinedReport(declined.name, declined.reason) for declined in change.declined],
+        notes=dict(change.notes),
+        bytes_before=size[0],
+        bytes_after=size[1],
+        seconds=seconds,
+        cpu_seconds=cpu_seconds,
+    )
+
+
+def _hold_to_promise(step: Step, report: StepReport, number: int, place: Place) -> None:
+    what, promise = f"step {number}, {step.operation.name}", step.operation.promises
+    if promise is not Promise.PREPARES and not report.touched and not step.options.allow_unchanged:
+        hint = "\n  ".join([*_reasons(report), "allow_unchanged: true on the step permits this"])
+        raise BrokenPromise(f"{what} changed nothing", hint=hint, place=place)
+    grown = report.bytes_after - report.bytes_before
+    if promise is Promise.SHRINKS and grown > 0 and not step.options.allow_larger:
+        hint = "allow_larger: true on the step permits this"
+        raise BrokenPromise(f"{what} made the model {grown} bytes larger", hint=hint, place=place)
+
+
+def _reasons(report: StepReport, most: int = 5) -> Iterator[str]:
+    for declined in report.declined[:most]:
+        yield f"{declined.name}: {declined.reason}"
+    if len(report.declined) > most:
+        yield f"... and {len(report.declined) - most} more declined"
+
+
+def _check_runs(model: Model, step: Step, number: int, place: Place) -> None:
+    try:
+        with model.exported() as path:
+            open_session(path)
+    except OnnxpressError as fault:
+        raise _located(fault, step, number, place) from fault

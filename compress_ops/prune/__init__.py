@@ -1,0 +1,7 @@
+"""Pruning: fewer numbers."""
+
+from __future__ import annotations
+
+from .weights import prune_weights
+
+PASSES = (prune_weights,)

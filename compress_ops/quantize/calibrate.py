@@ -1,0 +1,196 @@
+"""Ranges of activations from calibration data, in bounded memory.
+
+Every calibrator sees the data batch by batch. Minimum and maximum are reduced inside the onnxruntime session, so
+only two numbers per tensor and batch come out. Histograms take a second pass: the session itself turns each tensor
+into bin numbers (QuantizeLinear to 16 bits over the range of the first pass), and only counts are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import PassError
+from ..graph.edit import MICROSOFT
+from ..model import Model
+from ..passes import Context
+from ..runtime import Session, open_session
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+
+BINS = 8192
+_CHUNK = 2**18  # elements counted at a time: numpy.bincount widens what it counts to 64 bits
+_HISTOGRAM_BYTES = 2**26  # tapped tensors of one run; more of them than that are counted in several sessions
+
+
+@dataclass(frozen=True)
+class Range:
+    """The interval of values that codes shall cover."""
+
+    low: float
+    high: float
+
+
+Ranges = dict[str, Range]
+
+
+def minmax(model: Model, ctx: Context, values: Sequence[ir.Value], percentile: float) -> Ranges:
+    """The smallest and the largest value seen; nothing is clipped, one outlier decides."""
+    import numpy as np
+
+    lows, highs = np.full(len(values), np.inf), np.full(len(values), -np.inf)
+    with _tapped(model, ctx, [output for value in values for output in _extremes(value)]) as session:
+        for feeds in ctx.calibration_batches("calibrate: ranges"):
+            seen = np.array(list(session.run(feeds).values()), np.float64).reshape(-1, 2)
+            np.fmin(lows, seen[:, 0], out=lows)
+            np.fmax(highs, seen[:, 1], out=highs)
+            lows[np.isnan(seen[:, 0])] = highs[np.isnan(seen[:, 1])] = np.nan
+    return {
+        value.name or "": Range(float(low), float(high)) for value, low, high in zip(values, lows, highs, strict=True)
+    }
+
+
+def percentile(model: Model, ctx: Context, values: Sequence[ir.Value], percentile: float) -> Ranges:
+    """The interval that leaves out (100 - percentile) % of the values, half of that on either side.
+
+    Counted in histograms of 8192 bins over the min-max range, so a bound is exact to one bin.
+    """
+    ranges = minmax(model, ctx, values, percentile)
+    spread = [value for value in values if _has_spread(ranges[value.name or ""])]
+    for group in _groups(ctx, model, spread):
+        for name, counts in _histograms(model, ctx, group, ranges).items():
+            ranges[name] = _central(counts, ranges[name], percentile)
+    return ranges
+
+
+Calibrator = Callable[[Model, Context, Sequence[Any], float], Ranges]
+CALIBRATORS: dict[str, Calibrator] = {"minmax": minmax, "percentile": percentile}
+
+
+def _has_spread(found: Range) -> bool:
+    import math
+
+    return math.isfinite(found.low) and math.isfinite(found.high) and found.high > found.low
+
+
+def _extremes(value: ir.Value) -> list[ir.Node]:
+    import onnx_ir as ir
+
+    return [ir.node(reduce, [value], {"keepdims": 0}) for reduce in ("ReduceMin", "ReduceMax")]
+
+
+def _groups(ctx: Context, model: Model, values: Sequence[ir.Value]) -> Iterator[list[ir.Value]]:
+    """Values whose bin numbers, for the first batch, take at most ``_HISTOGRAM_BYTES`` together."""
+    import onnx_ir as ir
+
+    sizes: list[int] = []
+    if values:
+        with _tapped(model, ctx, [ir.node("Size", [value]) for value in values]) as session:
+            first = next(iter(ctx.calibration_batches("calibrate: sizes")))
+            sizes = [2 * int(size) for size in session.run(first).values()]
+    group: list[ir.Value] = []
+    room = _HISTOGRAM_BYTES
+    for value, size in zip(values, sizes, strict=True):
+        if group and size > room:
+            yield group
+            group, room = [], _HISTOGRAM_BYTES
+        group.append(value)
+        room -= size
+    if group:
+        yield group
+
+
+def _histograms(
+    model: Model, ctx: Context, values: Sequence[ir.Value], ranges: Ranges
+) -> dict[str, np.ndarray[Any, Any]]:
+    import numpy as np
+
+    counts = {value.name or "": np.zeros(BINS, np.int64) for value in values}
+    with _tapped(model, ctx, [_binned(model, value, ranges[value.name or ""]) for value in values]) as session:
+        for feeds in ctx.calibration_batches("calibrate: histograms"):
+            for total, codes in zip(counts.values(), session.run(feeds).values(), strict=True):
+                _count(codes.reshape(-1), total)
+    return counts
+
+
+def _binned(model: Model, value: ir.Value, found: Range) -> ir.Node:
+    """Bin numbers 0..BINS-1 of a tensor: round((x - low) / width) as QuantizeLinear computes it."""
+    import numpy as np
+    import onnx_ir as ir
+
+    width = (found.high - found.low) / (BINS - 1)
+    shifted = ir.node("Sub", [value, _constant("low", np.float32(found.low))])
+    scale, zero = _constant("width", np.float32(width)), _constant("zero", np.uint16(0))
+    return ir.node("QuantizeLinear", [shifted.outputs[0], scale, zero], domain=MICROSOFT)
+
+
+def _constant(name: str, value: Any) -> ir.Value:
+    import numpy as np
+    import onnx_ir as ir
+
+    return ir.node("Constant", [], {"value": ir.tensor(np.asarray(value), name=name)}).outputs[0]
+
+
+def _count(codes: np.ndarray[Any, Any], total: np.ndarray[Any, Any]) -> None:
+    import numpy as np
+
+    for start in range(0, codes.size, _CHUNK):
+        total += np.bincount(codes[start : start + _CHUNK], minlength=BINS)
+
+
+def _central(counts: np.ndarray[Any, Any], found: Range, percentile: float) -> Range:
+    """The bins between the two tails, each of (100 - percentile) / 2 % of the counts."""
+    import numpy as np
+
+    cumulative = np.cumsum(counts) / counts.sum()
+    tail = (100 - percentile) / 200
+    width = (found.high - found.low) / (BINS - 1)
+    low = int(np.searchsorted(cumulative, tail, side="right"))
+    high = int(np.searchsorted(cumulative, 1 - tail, side="left"))
+    return Range(found.low + low * width, found.low + min(high, BINS - 1) * width)
+
+
+@contextmanager
+def _tapped(model: Model, ctx: Context, taps: Sequence[ir.Node]) -> Iterator[Session]:
+    """A session whose only outputs are those of ``taps``; the model is as it was afterwards."""
+    graph, outputs = model.graph, list(model.graph.outputs)
+    imports = dict(model.ir.opset_imports)
+    added = [*_feeding(taps), *taps]
+    for i, node in enumerate(added):
+        node.outputs[0].name = model.fresh(f"tap_{i}")
+        graph.append(node)
+    graph.outputs[:] = [tap.outputs[0] for tap in taps]
+    model.ir.opset_imports.setdefault(MICROSOFT, 1)
+    try:
+        with model.exported() as path:
+            yield open_session(path, ctx.providers, threads=ctx.threads)
+    finally:
+        graph.outputs[:] = outputs
+        graph.remove(added, safe=True)
+        model.ir.opset_imports.clear()
+        model.ir.opset_imports.update(imports)
+
+
+def _feeding(taps: Sequence[ir.Node]) -> list[ir.Node]:
+    """Nodes not yet in a graph that the taps read from, inputs first."""
+    found: list[ir.Node] = []
+    for tap in taps:
+        for value in tap.inputs:
+            producer = value.producer() if value is not None else None
+            if producer is not None and producer.graph is None:
+                found += [*_feeding([producer]), producer]
+    return found
+
+
+def calibrate(model: Model, ctx: Context, values: Sequence[ir.Value], calibrator: str, percentile: float) -> Ranges:
+    """Ranges of main-graph values by name. Values that took NaN or infinity have such a range: callers decline them."""
+    if not values:
+        return {}
+    ranges = CALIBRATORS[calibrator](model, ctx, values, percentile)
+    if all(found.low > found.high for found in ranges.values()):
+        raise PassError("the calibration data has no batches", hint="give at least one sample")
+    return ranges

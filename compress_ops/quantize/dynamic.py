@@ -1,0 +1,201 @@
+"""quantize_dynamic: weights become int8 now, activations at run time.
+
+With W_q = round(W / s_W) and, measured on each input X as it comes, X_q = round(X / s_X) + z_X:
+    X @ W  ~=  s_X * s_W * ((X_q - z_X) @ W_q)         (MatMulInteger, ConvInteger)
+An embedding table has no activation: its rows are stored as int8 and scaled after the lookup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from ..graph.edit import Editor, attribute, constant_of
+from ..graph.opset import require_opset
+from ..model import ONNX_DOMAINS, Model
+from ..passes import ALL, NONE, Change, Context, Only, Promise, Skip, register, selected
+from .eligible import why_not
+from .formats import AS_STORED, Layout, Symmetric, as_half, lazy_codes
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+Operator = Literal["MatMul", "Gemm", "Conv", "Gather"]
+OPERATORS: list[Operator] = ["MatMul", "Gemm", "Conv", "Gather"]
+_MINIMUM_OPSET = 11  # DynamicQuantizeLinear
+
+
+@register("quantize_dynamic", promises=Promise.SHRINKS)
+def quantize_dynamic(
+    model: Model,
+    ctx: Context,
+    *,
+    operators: Annotated[list[Operator], Field(description="Operator types to quantize.")] = OPERATORS,
+    per_channel: Annotated[bool, Field(description="One scale per output channel, else one per weight.")] = True,
+    reduce_range: Annotated[
+        bool, Field(description="7-bit weights: u8 x s8 products cannot saturate on CPUs without VNNI.")
+    ] = False,
+    only: Only = ALL,
+    skip: Skip = NONE,
+) -> Change:
+    """Store weights as int8 and quantize activations as they come; no data needed.
+
+    Weights are symmetric int8 (Jacob et al. 2018, arXiv:1712.05877), activations asymmetric uint8 per tensor
+    (ONNX DynamicQuantizeLinear). onnxruntime fuses the nodes written for MatMul into one kernel. Gemm becomes
+    MatMul and Add. Embedding tables (Gather) have one scale per row. Operators whose weight is computed, not
+    float32, not finite or too small to gain are declined.
+    """
+    require_opset(model, _MINIMUM_OPSET)
+    work = _Work(model, per_channel, Symmetric(7 if reduce_range else 8), Change())
+    for node in ctx.progress(list(model.nodes()), "quantize_dynamic"):
+        if node.op_type in operators and node.domain in ONNX_DOMAINS and selected(node, only, skip):
+            _quantize(work, node)
+    model.drop_unused()
+    return work.change
+
+
+@dataclass
+class _Work:
+    model: Model
+    per_channel: bool
+    weights: Symmetric
+    change: Change
+    inputs: dict[Any, tuple[ir.Value, ...]] = field(default_factory=dict)
+    coded: dict[Any, tuple[ir.Value, ir.Value]] = field(default_factory=dict)
+
+
+def _quantize(work: _Work, node: ir.Node) -> None:
+    if node.op_type == "Gather" and constant_of(node.inputs[0]) is None:
+        return  # a lookup in a computed tensor has no weight to speak of
+    reason = why_not(node)
+    if reason:
+        work.change.decline(node.name, reason)
+        return
+    _REWRITES[node.op_type](work, node)
+    work.change.touch(node.name, f"{node.op_type} weights to int8")
+
+
+def _matmul(work: _Work, node: ir.Node) -> None:
+    edit, weight = Editor(work.model, node), node.inputs[1]
+    assert weight is not None and weight.const_value is not None
+    *stack, _, columns = weight.const_value.shape.numpy()
+    scale_shape = (*stack, 1, columns) if stack else (columns,)
+    edit.replace(_integer_product(work, edit, "MatMulInteger", weight, (-2,), scale_shape))
+
+
+def _gemm(work: _Work, node: ir.Node) -> None:
+    edit, layout = Editor(work.model, node), Layout(transposed=bool(attribute(node, "transB", 0)))
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    assert node.inputs[1] is not None
+    product = _integer_product(work, edit, "MatMulInteger", node.inputs[1], (-2,), (-1,), layout)
+    edit.replace(product if bias is None else edit.op("Add", product, bias))
+
+
+def _conv(work: _Work, node: ir.Node) -> None:
+    import numpy as np
+
+    edit, weight = Editor(work.model, node), node.inputs[1]
+    assert weight is not None and weight.const_value is not None
+    rank = len(weight.const_value.shape)
+    axes = tuple(range(1, rank))
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    attributes = {name: attr.value for name, attr in node.attributes.items()}
+    product = _integer_product(work, edit, "ConvInteger", weight, axes, (1, -1) + (1,) * (rank - 2), **attributes)
+    if bias is not None:
+        shape = edit.constant(f"{node.name}/bias_shape", np.array([1, -1] + [1] * (rank - 2), np.int64))
+        product = edit.op("Add", product, edit.op("Reshape", bias, shape))
+    edit.replace(product)
+
+
+def _gather(work: _Work, node: ir.Node) -> None:
+    import onnx_ir as ir
+
+    edit = Editor(work.model, node)
+    table, rows = node.inputs
+    assert table is not None
+    codes, scale = _coded(work, edit, table, (-1,), (-1, 1), half_scale=work.per_channel)
+    picked = edit.op("Cast", edit.op("Gather", codes, rows, axis=0), to=ir.DataType.FLOAT.value)
+    is_half = scale.dtype == ir.DataType.FLOAT16
+    if work.per_channel:
+        scale = edit.op("Gather", scale, rows, axis=0)
+    if is_half:
+        scale = edit.op("Cast", scale, to=ir.DataType.FLOAT.value)
+    edit.replace(edit.op("Mul", picked, scale))
+
+
+_REWRITES: dict[str, Callable[[_Work, Any], None]] = {
+    "MatMul": _matmul,
+    "Gemm": _gemm,
+    "Conv": _conv,
+    "Gather": _gather,
+}
+
+
+def _integer_product(
+    work: _Work,
+    edit: Editor,
+    op_type: str,
+    weight: ir.Value,
+    axes: tuple[int, ...],
+    scale_shape: tuple[int, ...],
+    layout: Layout = AS_STORED,
+    **attributes: Any,
+) -> ir.Value:
+    """s_X * s_W * (X_q op W_q), written in the order that onnxruntime's fusion looks for."""
+    import onnx_ir as ir
+
+    codes, scale = _coded(work, edit, weight, axes, scale_shape, layout)
+    x, x_scale, x_zero = _quantized_input(work, edit)
+    zero = _zero(work, edit)
+    product = edit.op(op_type, x, codes, x_zero, zero, **attributes)
+    as_float = edit.op("Cast", product, to=ir.DataType.FLOAT.value)
+    return edit.op("Mul", as_float, edit.op("Mul", x_scale, scale))
+
+
+def _quantized_input(work: _Work, edit: Editor) -> tuple[ir.Value, ...]:
+    """The node's input as (codes, scale, zero_point); quantized once where several nodes of a graph read it."""
+    value = edit.node.inputs[0]
+    key = (value, edit.graph)
+    if key not in work.inputs:
+        work.inputs[key] = edit.ops("DynamicQuantizeLinear", value, outputs=3, label="int8")
+    return work.inputs[key]
+
+
+def _zero(work: _Work, edit: Editor) -> ir.Value:
+    import numpy as np
+
+    key = ("zero_point", edit.graph)
+    if key not in work.coded:
+        zero = edit.constant("weight_zero_point", np.array(0, np.int8))
+        work.coded[key] = (zero, zero)
+    return work.coded[key][0]
+
+
+def _coded(
+    work: _Work,
+    edit: Editor,
+    weight: ir.Value,
+    axes: tuple[int, ...],
+    scale_shape: tuple[int, ...],
+    layout: Layout = AS_STORED,
+    half_scale: bool = False,
+) -> tuple[ir.Value, ir.Value]:
+    """The weight's int8 codes and its scale as initializers; made once for a weight used several times.
+
+    ``half_scale`` stores float16 scales where they lose nothing that matters (a table has one for each of many rows).
+    """
+    key = (weight, layout, axes)
+    if key not in work.coded:
+        source = weight.const_value
+        assert source is not None
+        scale = work.weights.scale(layout.apply(source.numpy()), axes if work.per_channel else None)
+        scale = as_half(scale) if half_scale else scale
+        stored = scale.reshape(scale_shape) if work.per_channel else scale.reshape(())
+        codes = work.model.add_weight(
+            f"{weight.name}_int8", lazy_codes(source, scale, work.weights, layout), edit.graph
+        )
+        work.coded[key] = (codes, edit.constant(f"{weight.name}_scale", stored))
+    return work.coded[key]

@@ -1,0 +1,56 @@
+"""Whether an operator's weight can be stored as integers; the reasons are what the report lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..graph.edit import attribute, constant_of
+from .formats import is_finite
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+_OVERHEAD = 600  # bytes that the extra nodes of one quantized operator take in the file, at most
+
+
+def weight_index(node: ir.Node) -> int:
+    """Which input of an operator is its weight."""
+    return 0 if node.op_type == "Gather" else 1
+
+
+def why_not(node: ir.Node) -> str:
+    """Why the node's weight cannot become int8 or would not gain from it; empty when it can."""
+    import onnx_ir as ir
+
+    source = constant_of(node.inputs[weight_index(node)])
+    if source is None:
+        return f"{node.op_type}: its weight is computed, not stored"
+    if source.dtype != ir.DataType.FLOAT:
+        return f"{node.op_type}: its weight is {source.dtype.name.lower()}, not float32"
+    if constant_of(node.inputs[1 - weight_index(node)]) is not None:
+        return f"{node.op_type}: both inputs are constants; run simplify first"
+    if source.size * 3 < _OVERHEAD:
+        return f"{node.op_type}: its weight of {source.nbytes} bytes is too small to gain"
+    special = _SPECIAL[node.op_type](node, source) if node.op_type in _SPECIAL else ""
+    return special or ("" if is_finite(source.numpy()) else f"{node.op_type}: its weight has NaN or infinite values")
+
+
+def _matmul(node: ir.Node, source: ir.TensorProtocol) -> str:
+    return "MatMul: its weight is a vector" if len(source.shape) < 2 else ""
+
+
+def _gemm(node: ir.Node, source: ir.TensorProtocol) -> str:
+    if attribute(node, "transA", 0) or attribute(node, "alpha", 1.0) != 1.0 or attribute(node, "beta", 1.0) != 1.0:
+        return "Gemm: transA, alpha or beta has no integer form"
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if bias is not None and (bias.shape is None or len(bias.shape) > 1):
+        return "Gemm: its bias is no vector"
+    return ""
+
+
+def _gather(node: ir.Node, source: ir.TensorProtocol) -> str:
+    return "" if attribute(node, "axis", 0) == 0 and len(source.shape) == 2 else "Gather: not a table of rows"
+
+
+_SPECIAL: dict[str, Callable[[Any, Any], str]] = {"MatMul": _matmul, "Gemm": _gemm, "Gather": _gather}

@@ -1,0 +1,133 @@
+"""Write Q/DQ pairs: x -> QuantizeLinear -> DequantizeLinear, and stored codes -> DequantizeLinear."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..graph.edit import attribute
+from ..model import Model
+from .formats import AS_STORED, Asymmetric, Symmetric, lazy_codes
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+
+
+@dataclass
+class Writer:
+    """Writes the pairs of one model; a weight or activation that several nodes read is written once."""
+
+    model: Model
+    weights: Symmetric
+    per_channel: bool
+    coded: dict[Any, tuple[ir.Value, np.ndarray[Any, Any]]] = field(default_factory=dict)
+    zeros: dict[tuple[int, ...], ir.Value] = field(default_factory=dict)
+
+    def activation(self, value: ir.Value, form: Asymmetric, readers: set[ir.Node] | None) -> None:
+        """Quantize a value for ``readers``, or for all that read it, the model's outputs included (None)."""
+        name, producer = value.name, value.producer()
+        scale, zero = self._constant(f"{name}_scale", form.scale), self._constant(f"{name}_zero_point", form.zero_point)
+        uses = [(user, index) for user, index in value.uses() if readers is None or user in readers]
+        codes = self._node("QuantizeLinear", [value, scale, zero], f"{name}_quantized")
+        floats = self._node("DequantizeLinear", [codes, scale, zero], f"{name}_dequantized")
+        self._insert(value, producer, codes, floats)
+        for user, index in uses:
+            user.replace_input_with(index, floats)
+        if readers is None and value.is_graph_output():
+            self._stand_for_output(value, floats)
+
+    def weight(self, node: ir.Node) -> np.ndarray[Any, Any]:
+        """Store the node's weight as int8 behind a DequantizeLinear; returns its float32 scales, flat."""
+        weight = node.inputs[1]
+        assert weight is not None and weight.const_value is not None
+        axis = self._channel_axis(node, len(weight.const_value.shape))
+        if (weight, axis) not in self.coded:
+            self.coded[weight, axis] = self._code(weight, axis)
+        dequantized, scale = self.coded[weight, axis]
+        node.replace_input_with(1, dequantized)
+        return scale
+
+    def bias(self, node: ir.Node, scale: np.ndarray[Any, Any]) -> None:
+        """Store the node's bias as int32 of the given scale (that of input times weight), where it has one."""
+        import numpy as np
+        import onnx_ir as ir
+
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+        if bias is None or bias.const_value is None:
+            return
+        values = bias.const_value.numpy()
+        flat = np.broadcast_to(values.reshape(-1), (max(values.size, scale.size),))
+        limit = np.iinfo(np.int32)
+        codes = np.clip(np.rint(flat.astype(np.float64) / scale), limit.min, limit.max).astype(np.int32)
+        stored = self.model.add_weight(f"{bias.name}_int32", ir.Tensor(codes))
+        node.replace_input_with(2, self._dequantized(stored, scale, 0))
+
+    def _channel_axis(self, node: ir.Node, rank: int) -> int | None:
+        """The output channels' axis of a weight; None where one scale serves the whole weight."""
+        if not self.per_channel or (node.op_type == "MatMul" and rank > 2):
+            return None
+        return 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else rank - 1
+
+    def _code(self, weight: ir.Value, axis: int | None) -> tuple[ir.Value, np.ndarray[Any, Any]]:
+        source = weight.const_value
+        assert source is not None
+        others = None if axis is None else tuple(i for i in range(len(source.shape)) if i != axis)
+        scale = self.weights.scale(source.numpy(), others)
+        stored = self.model.add_weight(f"{weight.name}_int8", lazy_codes(source, scale, self.weights, AS_STORED))
+        flat = scale.reshape(-1) if axis is not None else scale.reshape(())
+        return self._dequantized(stored, flat, axis), flat.reshape(-1)
+
+    def _zeros(self, shape: tuple[int, ...]) -> ir.Value:
+        """Zero points of weights: optional in ONNX, but onnxruntime fuses Gemm (QGemm) only where they are written."""
+        import numpy as np
+
+        if shape not in self.zeros:
+            self.zeros[shape] = self._constant("weight_zero_point", np.zeros(shape, np.int8))
+        return self.zeros[shape]
+
+    def _dequantized(self, stored: ir.Value, scale: np.ndarray[Any, Any], axis: int | None) -> ir.Value:
+        import onnx_ir as ir
+
+        per_axis = axis is not None and scale.size > 1
+        flat = scale if per_axis else scale.reshape(-1)[:1].reshape(())
+        inputs = [stored, self._constant(f"{stored.name}_scale", flat)]
+        if stored.dtype == ir.DataType.INT8:
+            inputs.append(self._zeros(flat.shape))
+        attributes = {"axis": axis} if per_axis else {}
+        made = self._node("DequantizeLinear", inputs, f"{stored.name}_dequantized", attributes)
+        producer = made.producer()
+        assert producer is not None
+        self.model.graph.insert_before(self.model.graph[0], producer)
+        return made
+
+    def _node(
+        self, op_type: str, inputs: list[ir.Value], name: str, attributes: dict[str, Any] | None = None
+    ) -> ir.Value:
+        import onnx_ir as ir
+
+        node: ir.Node = ir.node(op_type, inputs, attributes or {}, name=self.model.fresh(f"{inputs[0].name}/{op_type}"))
+        node.outputs[0].name = self.model.fresh(name)
+        return node.outputs[0]
+
+    def _constant(self, name: str, array: Any) -> ir.Value:
+        import numpy as np
+        import onnx_ir as ir
+
+        return self.model.add_weight(name, ir.Tensor(np.asarray(array)))
+
+    def _insert(self, value: ir.Value, producer: ir.Node | None, codes: ir.Value, floats: ir.Value) -> None:
+        pair = [node for node in (codes.producer(), floats.producer()) if node is not None]
+        if producer is None:
+            self.model.graph.insert_before(self.model.graph[0], pair)
+        else:
+            self.model.graph.insert_after(producer, pair)
+
+    def _stand_for_output(self, value: ir.Value, floats: ir.Value) -> None:
+        """The dequantized value becomes the model's output, under the output's name."""
+        name = value.name
+        floats.type, floats.shape = value.type, value.shape
+        outputs = self.model.graph.outputs
+        outputs[:] = [floats if output is value else output for output in outputs]
+        value.name = self.model.fresh(f"{name}_float")
+        floats.name = name

@@ -1,0 +1,147 @@
+"""Plain data -> a checked Recipe; every fault is found in one go and told with its line and column."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..errors import OnnxpressError, RecipeError, did_you_mean, raise_all
+from ..passes import Pass, StepOptions
+from .text import Document, Path
+from .types import Recipe, Step
+
+
+def check_document(document: Document, catalogue: dict[str, Pass]) -> Recipe:
+    """Raise all faults of the document together, or return the recipe that it stands for."""
+    if not isinstance(document.data, dict):
+        found = "empty" if document.data is None else "not a mapping"
+        raise RecipeError(f"the recipe is {found}", hint="start with: onnxpress recipe new", place=document.place(()))
+    faults = list(document.faults)
+    sections = _sections(document, faults)
+    steps = _steps(document, catalogue, faults)
+    raise_all(sorted(faults, key=_position))
+    assert sections is not None
+    return sections.model_copy(update={"passes": steps})
+
+
+def _position(fault: OnnxpressError) -> tuple[int, int]:
+    return (fault.place.line, fault.place.column) if fault.place else (0, 0)
+
+
+def _sections(document: Document, faults: list[OnnxpressError]) -> Recipe | None:
+    plain = {**document.data, **({"passes": []} if "passes" in document.data else {})}
+    try:
+        return Recipe.model_validate(
+            {name: value for name, value in plain.items() if not _is_empty_section(name, value)}
+        )
+    except ValidationError as error:
+        faults += _told(error, document, (), list(Recipe.model_fields))
+        return None
+
+
+def _is_empty_section(name: str, value: Any) -> bool:
+    """``budget:`` with nothing under it means the same as leaving it out."""
+    return value is None and name in ("data", "measure", "budget", "model")
+
+
+def _steps(document: Document, catalogue: dict[str, Pass], faults: list[OnnxpressError]) -> list[Step]:
+    entries = document.data.get("passes", [])
+    if not isinstance(entries, list) or not entries:
+        if "passes" in document.data:
+            faults.append(
+                RecipeError("passes must be a list with at least one step", place=document.place(("passes",)))
+            )
+        return []
+    steps = [_step(entry, ("passes", i), document, catalogue, faults) for i, entry in enumerate(entries)]
+    return [step for step in steps if step is not None]
+
+
+def _step(
+    entry: Any, path: Path, document: Document, catalogue: dict[str, Pass], faults: list[OnnxpressError]
+) -> Step | None:
+    name: Any = entry
+    options: Any = {}
+    if isinstance(entry, dict) and len(entry) == 1:
+        ((name, options),) = entry.items()
+        path = (*path, name)
+    if not isinstance(name, str) or not isinstance(options, dict | None):
+        message = "write a step as a pass name, or as one name with options: prune_weights: {ratio: 0.5}"
+        faults.append(RecipeError(message, place=document.place(path)))
+        return None
+    if name not in catalogue:
+        message = f"unknown pass '{name}'{did_you_mean(name, catalogue)}"
+        faults.append(
+            RecipeError(message, hint=f"passes: {', '.join(catalogue)}", place=document.place(path, of_key=True))
+        )
+        return None
+    return _with_options(catalogue[name], options or {}, path, document, faults)
+
+
+def _with_options(
+    operation: Pass, options: dict[str, Any], path: Path, document: Document, faults: list[OnnxpressError]
+) -> Step | None:
+    try:
+        return Step(operation, operation.options.model_validate(options))
+    except ValidationError as error:
+        faults += _told(error, document, path, list(operation.options.model_fields))
+        return None
+
+
+def _told(error: ValidationError, document: Document, start: Path, known: list[str]) -> list[OnnxpressError]:
+    return [_one(detail, document, start, known) for detail in error.errors(include_url=False)]
+
+
+def _one(detail: Any, document: Document, start: Path, known: list[str]) -> OnnxpressError:
+    path = (*start, *_written(detail["loc"], document, start))
+    last = str(path[-1]) if path else "the recipe"
+    if detail["type"] == "extra_forbidden":
+        message = f"unknown option '{last}'{did_you_mean(last, _siblings(path, start, known))}"
+        return RecipeError(message, place=document.place(path, of_key=True))
+    if detail["type"] == "missing":
+        where = f" of {path[-2]}" if len(path) > 1 else ""
+        return RecipeError(f"'{last}'{where} is required", place=document.place(path[:-1], of_key=True))
+    reason = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    reason = f"should be {reason}" if detail["msg"].startswith("Input should be ") else reason
+    found = "" if isinstance(detail["input"], dict | list) else f" (found {detail['input']!r})"
+    return RecipeError(f"{last}: {reason}{found}{_boolean_hint(detail)}", place=document.place(path))
+
+
+def _written(loc: tuple[Any, ...], document: Document, start: Path) -> Path:
+    """The part of pydantic's location that stands in the document: tags of unions and the like are not written."""
+    written: Path = ()
+    for part in loc:
+        if (*start, *written, part) in document.values or part == loc[-1]:
+            written = (*written, part)
+    return written
+
+
+def _boolean_hint(detail: Any) -> str:
+    words = {"yes", "no", "on", "off", "True", "False"}
+    return "; write true or false" if detail["type"].startswith("bool") and detail["input"] in words else ""
+
+
+def _siblings(path: Path, start: Path, known: list[str]) -> list[str]:
+    """Names that could stand where an unknown option stands."""
+    if len(path) == len(start) + 1:
+        return known
+    section = Recipe.model_fields.get(str(path[0]))
+    annotation: Any = section.annotation if section else None
+    for part in path[1:-1]:
+        annotation = (
+            annotation.model_fields[part].annotation
+            if hasattr(annotation, "model_fields") and part in annotation.model_fields
+            else None
+        )
+        annotation = next((a for a in getattr(annotation, "__args__", ()) if hasattr(a, "model_fields")), annotation)
+    return list(getattr(annotation, "model_fields", {}))
+
+
+def step_from(operation: Pass, options: dict[str, Any]) -> Step:
+    """A step from options given in code or by flags; its faults name the pass."""
+    document = Document(operation.name, options)
+    faults: list[OnnxpressError] = []
+    step = _with_options(operation, options, (), document, faults)
+    raise_all(faults)
+    assert isinstance(step, Step) and isinstance(step.options, StepOptions)
+    return step

@@ -1,0 +1,59 @@
+"""The recipe format as JSON Schema (draft 2020-12), for editors: completion, hover texts, and red lines.
+
+It is made from the recipe's models and from every pass's options, so it cannot fall behind the code.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import create_model
+from pydantic.json_schema import models_json_schema
+
+from ..catalogue import PASSES
+from ..passes import Pass
+from .types import Recipe
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+Schema = dict[str, Any]
+
+_MAY_BE_EMPTY = ("data", "measure", "budget")  # ``budget:`` with nothing under it is the same as no budget
+
+
+def recipe_schema() -> Schema:
+    """The schema of a whole recipe."""
+    models = [_without_steps(), *(operation.options for operation in PASSES.values())]
+    definitions = models_json_schema([(model, "validation") for model in models])[1]["$defs"]
+    recipe = definitions.pop("Recipe")
+    for operation in PASSES.values():
+        definitions[operation.name]["description"] = operation.summary
+    head = {"$schema": DIALECT, "title": "onnxpress recipe", "description": "What to do to an ONNX model."}
+    return {**recipe, **head, "properties": _properties(recipe["properties"]), "$defs": definitions}
+
+
+def _without_steps() -> type[Recipe]:
+    """A step holds a function, which has no schema: what is written in its place is told by ``_passes``."""
+    return create_model("Recipe", __base__=Recipe, passes=(list[Any], ...))
+
+
+def _properties(plain: Schema) -> Schema:
+    sections = {name: {"anyOf": [{"$ref": plain[name]["$ref"]}, {"type": "null"}]} for name in _MAY_BE_EMPTY}
+    return {**plain, **sections, "provider": {**plain["provider"], "default": "cpu"}, "passes": _passes()}
+
+
+def _passes() -> Schema:
+    names = [{"const": operation.name, "description": operation.summary} for operation in PASSES.values()]
+    with_options = [_with_options(operation) for operation in PASSES.values()]
+    description = Recipe.model_fields["passes"].description
+    return {"description": description, "type": "array", "minItems": 1, "items": {"anyOf": [*names, *with_options]}}
+
+
+def _with_options(operation: Pass) -> Schema:
+    options = {"anyOf": [{"$ref": f"#/$defs/{operation.name}"}, {"type": "null"}]}
+    return {
+        "type": "object",
+        "description": operation.summary,
+        "properties": {operation.name: options},
+        "required": [operation.name],
+        "additionalProperties": False,
+    }

@@ -1,0 +1,100 @@
+"""The commented recipe that people start from, made from the code: every section, every pass, every default.
+
+What is commented out is YAML too: taking away its leading ``# `` gives a valid recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from ..catalogue import PASSES
+from ..passes import Pass, StepOptions
+from .types import Budget, Data, Images, Measure, Recipe
+
+_ACTIVE = ("simplify", "quantize_dynamic")
+_COLUMN = 44  # where the descriptions begin
+
+_HEAD = """\
+## A recipe for onnxpress: what to do to an ONNX model, and what the result must reach.
+##   onnxpress recipe check recipe.yaml
+##   onnxpress run recipe.yaml model.onnx -o small.onnx
+## Lines that begin with "# " are options with their defaults, or examples: take the "# " away to use them.
+"""
+
+_EXAMPLES: dict[str, Any] = {
+    "model": "model.onnx",
+    "calibration": "calibration.npz",
+    "training": "training.npz",
+    "evaluation": {"path": "evaluation.npz", "labels": "label", "metrics": ["top1"]},
+    "resize": [224, 224],
+    "dims": {"sequence": 64},
+    "values": {"sample_rate": 16000},
+    "max_size": "30%",
+    "min_speedup": 1.5,
+    "max_drop": "1%",
+    "ratio": 0.5,
+    "threshold": 0.01,
+}
+"""What an option may look like whose default says nothing."""
+
+
+def starter() -> str:
+    """The text of the starter."""
+    return "\n".join([_HEAD, *_basics(), "", *_sections(), *_steps()]) + "\n"
+
+
+def _basics() -> Iterator[str]:
+    fields = Recipe.model_fields
+    written = {"version": 1, "# model": _EXAMPLES["model"], "provider": "cpu", "threads": 1, "seed": 0}
+    for name, value in written.items():
+        yield _line(f"{name}: {value}", fields[name.removeprefix("# ")].description)
+
+
+def _sections() -> Iterator[str]:
+    for name, section in {"data": Data, "measure": Measure, "budget": Budget}.items():
+        yield f"## {section.__doc__}"
+        yield f"# {name}:"
+        yield from _options({n: f for n, f in section.model_fields.items() if n != "images"}, indent=2)
+        if section is Data:
+            yield _line("#   images:", Images.__doc__)
+            yield from _options(Images.model_fields, indent=4)
+        yield ""
+
+
+def _steps() -> Iterator[str]:
+    yield f"## {Recipe.model_fields['passes'].description} Each step also takes:"
+    yield from (f"##   {name}: {field.description}" for name, field in StepOptions.model_fields.items())
+    yield "passes:"
+    yield from (line for name in _ACTIVE for line in _step(PASSES[name], active=True))
+    yield from (line for name in PASSES if name not in _ACTIVE for line in _step(PASSES[name], active=False))
+
+
+def _step(operation: Pass, *, active: bool) -> Iterator[str]:
+    yield f"  ## {operation.summary}"
+    yield f"{'' if active else '# '}  - {operation.name}:"
+    yield from _options(
+        {n: f for n, f in operation.options.model_fields.items() if n not in StepOptions.model_fields}, indent=6
+    )
+
+
+def _options(fields: Mapping[str, FieldInfo], *, indent: int) -> Iterator[str]:
+    for name, field in fields.items():
+        yield _line(f"# {' ' * indent}{name}: {_yaml(_value(name, field))}", field.description)
+
+
+def _value(name: str, field: FieldInfo) -> Any:
+    default = None if field.is_required() else field.get_default(call_default_factory=True)
+    return default if default not in (None, {}) else _EXAMPLES.get(name)
+
+
+def _line(text: str, description: str | None) -> str:
+    return f"{text:<{_COLUMN}}  # {description}" if description else text
+
+
+def _yaml(value: Any) -> str:
+    import yaml
+
+    return yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False).removesuffix("...\n").strip()

@@ -1,0 +1,178 @@
+"""onnxruntime sessions: which provider runs, what goes in and out, and no silent fallback.
+
+A provider is written by its short name: ``cuda`` stands for onnxruntime's ``CUDAExecutionProvider``. The rule
+is general (the long name, lower case, without its ending), so every provider that onnxruntime names is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import ModelError, ProviderError, did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnxruntime
+
+Feeds = Mapping[str, "np.ndarray[Any, Any]"]
+Arrays = dict[str, "np.ndarray[Any, Any]"]
+
+_ENDING = "ExecutionProvider"
+_QUIET = 4  # onnxruntime's log level "fatal": what it refuses comes back as an exception, which we tell
+_INSTALL = 'install one of: pip install "onnxpress[cpu]"   or   pip install "onnxpress[gpu]"'
+
+
+@dataclass(frozen=True)
+class Provider:
+    """An execution provider by short name, with onnxruntime's options for it."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+CPU = (Provider("cpu"),)
+
+
+@dataclass(frozen=True)
+class Port:
+    """A model input or output: NumPy dtype name, and a shape of sizes, symbolic names and None (unnamed)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str | None, ...]
+
+
+def onnxruntime_module() -> Any:
+    """onnxruntime, or one clear error where neither wheel of it is installed."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ProviderError(f"onnxruntime cannot be imported ({error})", hint=_INSTALL) from error
+    return onnxruntime
+
+
+def short_name(provider: str) -> str:
+    """``CUDAExecutionProvider`` -> ``cuda``."""
+    return provider.removesuffix(_ENDING).lower()
+
+
+def check_providers(providers: Sequence[Provider]) -> list[tuple[str, dict[str, Any]]]:
+    """onnxruntime's own form of the providers; an error names those that can be had here."""
+    ort = onnxruntime_module()
+    known = {short_name(name): name for name in ort.get_all_providers()}
+    available = {short_name(name) for name in ort.get_available_providers()}
+    for provider in providers:
+        if provider.name not in available:
+            _refuse(provider.name, known, sorted(available))
+    return [(known[provider.name], dict(provider.options)) for provider in providers]
+
+
+def _refuse(name: str, known: Iterable[str], available: list[str]) -> None:
+    here = f"available here: {', '.join(available)}"
+    if name not in known:
+        raise ProviderError(f"unknown execution provider '{name}'{did_you_mean(name, known)}", hint=here)
+    raise ProviderError(f"execution provider '{name}' is not in this onnxruntime build", hint=f"{here}; {_INSTALL}")
+
+
+class Session:
+    """A model loaded by onnxruntime on the provider that was asked for.
+
+    ``inputs`` and ``outputs`` describe the ports; ``provider`` is the short name of the provider really in use.
+    """
+
+    def __init__(self, raw: onnxruntime.InferenceSession, source: str) -> None:
+        self.raw = raw
+        self.source = source
+        self.inputs = tuple(_port(node) for node in raw.get_inputs())
+        self.outputs = tuple(_port(node) for node in raw.get_outputs())
+        self.provider = short_name(raw.get_providers()[0])
+
+    def run(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> Arrays:
+        """Run once; onnxruntime's refusal of the feed becomes a ModelError with its reason."""
+        names = list(outputs) if outputs is not None else [port.name for port in self.outputs]
+        try:
+            return dict(zip(names, self.raw.run(names, dict(feeds)), strict=True))
+        except Exception as error:  # onnxruntime raises a dozen unrelated classes
+            raise ModelError(f"{self.source} does not run: {_reason(error)}") from error
+
+
+def open_session(
+    model: Path | bytes,
+    providers: Sequence[Provider] = CPU,
+    *,
+    threads: int = 1,
+    optimize: bool = True,
+    optimized_to: Path | None = None,
+    profile_to: Path | None = None,
+    disabled_optimizers: Sequence[str] = (),
+) -> Session:
+    """Load a model (a path, or the bytes of one without external data) and check that the first provider runs it.
+
+    ``optimize`` False loads quickly and runs the graph as written. ``optimized_to`` writes the graph that onnxruntime
+    really runs; ``profile_to`` is the prefix of its profile.
+    Raises ProviderError when onnxruntime fell back to another provider, ModelError when it refuses the model.
+    """
+    ort = onnxruntime_module()
+    wanted = check_providers(providers)
+    _preload_libraries(ort, wanted[0][0])
+    source = str(model) if isinstance(model, Path) else "the model in memory"
+    try:
+        raw = ort.InferenceSession(
+            str(model) if isinstance(model, Path) else model,
+            _options(ort, threads, optimize, optimized_to, profile_to),
+            providers=wanted,
+            disabled_optimizers=list(disabled_optimizers) or None,
+            enable_fallback=0,
+        )
+    except Exception as error:  # onnxruntime raises a dozen unrelated classes
+        raise ModelError(f"onnxruntime refuses {source}: {_reason(error)}") from error
+    return _checked(Session(raw, source), providers[0].name)
+
+
+def _checked(session: Session, asked: str) -> Session:
+    if session.provider != asked:
+        raise ProviderError(
+            f"onnxruntime fell back from '{asked}' to '{session.provider}' for {session.source}",
+            hint=f"its libraries do not load on this machine; see what `python -c 'import onnxruntime as o; "
+            f"o.InferenceSession(PATH, providers=[...])'` warns, or use --provider {session.provider}",
+        )
+    return session
+
+
+def _options(ort: Any, threads: int, optimize: bool, optimized_to: Path | None, profile_to: Path | None) -> Any:
+    options = ort.SessionOptions()
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _QUIET
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads > 1 else "1")
+    if optimized_to is not None:
+        options.optimized_model_filepath = str(optimized_to)
+    if profile_to is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile_to)
+    return options
+
+
+def _preload_libraries(ort: Any, first: str) -> None:
+    """CUDA's own wheels are found only after this call (onnxruntime >= 1.21)."""
+    if first.startswith(("CUDA", "Tensorrt")) and hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
+
+
+_NUMPY = {"float": "float32", "double": "float64", "half": "float16"}
+
+
+def _port(node: Any) -> Port:
+    kind = node.type.removeprefix("tensor(").removesuffix(")")
+    shape = tuple(size if isinstance(size, int | str) else None for size in node.shape)
+    return Port(node.name, {**_NUMPY, "float16": "float16"}.get(kind, kind), shape)
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text.split(" : ", 3)[-1] if text.startswith("[ONNXRuntimeError]") else text

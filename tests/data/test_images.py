@@ -1,0 +1,168 @@
+"""Folders of images."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from compress_ops.data import DataSettings, ImageSettings, open_data
+from compress_ops.errors import DataError, Faults
+from compress_ops.runtime import Port
+
+NCHW = Port("x", "float32", (None, 3, 8, 8))
+FREE = Port("x", "float32", (None, 3, None, None))
+PIXELS = ImageSettings(resize=(8, 8), scale=1.0)
+
+
+def paint(file, colour=(10, 20, 30), size=(8, 8)):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (size[1], size[0]), colour).save(file)
+
+
+def opened(folder, port=NCHW, images=PIXELS, **settings):
+    return open_data("set", [port], DataSettings(batch_size=4, images=images, base=folder, **settings))
+
+
+def fault(*args, **settings) -> str:
+    with pytest.raises((DataError, Faults)) as caught:
+        list(opened(*args, **settings).batches())
+    return str(caught.value)
+
+
+def test_class_folders_give_labels_in_the_order_of_their_names(tmp_path):
+    for folder, count in (("cat", 2), ("ant", 3), ("bee", 0)):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+        for number in range(count):
+            paint(tmp_path / "set" / folder / f"{number}.png", (number, 0, 0))
+    (tmp_path / "set" / "ant" / "notes.txt").write_text("no image")
+    batches = list(opened(tmp_path).batches())
+    assert [batch.labels.tolist() for batch in batches] == [[0, 0, 0, 2], [2]]
+    assert np.concatenate([batch.feeds["x"][:, 0, 0, 0] for batch in batches]).tolist() == [0, 1, 2, 0, 1]
+
+
+def test_a_flat_folder_has_no_labels(tmp_path):
+    for number in range(5):
+        paint(tmp_path / "set" / f"{number}.png")
+    data = opened(tmp_path)
+    assert [(batch.size, batch.labels) for batch in data.batches()] == [(4, None), (1, None)]
+    assert len(data) == 5
+
+
+def test_the_digest_sees_names_and_contents(tmp_path):
+    paint(tmp_path / "set" / "a.png")
+    first = opened(tmp_path).digest()
+    assert first == opened(tmp_path).digest()
+    paint(tmp_path / "set" / "a.png", (0, 0, 0))
+    second = opened(tmp_path).digest()
+    (tmp_path / "set" / "a.png").rename(tmp_path / "set" / "b.png")
+    assert len({first, second, opened(tmp_path).digest()}) == 3
+
+
+@pytest.mark.parametrize(
+    ("images", "port", "expected"),
+    [
+        (PIXELS, NCHW, [10, 20, 30]),
+        (ImageSettings(resize=(8, 8)), NCHW, [10 / 255, 20 / 255, 30 / 255]),
+        (ImageSettings(resize=(8, 8), scale=1.0, channels="bgr"), NCHW, [30, 20, 10]),
+        (ImageSettings(resize=(8, 8), scale=0.1, mean=[1, 1, 1], std=[1, 2, 4]), NCHW, [0, 0.5, 0.5]),
+        (ImageSettings(resize=(8, 8), scale=1.0, mean=[10], std=[10]), NCHW, [0, 1, 2]),
+        (ImageSettings(resize=(8, 8), layout="NHWC", scale=1.0), Port("x", "float32", (None, 8, 8, 3)), [10, 20, 30]),
+        (PIXELS, Port("x", "float16", (1, 3, 8, 8)), [10, 20, 30]),
+        (ImageSettings(resize=(8, 8)), Port("x", "uint8", (None, 3, 8, 8)), [10, 20, 30]),
+        # ITU-R 601 luma: 0.299 * 10 + 0.587 * 20 + 0.114 * 30 = 18.15
+        (ImageSettings(resize=(8, 8), scale=1.0, channels="grey"), Port("x", "float32", (None, 1, 8, 8)), [18]),
+    ],
+)
+def test_from_pixel_to_input(tmp_path, images, port, expected):
+    paint(tmp_path / "set" / "a.png")
+    array = next(opened(tmp_path, port, images).batches()).feeds["x"]
+    assert array.dtype == port.dtype
+    assert array.shape == (1, *port.shape[1:])
+    # three float32 roundings of numbers near 1
+    assert np.allclose(np.moveaxis(array, 1 if images.layout == "NCHW" else 3, -1), expected, rtol=4e-7, atol=4e-7)
+
+
+def test_resize_is_height_then_width(tmp_path):
+    paint(tmp_path / "set" / "a.png", size=(30, 20))
+    assert next(opened(tmp_path, FREE, ImageSettings(resize=(16, 12))).batches()).feeds["x"].shape == (1, 3, 16, 12)
+
+
+def test_without_resize_each_image_is_a_batch_of_its_own_size(tmp_path):
+    for number, size in enumerate([(4, 6), (9, 5), (4, 6)]):
+        paint(tmp_path / "set" / f"{number}.png", size=size)
+    batches = list(opened(tmp_path, FREE, ImageSettings()).batches())
+    assert [batch.feeds["x"].shape for batch in batches] == [(1, 3, 4, 6), (1, 3, 9, 5), (1, 3, 4, 6)]
+
+
+def test_images_of_one_size_need_no_resize(tmp_path):
+    for number in range(3):
+        paint(tmp_path / "set" / f"{number}.png")
+    assert [batch.size for batch in opened(tmp_path, FREE, ImageSettings()).batches()] == [3]
+
+
+def test_a_model_without_batch_axis(tmp_path):
+    paint(tmp_path / "set" / "a.png")
+    assert next(opened(tmp_path, Port("x", "float32", (3, "h", "w"))).batches()).feeds["x"].shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("port", "images", "word"),
+    [
+        (NCHW, None, "not stated"),
+        (NCHW, ImageSettings(resize=(9, 8)), "[samples, 3, 8, 8]"),
+        (
+            Port("x", "float32", (None, 3, 9, 9)),
+            ImageSettings(),
+            "0.png: the image is [3, 8, 8]; the model wants [3, 9, 9]",
+        ),
+        (NCHW, ImageSettings(resize=(8, 8), layout="NHWC"), "[1, 8, 8, 3]"),
+        (NCHW, ImageSettings(resize=(8, 8), mean=[1, 2]), "1 or 3 numbers"),
+        (NCHW, ImageSettings(resize=(8, 8), std=[0]), "no zero"),
+        (Port("x", "int64", (None, 3, 8, 8)), PIXELS, "is int64"),
+        (Port("x", "uint8", (None, 3, 8, 8)), ImageSettings(resize=(8, 8), mean=[0.5]), "uint8 pixels as they are"),
+        (Port("x", "float32", (2, 3, 8, 8)), PIXELS, "2 samples at a time"),
+    ],
+)
+def test_faults_at_open(tmp_path, port, images, word):
+    paint(tmp_path / "set" / "0.png")
+    assert word in fault(tmp_path, port, images)
+
+
+def test_labels_need_class_folders(tmp_path):
+    paint(tmp_path / "set" / "0.png")
+    assert "no labels" in fault(tmp_path, labels="label")
+    paint(tmp_path / "set" / "ant" / "0.png")
+    assert "beside the class folder 'ant'" in fault(tmp_path)
+
+
+def test_a_fixed_batch_of_images_that_differ_in_size(tmp_path):
+    paint(tmp_path / "set" / "0.png", size=(4, 4))
+    paint(tmp_path / "set" / "1.png", size=(5, 5))
+    port = Port("x", "float32", (2, 3, None, None))
+    assert "2 images at a time, and their sizes differ" in fault(tmp_path, port, ImageSettings())
+
+
+@pytest.mark.parametrize("images", [PIXELS, ImageSettings()])
+def test_damaged_and_deep_images(tmp_path, images):
+    paint(tmp_path / "set" / "0.png")
+    content = (tmp_path / "set" / "0.png").read_bytes()
+    for cut in (0, 20, 50):
+        (tmp_path / "set" / "0.png").write_bytes(content[:cut])
+        assert "set/0.png: the image cannot be read" in fault(tmp_path, images=images)
+    Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(tmp_path / "set" / "0.png")
+    assert "more than 8 bits" in fault(tmp_path, images=images)
+
+
+def test_only_hidden_folders(tmp_path):
+    paint(tmp_path / "set" / ".cache" / "0.png")
+    assert "no images" in fault(tmp_path)
+
+
+def test_without_pillow_the_error_says_what_to_install(tmp_path, monkeypatch):
+    paint(tmp_path / "set" / "0.png")
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    assert 'pip install "onnxpress[images]"' in fault(tmp_path)
