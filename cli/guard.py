@@ -21,16 +21,13 @@ BUDGET, FAULT, BUG, INTERRUPTED = 1, 2, 3, 130
 class Guarded(TyperGroup):
     """The command group whose every ending is a documented exit status."""
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:
+    def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> NoReturn:
         import sys
 
         words = list(sys.argv[1:] if args is None else args)
         run = super().main
-
-        def action() -> object:
-            return run(words, "onnxpress", **{**extra, "standalone_mode": False})
-
-        sys.exit(guarded(action, as_json="--json" in words))
+        extra |= {"prog_name": "onnxpress", "standalone_mode": False}
+        sys.exit(guarded(lambda: run(words, *more, **extra), as_json="--json" in words))
 
 
 def guarded(action: Callable[[], object], *, as_json: bool) -> int:

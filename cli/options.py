@@ -68,7 +68,8 @@ Metrics = Annotated[
     list[str] | None, typer.Option("--metric", metavar="NAME", help="Metric to score, such as top1; repeatable.")
 ]
 BatchSize = Annotated[
-    int | None, typer.Option("--batch-size", metavar="N", min=1, help="How many stacked samples are fed at once.")
+    int | None,
+    typer.Option("--batch-size", metavar="N", min=1, help="How many samples of the data are fed at once. [16]"),
 ]
 Providers = Annotated[
     list[str] | None,
@@ -86,6 +87,7 @@ Values = Annotated[
     list[Value] | None,
     typer.Option("--value", metavar="NAME=V", parser=_value, help="Number for a scalar input; repeatable."),
 ]
+Batch = Annotated[int | None, typer.Option("--batch", metavar="N", min=1, help="Samples per timed inference. [1]")]
 Seconds = Annotated[
     float | None, typer.Option("--seconds", metavar="S", min=0.001, help="Time limit of the latency measurement. [10]")
 ]

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from contextlib import AbstractContextManager
 
-    from compress_ops.passes import Progress
+    from compress_ops.progress import Progress
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ def watching(*, quiet: bool) -> AbstractContextManager[Progress]:
     import sys
     from contextlib import nullcontext
 
-    from compress_ops.passes import silent
+    from compress_ops.progress import silent
 
     return nullcontext(silent) if quiet or not sys.stderr.isatty() else Bars()
 

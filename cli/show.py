@@ -65,7 +65,8 @@ def _rendered(table: Table) -> Any:
 
     notes = [Text(note, style="dim") for note in table.notes]
     body = [_grid(table)] if table.rows else []
-    return Group(Text(f"\n{table.title}", style="bold cyan"), *body, *notes)
+    title = [Text(table.title, style="bold cyan")] if table.title else []
+    return Group("", *title, *body, *notes)
 
 
 def _grid(table: Table) -> RichTable:
@@ -109,10 +110,10 @@ def _write_report(path: Path, page: Page, document: Any) -> None:
             text = to_markdown(page)
         case _:
             text = to_html(page)
-    _replace(path, text)
+    replace_file(path, text)
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str) -> None:
     """Write a file so that it is there whole or not at all."""
     import os
 

@@ -85,5 +85,6 @@ def raise_all(faults: Iterable[OnnxpressError]) -> None:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A suffix such as ``; did you mean 'prune_weights'?``, or an empty string when nothing comes close."""
-    close = get_close_matches(word, list(known), n=1, cutoff=0.5)
+    names = list(known)
+    close = get_close_matches(word, names, n=1, cutoff=0.5) or [name for name in names if word and name.startswith(word)]
     return f"; did you mean '{close[0]}'?" if close else ""

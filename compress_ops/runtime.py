@@ -6,12 +6,16 @@ is general (the long name, lower case, without its ending), so every provider th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import io
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from .errors import ModelError, ProviderError, did_you_mean
+from .errors import ModelError, OnnxpressError, ProviderError, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +25,7 @@ Feeds = Mapping[str, "np.ndarray[Any, Any]"]
 Arrays = dict[str, "np.ndarray[Any, Any]"]
 
 _ENDING = "ExecutionProvider"
+_WARNINGS = 2
 _QUIET = 4  # onnxruntime's log level "fatal": what it refuses comes back as an exception, which we tell
 _INSTALL = 'install one of: pip install "onnxpress[cpu]"   or   pip install "onnxpress[gpu]"'
 
@@ -99,22 +104,39 @@ class Session:
             raise ModelError(f"{self.source} does not run: {_reason(error)}") from error
 
 
-def open_session(
-    model: Path | bytes,
-    providers: Sequence[Provider] = CPU,
-    *,
-    threads: int = 1,
-    optimize: bool = True,
-    optimized_to: Path | None = None,
-    profile_to: Path | None = None,
-    disabled_optimizers: Sequence[str] = (),
-) -> Session:
+@dataclass(frozen=True)
+class SessionSettings:
+    """How onnxruntime is to run a model.
+
+    ``threads`` within an operator; ``optimize`` False loads quickly and runs the graph as written; ``in_graph_order``
+    runs nodes in the order in which the graph lists them, so that a tensor whose last reader stands early is freed
+    early; ``optimized_to`` writes the graph that really runs; ``profile_to`` is the prefix of the profile, which counts
+    what is read only while kernels do not pack their weights: a profiled session is slower.
+    """
+
+    threads: int = 1
+    optimize: bool = True
+    in_graph_order: bool = False
+    optimized_to: Path | None = None
+    profile_to: Path | None = None
+    disabled_optimizers: Sequence[str] = ()
+    log_level: int = _QUIET
+
+
+def open_session(model: Path | bytes, providers: Sequence[Provider] = CPU, **settings: Any) -> Session:
     """Load a model (a path, or the bytes of one without external data) and check that the first provider runs it.
 
-    ``optimize`` False loads quickly and runs the graph as written. ``optimized_to`` writes the graph that onnxruntime
-    really runs; ``profile_to`` is the prefix of its profile.
-    Raises ProviderError when onnxruntime fell back to another provider, ModelError when it refuses the model.
+    ``settings`` are the fields of SessionSettings. Raises ProviderError when onnxruntime fell back to another provider,
+    ModelError when it refuses the model.
     """
+    chosen = SessionSettings(**settings)
+    session = _create(model, providers, chosen)
+    if session.provider != providers[0].name:
+        _refuse_fallback(session, model, providers, chosen)
+    return session
+
+
+def _create(model: Path | bytes, providers: Sequence[Provider], settings: SessionSettings) -> Session:
     ort = onnxruntime_module()
     wanted = check_providers(providers)
     _preload_libraries(ort, wanted[0][0])
@@ -122,39 +144,60 @@ def open_session(
     try:
         raw = ort.InferenceSession(
             str(model) if isinstance(model, Path) else model,
-            _options(ort, threads, optimize, optimized_to, profile_to),
+            _options(ort, settings),
             providers=wanted,
-            disabled_optimizers=list(disabled_optimizers) or None,
+            disabled_optimizers=list(settings.disabled_optimizers) or None,
             enable_fallback=0,
         )
     except Exception as error:  # onnxruntime raises a dozen unrelated classes
         raise ModelError(f"onnxruntime refuses {source}: {_reason(error)}") from error
-    return _checked(Session(raw, source), providers[0].name)
+    return Session(raw, source)
 
 
-def _checked(session: Session, asked: str) -> Session:
-    if session.provider != asked:
-        raise ProviderError(
-            f"onnxruntime fell back from '{asked}' to '{session.provider}' for {session.source}",
-            hint=f"its libraries do not load on this machine; see what `python -c 'import onnxruntime as o; "
-            f"o.InferenceSession(PATH, providers=[...])'` warns, or use --provider {session.provider}",
-        )
-    return session
+def _refuse_fallback(
+    session: Session, model: Path | bytes, providers: Sequence[Provider], settings: SessionSettings
+) -> NoReturn:
+    """onnxruntime tells why it fell back in its log only: open the session once more and read what it writes there."""
+    with _standard_error() as log, suppress(OnnxpressError):
+        _create(model, providers, replace(settings, log_level=_WARNINGS))
+    raise ProviderError(
+        f"onnxruntime fell back from '{providers[0].name}' to '{session.provider}' for {session.source}",
+        hint=f"its reason: {' '.join(log.getvalue().split()) or 'none given'}",
+    )
 
 
-def _options(ort: Any, threads: int, optimize: bool, optimized_to: Path | None, profile_to: Path | None) -> Any:
+@contextmanager
+def _standard_error() -> Iterator[io.StringIO]:
+    """What native code writes to standard error meanwhile."""
+    told, kept = io.StringIO(), os.dup(2)
+    try:
+        with tempfile.TemporaryFile("w+") as file:
+            os.dup2(file.fileno(), 2)
+            try:
+                yield told
+            finally:
+                os.dup2(kept, 2)
+                file.seek(0)
+                told.write(file.read())
+    finally:
+        os.close(kept)
+
+
+def _options(ort: Any, settings: SessionSettings) -> Any:
     options = ort.SessionOptions()
-    if not optimize:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = settings.threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = _QUIET
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads > 1 else "1")
-    if optimized_to is not None:
-        options.optimized_model_filepath = str(optimized_to)
-    if profile_to is not None:
+    options.log_severity_level = settings.log_level
+    if not settings.optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if settings.in_graph_order:
+        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+    if settings.optimized_to is not None:
+        options.optimized_model_filepath = str(settings.optimized_to)
+    if settings.profile_to is not None:
         options.enable_profiling = True
-        options.profile_file_prefix = str(profile_to)
+        options.profile_file_prefix = str(settings.profile_to)
+        options.add_session_config_entry("session.disable_prepacking", "1")
     return options
 
 

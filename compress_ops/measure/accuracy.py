@@ -11,10 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
+from ..progress import Progress, silent
 from ..runtime import Session
 from .bootstrap import replicates
 from .metrics import Metric, parse_metric
-from .progress import Progress, silent
 from .scores import MetricScores, bootstrap_scores, is_share, share_scores
 
 if TYPE_CHECKING:

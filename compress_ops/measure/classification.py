@@ -11,6 +11,7 @@ Models that answer with class numbers themselves (integers of the labels' shape)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -131,23 +132,35 @@ def area_under_curve(records: NDArray[Any], weights: NDArray[Any]) -> NDArray[An
     labels, scores = records[:, 0], records[:, 1:]
     if np.isnan(scores).any():
         return np.full(len(weights), np.nan)
-    positive = [1] if scores.shape[1] == 1 else range(scores.shape[1])
-    areas = np.stack([_area(column, labels == c, weights) for c, column in zip(positive, scores.T, strict=True)])
-    known = np.isfinite(areas)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(known, areas, 0).sum(axis=0) / known.sum(axis=0))
+    classes = [1] if scores.shape[1] == 1 else range(scores.shape[1])
+    present = [(column, labels == c) for c, column in zip(classes, scores.T, strict=True) if (labels == c).any()]
+    areas = [_area_by_weights(column, positive) for column, positive in present]
+    return np.array([_mean_of_known([area(row) for area in areas]) for row in weights])
 
 
-def _area(scores: NDArray[Any], positive: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
-    """P(positive above negative) + P(equal) / 2 for each row of weights; one sort serves all rows."""
+def _area_by_weights(scores: NDArray[Any], positive: NDArray[Any]) -> Callable[[NDArray[Any]], float]:
+    """P(positive above negative) + P(equal) / 2 as a function of the samples' weights; one sort serves all of them.
+
+    With W the weight of all samples below, plus half of those equal, sum_pos w W also counts positives above
+    positives: P^2 / 2, P being the positives' weight.
+    """
     import numpy as np
 
     order = np.argsort(scores, kind="stable")
-    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf) > 0)  # of runs of equal scores
-    starts = np.union1d([0], starts)
-    positives, negatives = (
-        np.add.reduceat(weights[:, order] * side[order], starts, axis=1) for side in (positive, ~positive)
-    )
-    below = negatives.cumsum(axis=1) - negatives / 2
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray((positives * below).sum(axis=1) / (positives.sum(axis=1) * negatives.sum(axis=1)))
+    ordered, positives = scores[order], np.flatnonzero(positive)
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] > ordered[:-1]]))  # of runs of equal scores
+    run = np.searchsorted(ordered[starts], scores[positives])
+
+    def area(row: NDArray[Any]) -> float:
+        equal, own = np.add.reduceat(row[order], starts), row[positives]
+        total = own.sum()
+        pairs = total * (row.sum() - total)
+        below = equal.cumsum() - equal / 2
+        return float((own @ below[run] - total * total / 2) / pairs) if pairs else math.nan
+
+    return area
+
+
+def _mean_of_known(areas: list[float]) -> float:
+    known = [area for area in areas if not math.isnan(area)]
+    return sum(known) / len(known) if known else math.nan

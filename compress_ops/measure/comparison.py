@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from ..errors import ModelError
+from ..progress import Progress, silent
 from ..runtime import CPU, Arrays, Provider, Session, open_session
 from .accuracy import Accuracy, evaluate
 from .budget import Budget, Verdict, judge
@@ -21,7 +22,6 @@ from .environment import Environment, describe_environment
 from .feeds import SYNTHETIC, MeasureSettings, NoFeed, latency_feed, synthetic_data
 from .fidelity import Fidelity, compare_fidelity
 from .latency import LatencyResult, compare_latency
-from .progress import Progress, silent
 from .size import Size, measure_size
 
 if TYPE_CHECKING:

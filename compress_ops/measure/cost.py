@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError
-from ..runtime import Feeds, Provider, Session, check_providers, onnxruntime_module, short_name
+from ..runtime import Feeds, Provider, open_session, short_name
 
 _READ_A_PART = {"Gather", "GatherElements", "GatherND", "GatherBlockQuantized", "Slice"}
 _HAVE_A_BODY = {"If", "Loop", "Scan"}  # the nodes of their bodies are in the profile too
@@ -35,24 +34,10 @@ class Profile:
 def profile_run(path: Path, feeds: Feeds, providers: Sequence[Provider], threads: int) -> Profile:
     """Run the model once under onnxruntime's profiler."""
     with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
-        session = _profiled_session(path, providers, threads, Path(folder) / "profile")
+        session = open_session(path, providers, threads=threads, profile_to=Path(folder) / "profile")
         session.run(feeds)
         events = json.loads(Path(session.raw.end_profiling()).read_text())
     return read_profile(events)
-
-
-def _profiled_session(path: Path, providers: Sequence[Provider], threads: int, profile_to: Path) -> Session:
-    """Not by open_session: a kernel that packs its weights drops the originals, and the profile then counts 0 bytes."""
-    ort = onnxruntime_module()
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
-    options.enable_profiling, options.profile_file_prefix = True, str(profile_to)
-    options.add_session_config_entry("session.disable_prepacking", "1")
-    try:
-        return Session(ort.InferenceSession(str(path), options, providers=check_providers(providers)), str(path))
-    except Exception as error:  # onnxruntime raises a dozen unrelated classes
-        raise ModelError(f"onnxruntime refuses to profile {path}: {error}") from error
 
 
 def read_profile(events: Iterable[dict[str, Any]]) -> Profile:

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
+from ..progress import Progress, silent
 from ..runtime import Session
 from .intervals import finite
-from .progress import Progress, silent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -27,7 +27,8 @@ def to_html(page: Page) -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(page.title)}</title>\n<style>\n{_STYLE}\n</style>\n</head>\n<body>\n"
-        f'<h1>{escape(page.title)}</h1>\n<p class="headline">{escape(page.headline)}</p>\n{sections}\n</body>\n</html>\n'
+        f"<h1>{escape(page.title)}</h1>\n"
+        f'<p class="headline">{escape(page.headline)}</p>\n{sections}\n</body>\n</html>\n'
     )
 
 

@@ -44,7 +44,10 @@ class WeightFacts:
 
 @dataclass(frozen=True)
 class Inspection:
-    """All that is known of a model. ``flops`` sums what is known; ``uncounted`` is how many nodes it leaves out."""
+    """All that is known of a model. ``flops`` sums what is known; ``uncounted`` is how many nodes it leaves out.
+
+    ``assumed`` are the sizes that free dimensions were given; ``free`` names those of the inputs that stayed free.
+    """
 
     path: Path
     files: list[Path]
@@ -58,6 +61,7 @@ class Inspection:
     flops: int
     uncounted: int
     assumed: Mapping[str, int]
+    free: list[str]
     operators: Mapping[str, int]
     precision: Mapping[str, WeightFacts]
     readers: Mapping[str, int]
@@ -84,6 +88,7 @@ def inspect_model(path: Path, dims: Mapping[str, int] | None = None) -> Inspecti
         flops=sum(node.flops or 0 for node in nodes),
         uncounted=sum(node.flops is None for node in nodes),
         assumed=assumed,
+        free=sorted(_free_names(model)),
         operators=dict(Counter(node.operator for node in nodes).most_common()),
         precision=_precision(model),
         readers=_readers(model),
@@ -125,11 +130,16 @@ def _sized(size: int | ir.SymbolicDim, axis: int, sizes: Mapping[str, int]) -> i
 
 
 def _check_names(model: Model, dims: Mapping[str, int]) -> None:
-    free = {_dimension(size) for value in model.graph.inputs for size in value.shape or () if not isinstance(size, int)}
+    free = _free_names(model)
     for name in dims:
         if name not in free:
-            known = ", ".join(sorted(free - {"?"})) or "none has a name"
+            known = ", ".join(sorted(free)) or "none has a name"
             raise UsageError(f"no input has a dimension '{name}'{did_you_mean(name, free)}", hint=f"free ones: {known}")
+
+
+def _free_names(model: Model) -> set[str]:
+    sizes = [size for value in model.graph.inputs for size in value.shape or () if not isinstance(size, int)]
+    return {size.value for size in sizes if size.value}
 
 
 def _tensor(weight: ir.Value) -> ir.TensorProtocol:

@@ -39,7 +39,9 @@ def _headline(found: Inspection) -> str:
 
 
 def _flops(found: Inspection) -> str:
-    return f"{'at least ' if found.uncounted else ''}{units.large(found.flops)}FLOP per inference".replace("  ", " ")
+    if found.uncounted and not found.flops:
+        return "FLOPs not known"
+    return f"{'at least ' if found.uncounted else ''}{units.large(found.flops)}FLOP per inference"
 
 
 def _model_table(found: Inspection) -> Table:
@@ -60,7 +62,8 @@ def _flops_notes(found: Inspection) -> Iterator[str]:
     at = f" at {sizes}" if sizes else ""
     yield f"FLOPs: 2 x multiply-accumulates of Conv, ConvTranspose, Gemm and MatMul{at}."
     if found.uncounted:
-        yield f"Shapes of {units.count(found.uncounted)} such nodes are not known; give sizes with --dim NAME=N."
+        sizes = " ".join(f"--dim {name}=N" for name in found.free) or "no size of an input would tell"
+        yield f"Shapes of {units.count(found.uncounted)} such nodes are not known: {sizes}"
 
 
 def _operators_table(found: Inspection) -> Table:
@@ -91,7 +94,10 @@ def _precision_table(found: Inspection) -> Table:
 
 def _readers_table(found: Inspection) -> Table:
     total = sum(found.readers.values())
-    rows = [[name, units.size(count), units.of_whole(count, total)] for name, count in found.readers.items()]
+    large = {name: count for name, count in found.readers.items() if count >= total / 1000}
+    others, rest = len(found.readers) - len(large), total - sum(large.values())
+    shown = {**large, f"{others} others": rest} if others else large
+    rows = [[name, units.size(count), units.of_whole(count, total)] for name, count in shown.items()]
     return Table("Weights by the operator that reads them", ["Operator", "Bytes", "Share"], rows)
 
 
@@ -120,7 +126,7 @@ def _nodes_table(found: Inspection) -> Table:
             node.name,
             node.operator,
             units.size(node.weight_bytes),
-            "?" if node.flops is None else units.large(node.flops),
+            "?" if node.flops is None else units.large(node.flops).strip(),
         ]
         for node in found.nodes
     ]

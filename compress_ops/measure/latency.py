@@ -6,8 +6,9 @@ median; speed-up = 1 / ratio. Pairing within a round cancels what slows the whol
 cancels drift and what it means to run after another model. Rounds go on until every ratio's interval is within 2 % of
 the ratio (half its width) or the time is spent.
 
-The interval is about these sessions: where a model's weights happen to lie in memory can change the time of very
-small models by another percent or two from one start to the next (Mytkowicz et al. 2009).
+The interval is about these sessions: where a model's weights happen to lie in memory changes its time by up to a
+percent, that of very small models more, from one start to the next (Mytkowicz et al. 2009; the same file opened twice
+shows it). So "faster" and "slower" need an interval that keeps 1 % away from 1; else there is no measurable difference.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ from dataclasses import dataclass, field
 from time import perf_counter, process_time
 from typing import TypeVar
 
+from ..progress import Progress, silent
 from ..runtime import Feeds, Session
 from .device_calls import DEVICE_OF, Call, bound_call, host_call
 from .intervals import FEWEST_FOR_MEDIAN, Interval, median_interval
-from .progress import Progress, silent
 
 T = TypeVar("T")
 
 PRECISION = 0.02  # half-width of a ratio's interval, as a share of the ratio
+RESOLUTION = 0.01  # ratios this close to 1 are no difference: two sessions of one file show as much
 NO_DIFFERENCE = "no measurable difference"
 _SHORTEST_TIMING = 1e-3  # seconds; shorter calls are grouped
 _MOST_CALLS = 2**20  # in one timing, should a clock stand still
@@ -178,6 +180,6 @@ def _model_latency(watch: _Stopwatch, first: _Stopwatch) -> ModelLatency:
 
 
 def _verdict(ratio: Interval) -> str:
-    if ratio.contains(1):
-        return NO_DIFFERENCE
-    return "faster" if ratio.high < 1 else "slower"
+    if ratio.high < 1 - RESOLUTION:
+        return "faster"
+    return "slower" if ratio.low > 1 + RESOLUTION else NO_DIFFERENCE

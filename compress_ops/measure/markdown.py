@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from .page import Page, Table
 
-_ESCAPED = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>#|~"} | {"\n": " "})
+_MARKUP = re.compile(r"[\\`*|<&~]|(?<!\w)_|_(?!\w)|(?<=\])[(\[]")  # no more than needed: people read the source, too
 
 
 def to_markdown(page: Page) -> str:
@@ -36,4 +37,4 @@ def _row(cells: Sequence[str], *, escape: bool = True) -> str:
 
 
 def _text(text: str) -> str:
-    return text.translate(_ESCAPED)
+    return _MARKUP.sub(r"\\\g<0>", text.replace("\n", " "))

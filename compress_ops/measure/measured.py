@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from . import units
 from .accuracy import Accuracy
 from .comparison import NOT_ASKED, Comparison
 from .cost import Profile
+from .feeds import SYNTHETIC
 from .fidelity import Fidelity, OutputFidelity
 from .latency import NO_DIFFERENCE, LatencyResult, ModelLatency
 from .page import Table
 from .scores import Drop, MetricScores
 from .size import Size
+
+_MADE_UP = (SYNTHETIC, "random (synthetic)")
 
 
 def measured_tables(comparison: Comparison) -> list[Table]:
@@ -22,7 +26,7 @@ def measured_tables(comparison: Comparison) -> list[Table]:
         _latency_table(comparison),
         _cost_table(comparison.cost, comparison.latency),
         *_accuracy_tables(comparison.accuracy),
-        _fidelity_table(comparison.fidelity, comparison.fidelity_data),
+        _fidelity_table(comparison),
     ]
     return [table for table in tables if NOT_ASKED not in table.notes]
 
@@ -136,7 +140,8 @@ def _fed(comparison: Comparison) -> str:
 
 
 def _source(name: str) -> str:
-    return "synthetic data" if name == "synthetic" else name
+    """Data by its last name; what is made up is called so."""
+    return "synthetic data" if name in _MADE_UP else Path(name).name
 
 
 def _on(comparison: Comparison) -> str:
@@ -190,8 +195,8 @@ def _undefined(accuracy: Accuracy) -> Sequence[str]:
     return [f"{', '.join(losses)}: in the metric's own unit."] if losses else []
 
 
-def _fidelity_table(fidelity: Fidelity | str, data: str) -> Table:
-    title = "Fidelity to the original, without labels"
+def _fidelity_table(comparison: Comparison) -> Table:
+    fidelity, title = comparison.fidelity, f"Fidelity to {next(iter(comparison.models))}, without labels"
     if isinstance(fidelity, str):
         return Table(title, notes=[fidelity])
     rows = [
@@ -200,25 +205,29 @@ def _fidelity_table(fidelity: Fidelity | str, data: str) -> Table:
         for name, output in outputs.items()
     ]
     columns = ["Model", "Output", "Cosine", "SQNR", "KL divergence", "Top-1 agreement", "Largest error"]
-    notes = [f"{units.count(fidelity.samples)} samples of {_source(data)}.", *_not_finite(fidelity)]
+    notes = [
+        f"{units.count(fidelity.samples)} samples of {_source(comparison.fidelity_data)}.",
+        *_fidelity_notes(fidelity),
+    ]
     return Table(title, columns, rows, notes)
 
 
 def _fidelity_row(output: OutputFidelity) -> list[str]:
-    agreement = output.top1_agreement if output.top1_agreement is not None else output.equal_share
     sqnr = "identical" if output.identical else units.UNKNOWN if output.sqnr_db is None else f"{output.sqnr_db:.1f} dB"
     return [
         units.UNKNOWN if output.cosine is None else f"{output.cosine:.6f}",
         sqnr,
         units.number(output.kl_divergence),
-        units.score(agreement, "higher"),
+        units.UNKNOWN if output.top1_agreement is None else units.score(output.top1_agreement, "higher"),
         units.number(output.max_difference),
     ]
 
 
-def _not_finite(fidelity: Fidelity) -> Iterator[str]:
+def _fidelity_notes(fidelity: Fidelity) -> Iterator[str]:
     for model, outputs in fidelity.models.items():
         for name, output in outputs.items():
+            if output.cosine is None and not output.not_finite:
+                yield f"{model}, output {name}: {units.of_whole(output.equal_share, 1)} of the elements are equal."
             if output.not_finite or output.reference_not_finite:
-                counts = f"{units.count(output.not_finite)} (the original: {units.count(output.reference_not_finite)})"
+                counts = f"{units.count(output.not_finite)} (the reference: {units.count(output.reference_not_finite)})"
                 yield f"{model}, output {name}: {counts} of {units.count(output.elements)} numbers are NaN or infinite."

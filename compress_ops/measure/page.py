@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -24,8 +25,11 @@ class Table:
         ]
 
 
+_NUMBER = re.compile(r"[+-]?\d[\d.,]*x?( [%\w]{1,3})?( \[.*\])?")
+
+
 def _is_number(cell: str) -> bool:
-    return cell == units.UNKNOWN or cell.lstrip("+-")[:1].isdecimal()
+    return cell == units.UNKNOWN or _NUMBER.fullmatch(cell) is not None
 
 
 @dataclass(frozen=True)

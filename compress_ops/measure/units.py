@@ -46,11 +46,11 @@ def count(value: float) -> str:
 
 
 def large(value: float) -> str:
-    """``1.23 G``: three digits and a decimal prefix."""
+    """``1.23 G``: three digits and a decimal prefix, for a unit to follow."""
     for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= factor:
             return f"{_three_digits(value / factor)} {prefix}"
-    return f"{value:.0f}"
+    return f"{value:.0f} "
 
 
 def factor(value: float) -> str:
@@ -79,8 +79,8 @@ def drop_with(value: float | None, interval: Interval | None, better: Literal["h
     """``+0.2 [-0.3, 0.8]``: percentage points where the metric reads as a percentage."""
     if value is None:
         return UNKNOWN
-    text = f"{value * 100:+.1f}" if better == "higher" else f"{value:+.4g}"
-    return text + between(interval, better)
+    text = _percent(value) if better == "higher" else number(value)
+    return f"{'+' if value > 0 and text.strip('0.') else ''}{text}{between(interval, better)}"
 
 
 def between(interval: Interval | None, better: Literal["higher", "lower"]) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 BINS = 8192
 _CHUNK = 2**18  # elements counted at a time: numpy.bincount widens what it counts to 64 bits
-_HISTOGRAM_BYTES = 2**26  # tapped tensors of one run; more of them than that are counted in several sessions
+_HISTOGRAM_BYTES = 2**25  # tapped tensors of one run; more of them than that are counted in several sessions
 
 
 @dataclass(frozen=True)
@@ -162,17 +162,27 @@ def _tapped(model: Model, ctx: Context, taps: Sequence[ir.Node]) -> Iterator[Ses
     added = [*_feeding(taps), *taps]
     for i, node in enumerate(added):
         node.outputs[0].name = model.fresh(f"tap_{i}")
-        graph.append(node)
+        _append_early(graph, node)
     graph.outputs[:] = [tap.outputs[0] for tap in taps]
     model.ir.opset_imports.setdefault(MICROSOFT, 1)
     try:
         with model.exported() as path:
-            yield open_session(path, ctx.providers, threads=ctx.threads)
+            yield open_session(path, ctx.providers, threads=ctx.threads, in_graph_order=True)
     finally:
         graph.outputs[:] = outputs
         graph.remove(added, safe=True)
         model.ir.opset_imports.clear()
         model.ir.opset_imports.update(imports)
+
+
+def _append_early(graph: ir.Graph, node: ir.Node) -> None:
+    """Put a node right behind what it reads: onnxruntime then frees the tapped tensor before the run is over."""
+    producers = [value.producer() for value in node.inputs if value is not None]
+    last = next((producer for producer in producers if producer is not None and producer.graph is graph), None)
+    if last is None:
+        graph.insert_before(graph[0], node)
+    else:
+        graph.insert_after(last, node)
 
 
 def _feeding(taps: Sequence[ir.Node]) -> list[ir.Node]:

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from ..catalogue import PASSES
 from ..passes import Pass, StepOptions
-from .types import Budget, Data, Images, Measure, Recipe
+from .types import Budget, Data, Images, Measure, Recipe, Section
 
 _ACTIVE = ("simplify", "quantize_dynamic")
 _COLUMN = 44  # where the descriptions begin
@@ -54,7 +54,8 @@ def _basics() -> Iterator[str]:
 
 
 def _sections() -> Iterator[str]:
-    for name, section in {"data": Data, "measure": Measure, "budget": Budget}.items():
+    sections: dict[str, type[Section]] = {"data": Data, "measure": Measure, "budget": Budget}
+    for name, section in sections.items():
         yield f"## {section.__doc__}"
         yield f"# {name}:"
         yield from _options({n: f for n, f in section.model_fields.items() if n != "images"}, indent=2)

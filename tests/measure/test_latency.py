@@ -9,6 +9,7 @@ import pytest
 
 from compress_ops.measure import latency
 from compress_ops.measure.device_calls import bound_call, host_call
+from compress_ops.measure.intervals import Interval
 from compress_ops.measure.latency import NO_DIFFERENCE, compare_latency, in_turn
 from compress_ops.runtime import Port, open_session
 
@@ -76,6 +77,20 @@ def test_slower_and_equal_are_told(clock: Clock) -> None:
     assert models["slow"].verdict == "slower"
     assert models["same"].verdict == NO_DIFFERENCE
     assert models["same"].ratio_interval.contains(1)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.97, 0.985, "faster"),
+        (0.97, 0.995, NO_DIFFERENCE),
+        (0.97, 1.03, NO_DIFFERENCE),
+        (1.005, 1.03, NO_DIFFERENCE),
+        (1.015, 1.03, "slower"),
+    ],
+)
+def test_verdicts(low: float, high: float, expected: str) -> None:
+    assert latency._verdict(Interval(low, high)) == expected
 
 
 def test_short_calls_are_grouped_to_a_millisecond(clock: Clock) -> None:

@@ -1,0 +1,82 @@
+"""onnxpress recipe: begin, check and describe recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import options
+
+if TYPE_CHECKING:
+    from compress_ops.recipe import LoadedRecipe
+
+recipe = typer.Typer(name="recipe", help="Begin, check and describe recipes.")
+
+
+@recipe.command()
+def new(out: options.Out = None, force: options.Force = False) -> None:
+    """Write a commented recipe to start from.
+
+    It goes to stdout, or to -o FILE.
+    """
+    from compress_ops.recipe.starter import starter
+
+    from .show import put, replace_file
+
+    if out is None:
+        put(starter())
+        return
+    from compress_ops.pipeline.preflight import check_output
+
+    check_output(out, force=force)
+    replace_file(out, starter())
+
+
+@recipe.command()
+def check(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe (.yaml).")],
+    model: Annotated[Path | None, typer.Argument(metavar="MODEL", help="The ONNX model; else the recipe's.")] = None,
+    set_: options.Set = None,
+    allow_code: options.AllowCode = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Find every fault of a recipe.
+
+    With a model, also what does not fit it: patterns that match nothing, data, provider.
+    """
+    from compress_ops.recipe import load_recipe
+
+    from .show import put, put_json
+
+    loaded = load_recipe(recipe, set_ or ())
+    if model is not None or loaded.recipe.model is not None:
+        _check_on_model(loaded, model, allow_code)
+    steps = len(loaded.recipe.passes)
+    if as_json:
+        put_json({"ok": True, "steps": steps})
+    else:
+        put(f"ok: {steps} {'step' if steps == 1 else 'steps'}\n")
+
+
+def _check_on_model(loaded: LoadedRecipe, model: Path | None, allow_code: bool) -> None:
+    from compress_ops.pipeline import Job
+    from compress_ops.pipeline.preflight import prepare
+
+    from .run import model_of
+
+    prepare(Job(loaded, model=model_of(loaded, model), out=None, allow_code=allow_code))
+
+
+@recipe.command()
+def schema() -> None:
+    """Print the JSON Schema of recipes.
+
+    Draft 2020-12, for editors: completion, hover texts, red lines.
+    """
+    from compress_ops.recipe.schema import recipe_schema
+
+    from .show import put_json
+
+    put_json(recipe_schema())

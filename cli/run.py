@@ -1,0 +1,71 @@
+"""onnxpress run: apply a recipe, prove the result, print the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import options
+
+if TYPE_CHECKING:
+    from compress_ops.recipe import LoadedRecipe
+
+
+def run(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe (.yaml), or a report (.json) to replay.")],
+    model: Annotated[Path | None, typer.Argument(metavar="MODEL", help="The ONNX model; else the recipe's.")] = None,
+    out: options.Out = None,
+    data: options.Data = None,
+    provider: options.Providers = None,
+    threads: options.Threads = None,
+    seed: options.Seed = None,
+    dim: options.Dims = None,
+    value: options.Values = None,
+    set_: options.Set = None,
+    no_measure: options.NoMeasure = False,
+    dry_run: options.DryRun = False,
+    check_steps: options.CheckSteps = False,
+    allow_code: options.AllowCode = False,
+    allow_unproven: options.AllowUnproven = False,
+    force: options.Force = False,
+    report: options.Reports = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Apply a recipe to a model and prove the result.
+
+    The report is printed. Flags win over the recipe; --data replaces its calibration data.
+
+    Exit status: 0 done; 1 a budget is missed or not proven (the output is written); 2 a fault in what was given
+    (nothing is written); 3 a bug; 130 interrupted.
+    """
+    from compress_ops.pipeline import Job
+    from compress_ops.recipe import load_recipe
+
+    from .execute import execute, output
+    from .flags import Flags
+    from .show import Manner
+
+    loaded = Flags(data, provider, threads, seed, dim, value).over(load_recipe(recipe, set_ or ()))
+    job = Job(
+        loaded,
+        model=model_of(loaded, model),
+        out=output(out, dry_run=dry_run),
+        force=force,
+        measure=not no_measure,
+        check_steps=check_steps,
+        allow_code=allow_code,
+    )
+    execute(job, Manner(as_json, report, quiet, verbose), allow_unproven=allow_unproven)
+
+
+def model_of(loaded: LoadedRecipe, model: Path | None) -> Path:
+    """The model of the command line, else the one that the recipe names."""
+    from compress_ops.errors import UsageError
+
+    if model is None and loaded.recipe.model is None:
+        raise UsageError("which model? The recipe names none", hint="give MODEL after RECIPE")
+    return model if model is not None else loaded.folder / str(loaded.recipe.model)

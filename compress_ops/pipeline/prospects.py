@@ -1,0 +1,34 @@
+"""What could be compressed: each pass that shrinks a model without data, tried on a fresh load of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..catalogue import PASSES
+from ..errors import OnnxpressError
+from ..measure.report import StepReport
+from ..model import load
+from ..passes import Need, Pass, Promise
+from ..recipe import LoadedRecipe, Recipe, Step
+from .job import Job, Prepared
+from .steps import apply_steps
+
+
+def prospects(model: Path) -> list[StepReport | str]:
+    """What each such pass would do with its defaults; a text says why a pass could not be tried."""
+    return [_try(model, operation) for operation in PASSES.values() if _can_be_tried(operation)]
+
+
+def _can_be_tried(operation: Pass) -> bool:
+    required = any(field.is_required() for field in operation.options.model_fields.values())
+    return operation.promises is Promise.SHRINKS and operation.needs <= {Need.SHAPES} and not required
+
+
+def _try(model: Path, operation: Pass) -> StepReport | str:
+    options = operation.options.model_validate({"allow_unchanged": True, "allow_larger": True})
+    recipe = LoadedRecipe(Recipe(version=1, passes=[Step(operation, options)]))
+    prepared = Prepared(Job(recipe, model, out=None), load(model), data={}, original_bytes=0)
+    try:
+        return next(apply_steps(prepared))
+    except OnnxpressError as error:
+        return f"{operation.name} was not tried: {error.message.partition(': ')[2] or error.message}"

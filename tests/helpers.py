@@ -1,0 +1,69 @@
+"""Small models as ONNX text, and what onnxruntime makes of them: the oracle of most tests."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnxruntime
+
+from compress_ops.model import Model, load
+from compress_ops.passes import Context
+
+
+def proto_of(text: str, **weights: np.ndarray) -> onnx.ModelProto:
+    """A model from ONNX text; ``weights`` become initializers of the main graph. A header is put in where it lacks."""
+    header = "" if text.lstrip().startswith("<") else '<ir_version: 8, opset_import: ["": 17]>\n'
+    proto = onnx.parser.parse_model(header + text)
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(np.asarray(w), n) for n, w in weights.items())
+    return proto
+
+
+def model_of(source: str | onnx.ModelProto, **weights: np.ndarray) -> Model:
+    """A loaded model, from ONNX text or a protobuf."""
+    proto = proto_of(source, **weights) if isinstance(source, str) else source
+    with tempfile.TemporaryDirectory() as folder:
+        onnx.save(proto, Path(folder) / "model.onnx")
+        return load(Path(folder) / "model.onnx")
+
+
+def reloaded(model: Model) -> Model:
+    """The model after a save and a load."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(Path(folder) / "model.onnx")
+        return load(Path(folder) / "model.onnx")
+
+
+def proto(model: Model) -> onnx.ModelProto:
+    """The model as it would be saved."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(Path(folder) / "model.onnx")
+        return onnx.load(Path(folder) / "model.onnx")
+
+
+def outputs(model: Model | onnx.ModelProto, /, **feeds: np.ndarray) -> list[np.ndarray]:
+    """What onnxruntime computes, with its own graph optimizations off so that the graph as written is judged."""
+    raw = (proto(model) if isinstance(model, Model) else model).SerializeToString()
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"]).run(None, feeds)
+
+
+def op_types(model: Model) -> Counter[str]:
+    """How many nodes of each operator type the model has, subgraphs included."""
+    return Counter(node.op_type for node in model.nodes())
+
+
+def context(**fields: object) -> Context:
+    """What a pass is given; its random numbers are seeded."""
+    return Context(np.random.default_rng(0), **fields)
+
+
+def noise(*shape: int, seed: int = 0, scale: float = 1.0) -> np.ndarray:
+    """Seeded normal float32 numbers."""
+    return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
