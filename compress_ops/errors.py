@@ -35,6 +35,17 @@ class OnnxpressError(Exception):
         where = f"{self.place}: " if self.place else ""
         return f"{where}{self.message}" + (f"\n  {self.hint}" if self.hint else "")
 
+    def within(self, what: str, place: Place) -> OnnxpressError:
+        """The same fault told as part of ``what``; it stands at ``place`` unless it has a place of its own."""
+        return type(self)(f"{what}: {self.message}", hint=self.hint, place=self.place or place)
+
+    def moved(self, place: Place | None) -> OnnxpressError:
+        """The same fault told at ``place``, if there is one, with the place that it had in front of the message."""
+        if place is None:
+            return self
+        what = f"{self.place}: " if self.place else ""
+        return type(self)(what + self.message, hint=self.hint, place=place)
+
 
 class UsageError(OnnxpressError):
     """Flags or arguments that do not go together."""
@@ -75,16 +86,32 @@ class Faults(OnnxpressError):
         self.faults = list(faults)
         super().__init__("\n".join(str(fault) for fault in self.faults))
 
+    def within(self, what: str, place: Place) -> OnnxpressError:
+        return Faults(fault.within(what, place) for fault in self.faults)
+
+    def moved(self, place: Place | None) -> OnnxpressError:
+        return Faults(fault.moved(place) for fault in self.faults)
+
 
 def raise_all(faults: Iterable[OnnxpressError]) -> None:
-    """Raise the faults as one error, each told once; do nothing when there are none."""
-    found = list({str(fault): fault for fault in faults}.values())
+    """Raise the faults as one error, each told once, in the order of their lines; do nothing when there are none."""
+    found = {str(fault): fault for told in faults for fault in each(told)}.values()
     if found:
-        raise found[0] if len(found) == 1 else Faults(found)
+        raise next(iter(found)) if len(found) == 1 else Faults(sorted(found, key=_position))
+
+
+def _position(fault: OnnxpressError) -> tuple[int, int]:
+    return (fault.place.line, fault.place.column) if fault.place else (0, 0)
+
+
+def each(fault: OnnxpressError) -> list[OnnxpressError]:
+    """The single faults that an error stands for."""
+    return fault.faults if isinstance(fault, Faults) else [fault]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A suffix such as ``; did you mean 'prune_weights'?``, or an empty string when nothing comes close."""
     names = list(known)
-    close = get_close_matches(word, names, n=1, cutoff=0.5) or [name for name in names if word and name.startswith(word)]
+    begun = [name for name in names if word and name.startswith(word)]
+    close = get_close_matches(word, names, n=1, cutoff=0.5) or begun
     return f"; did you mean '{close[0]}'?" if close else ""

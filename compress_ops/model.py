@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import ModelError, OutputError, PassError
-from .files import Staged, check_external_data, read_proto, refuse_what_would_be_lost
+from .errors import ModelError, PassError
+from .files import Staged, check_tensors, read_proto, refuse_what_would_be_lost, settle_external_data
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -152,8 +152,6 @@ class Model:
         try:
             staged.write(self.ir, external=self.external or self.weight_bytes() > EXTERNAL_ABOVE)
             yield staged
-        except OSError as error:
-            raise OutputError(f"cannot write {out}: {error.strerror or error}") from error
         finally:
             staged.discard()
 
@@ -177,20 +175,21 @@ def load(path: Path) -> Model:
 
     proto = read_proto(path)
     refuse_what_would_be_lost(proto, path)
-    external = check_external_data(proto, path)
+    check_tensors(proto, path)
+    external = settle_external_data(proto, path)
     try:
         model = Model(ir.from_proto(proto), path, external)
-        ir.external_data.set_base_dir(model.graph, path.parent.resolve())
+        make_uniform(model)
     except Exception as error:
         raise ModelError(f"{path} is not a valid ONNX model: {_root_cause(error)}") from error
-    make_uniform(model)
     return model
 
 
 def make_uniform(model: Model) -> None:
-    """Bring the graph into the one form that passes see (see the top of this file)."""
+    """Bring the graph into the one form that passes see (see the top of this file), after a load or a foreign pass."""
     import onnx_ir.passes.common as common
 
+    model._names.clear()  # foreign passes add names without asking
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model.ir)
     common.RemoveInitializersFromInputsPass()(model.ir)
     model.ir.ir_version = max(model.ir.ir_version or 0, _MIN_IR_VERSION)

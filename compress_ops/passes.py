@@ -117,7 +117,7 @@ PassFunction = Callable[..., Change]
 class StepOptions(BaseModel):
     """Options that every step takes besides those of its pass."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     allow_unchanged: bool = Field(False, description="Let the step change nothing without it being a fault.")
     allow_larger: bool = Field(False, description="Let the step leave the model larger without it being a fault.")

@@ -69,6 +69,8 @@ def check_providers(providers: Sequence[Provider]) -> list[tuple[str, dict[str, 
     ort = onnxruntime_module()
     known = {short_name(name): name for name in ort.get_all_providers()}
     available = {short_name(name) for name in ort.get_available_providers()}
+    if not providers:
+        raise ProviderError("no execution provider is given", hint=f"available here: {', '.join(sorted(available))}")
     for provider in providers:
         if provider.name not in available:
             _refuse(provider.name, known, sorted(available))

@@ -103,6 +103,18 @@ def spread(text: np.ndarray, count: int) -> np.ndarray:
     return windows(text, np.linspace(0, len(text) - CONTEXT - 1, count).astype(int))
 
 
+def unseen(test: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """TEST_WINDOWS windows over the test text, none with a half that also stands in the training text.
+
+    Modules do copy one another: wave.py, for one, holds a copy of chunk.py.
+    """
+    known, half = train.tobytes(), CONTEXT // 2
+    candidates = spread(test, len(test) // (CONTEXT + 1))
+    rows = [row.astype(np.uint8).tobytes() for row in candidates]
+    fresh = candidates[[row[:half] not in known and row[half:] not in known for row in rows]]
+    return fresh[np.linspace(0, len(fresh) - 1, TEST_WINDOWS).astype(int)]
+
+
 def batches(text: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
     chance = np.random.default_rng(SEED)
     while True:
@@ -122,7 +134,7 @@ def perplexity(logits: np.ndarray, following: np.ndarray) -> float:
 def main() -> None:
     train, test = load()
     print(f"{len(train):,} training bytes, {len(test):,} held-out bytes")
-    held_out = spread(test, TEST_WINDOWS)
+    held_out = unseen(test, train)
     tokens, following = held_out[:, :-1], held_out[:, 1:]
     save("textlm-test.npz", tokens=tokens, next=following)
     save("textlm-calibration.npz", tokens=spread(train, CALIBRATION_WINDOWS)[:, :-1])

@@ -32,17 +32,20 @@ def settings_faults(ports: Sequence[Port], settings: DataSettings) -> Iterator[D
     for port in ports:
         if port.dtype not in (*_NUMBERS, "string"):
             yield DataError(f"input '{port.name}' is of type {port.dtype}, which NumPy arrays cannot hold")
-    symbols = [size for port in ports for size in port.shape if isinstance(size, str)]
-    yield from _unknown("dimension", settings.dims, symbols)
-    yield from _unknown("input", settings.values, [port.name for port in ports])
-    for port in ports:
-        if port.name in settings.values and not _holds(port.dtype, settings.values[port.name]):
-            yield DataError(
-                f"the value {settings.values[port.name]} does not fit input '{port.name}' of type {port.dtype}"
-            )
+    yield from size_faults(ports, settings.dims, settings.values)
     if settings.labels in [port.name for port in ports]:
         hint = "store the labels as an array of their own"
         yield DataError(f"labels '{settings.labels}' is also an input of the model", hint=hint)
+
+
+def size_faults(ports: Sequence[Port], dims: Mapping[str, int], values: Mapping[str, float]) -> Iterator[DataError]:
+    """Sizes of dimensions and numbers for inputs that the model does not have, or that do not fit."""
+    symbols = [size for port in ports for size in port.shape if isinstance(size, str)]
+    yield from _unknown("dimension", dims, symbols)
+    yield from _unknown("input", values, [port.name for port in ports])
+    for port in ports:
+        if port.name in values and not _holds(port.dtype, values[port.name]):
+            yield DataError(f"the value {values[port.name]} does not fit input '{port.name}' of type {port.dtype}")
 
 
 def name_faults(

@@ -70,3 +70,17 @@ def constant_of(value: ir.Value | None) -> ir.TensorProtocol | None:
 def attribute(node: ir.Node, name: str, default: Any) -> Any:
     """The Python value of a node's attribute, or the default where it is not written."""
     return node.attributes[name].value if name in node.attributes else default
+
+
+def stand_in(new: ir.Value, old: ir.Value) -> bool:
+    """Let ``new`` be read instead of ``old``, as the graph's output too; False where ``new`` cannot be that output.
+
+    An output is made in its own graph and has one name: neither an outer value nor another output can stand in.
+    """
+    if old.is_graph_output():
+        if new.producer() is None or new.graph is not old.graph or new.is_graph_output():
+            return False
+        name, new.type, new.shape = old.name, old.type, old.shape
+        old.name, new.name = f"{name}_replaced", name
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    return True

@@ -1,8 +1,4 @@
-"""simplify: the same function from fewer nodes and weights.
-
-Batch normalization after a linear operator is part of it: with a = gamma / sqrt(var + epsilon),
-    BN(W x + b) = (a W) x + a (b - mean) + beta.
-"""
+"""simplify: the same function from fewer nodes and weights."""
 
 from __future__ import annotations
 
@@ -12,12 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from ..model import Model
+from ..model import ONNX_DOMAINS, Model, make_uniform
 from ..passes import Change, Context, Promise, register
+from .affine import fold_affine
+from .batchnorm import fold_batchnorm as fold_batchnorm_into_linear
+from .duplicates import RANDOM, merge_duplicate_nodes, merge_duplicate_weights
+from .edit import stand_in
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+_FOLD_BATCHNORM = "fold BatchNormalization"
+_HARDSWISH_OPSET = 14
 _FOLD_ELEMENTS = 8192  # a constant expression over larger tensors is folded only where the result is no larger
 _WEIGHT_OPERATORS = {
     "Conv",
@@ -32,6 +34,7 @@ _WEIGHT_OPERATORS = {
     "Add",
     "Mul",
 }
+_NEVER_FOLDED = RANDOM | {"DequantizeLinear", "QuantizeLinear", "ConstantOfShape", "DynamicQuantizeLinear"}
 
 
 @register("simplify", promises=Promise.PREPARES)
@@ -43,7 +46,7 @@ def simplify(
         bool, Field(description="Fold BatchNormalization into the Conv or Gemm before it.")
     ] = True,
 ) -> Change:
-    """Fold constants and BatchNormalization; drop dead, duplicate and identity nodes and duplicate weights.
+    """Fold constants, BatchNormalization and scales; drop dead, duplicate and identity nodes, and duplicate weights.
 
     The result computes the same function (to float rounding). Constant expressions are evaluated with onnx's
     reference operators through onnxscript, but only where the result takes no more room than what it replaces;
@@ -52,7 +55,7 @@ def simplify(
     """
     change = Change()
     for what, action in _ACTIONS.items():
-        if what != "fold BatchNormalization" or fold_batchnorm:
+        if what != _FOLD_BATCHNORM or fold_batchnorm:
             _apply(model, change, what, action)
     return change
 
@@ -60,6 +63,7 @@ def simplify(
 def _apply(model: Model, change: Change, what: str, action: Callable[[Model], object]) -> None:
     before = _counts(model)
     action(model)
+    make_uniform(model)
     model.drop_unused()
     after = _counts(model)
     if after != before:
@@ -85,7 +89,11 @@ def _store_generated_weights(model: Model) -> None:
 
 def _is_weight(value: ir.Value) -> bool:
     uses = list(value.uses())
-    return bool(uses) and all(user.op_type in _WEIGHT_OPERATORS and index > 0 for user, index in uses)
+    return (
+        bool(uses)
+        and not value.is_graph_output()
+        and all(user.op_type in _WEIGHT_OPERATORS and index > 0 for user, index in uses)
+    )
 
 
 def _constant_shape(node: ir.Node) -> list[int] | None:
@@ -119,7 +127,7 @@ def _fold_constants(model: Model) -> None:
 
 def _should_fold(node: ir.Node) -> bool | None:
     """Large constants are folded where the result replaces them without growth; None leaves it to the defaults."""
-    if node.op_type in ("DequantizeLinear", "QuantizeLinear", "ConstantOfShape", "DynamicQuantizeLinear"):
+    if node.op_type in _NEVER_FOLDED:
         return False
     sizes = [value.const_value.size for value in node.inputs if value is not None and value.const_value is not None]
     if not sizes or max(sizes) <= _FOLD_ELEMENTS:
@@ -135,17 +143,21 @@ def _size(value: ir.Value) -> int:
 
 
 def _remove_identities(model: Model) -> None:
-    import onnx_ir.passes.common as common
     from onnxscript import rewriter
 
-    common.IdentityEliminationPass()(model.ir)
     rewriter.rewrite(model.ir, [*_rules("_no_op"), *_rules("_collapse_slices")])
+    for node in model.nodes():
+        if node.op_type == "Identity" and node.domain in ONNX_DOMAINS and node.inputs[0] is not None:
+            stand_in(node.inputs[0], node.outputs[0])
 
 
-def _fold_batchnorm(model: Model) -> None:
+def _fuse_hardswish(model: Model) -> None:
+    """x clip(x + 3, 0, 6) / 6 is one operator since opset 14; older models keep its parts."""
     from onnxscript import rewriter
+    from onnxscript.rewriter.rules.common import _fuse_hardswish as rules
 
-    rewriter.rewrite(model.ir, _rules("_fuse_batchnorm"))
+    if model.opset >= _HARDSWISH_OPSET:
+        rewriter.rewrite(model.ir, rules.fuse_hardswish_rules())
 
 
 def _rules(module: str) -> list[Any]:
@@ -154,18 +166,14 @@ def _rules(module: str) -> list[Any]:
     return list(importlib.import_module(f"onnxscript.rewriter.rules.common.{module}").rules)
 
 
-def _merge_duplicates(model: Model) -> None:
-    import onnx_ir.passes.common as common
-
-    common.DeduplicateInitializersPass(size_limit=2**31)(model.ir)
-    common.CommonSubexpressionEliminationPass()(model.ir)
-
-
 _ACTIONS: dict[str, Callable[[Model], object]] = {
     "inline functions": _inline_functions,
     "store generated weights": _store_generated_weights,
     "fold constants": _fold_constants,
     "remove identities": _remove_identities,
-    "fold BatchNormalization": _fold_batchnorm,
-    "merge duplicates": _merge_duplicates,
+    _FOLD_BATCHNORM: fold_batchnorm_into_linear,
+    "fold scales and shifts": fold_affine,
+    "fuse HardSwish": _fuse_hardswish,
+    "merge duplicate weights": merge_duplicate_weights,
+    "merge duplicate nodes": merge_duplicate_nodes,
 }

@@ -35,7 +35,7 @@ def inspection_page(
 
 def _headline(found: Inspection) -> str:
     size = f"{units.count(found.parameters)} parameters, {units.size(found.size.counted)}"
-    return f"{found.path.name}: {size}, {_flops(found)}, {units.count(len(found.nodes))} nodes."
+    return f"{found.path.name}: {size}, {_flops(found)}, {units.things(len(found.nodes), 'node')}."
 
 
 def _flops(found: Inspection) -> str:

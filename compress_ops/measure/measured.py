@@ -145,8 +145,7 @@ def _source(name: str) -> str:
 
 
 def _on(comparison: Comparison) -> str:
-    threads = comparison.environment.threads
-    return f", on {comparison.environment.provider} with {threads} {'thread' if threads == 1 else 'threads'}"
+    return f", on {comparison.environment.provider} with {units.things(comparison.environment.threads, 'thread')}"
 
 
 def _cost_table(cost: dict[str, Profile] | str, latency: LatencyResult | str) -> Table:

@@ -25,7 +25,7 @@ class Table:
         ]
 
 
-_NUMBER = re.compile(r"[+-]?\d[\d.,]*x?( [%\w]{1,3})?( \[.*\])?")
+_NUMBER = re.compile(r"[+-]?\d[\d.,]*x?(e[+-]\d+)?( [%\w]{1,3})?( \[.*\])?")
 
 
 def _is_number(cell: str) -> bool:

@@ -78,7 +78,7 @@ _PLAIN = (
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses, paths and tuples as JSON types; NaN and infinity, which JSON lacks, as null."""
+    """Dataclasses, tuples and NumPy's numbers as JSON types; NaN and infinity, which JSON lacks, as null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -87,7 +87,9 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return str(value) if isinstance(value, Path) else value
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return plain(value.tolist()) if hasattr(value, "tolist") else str(value)
 
 
 def tool_version() -> str:
@@ -110,8 +112,9 @@ def _relative(recipe: Mapping[str, Any], folder: Path, beside: Path) -> dict[str
 
 
 def _moved(source: str, folder: Path, beside: Path) -> str:
-    path = folder / source
-    return _from(path.resolve(), beside) if path.exists() else source
+    """A source that is no path, such as ``random``, stays as it is."""
+    is_path = source != "random" and not source.startswith("user:")
+    return _from((folder / source).resolve(), beside) if is_path else source
 
 
 def _from(path: Path, beside: Path) -> str:

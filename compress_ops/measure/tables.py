@@ -72,7 +72,7 @@ def plan_page(name: str, steps: Sequence[StepReport], *, verbose: bool = False) 
     change = f"about {units.size(before)} -> {units.size(after)} ({units.of_whole(after, before)})"
     return Page(
         title=f"{name}: plan",
-        headline=f"{name}: {len(steps)} {'step' if len(steps) == 1 else 'steps'}, {change}; nothing was written.",
+        headline=f"{name}: {units.things(len(steps), 'step')}, {change}; nothing was written.",
         tables=[steps_table(steps), *declined_tables(steps, verbose=verbose), *touched_tables(steps)],
     )
 
@@ -135,12 +135,11 @@ def touched_tables(steps: Sequence[StepReport]) -> Iterator[Table]:
 
 def environment_table(environment: Environment, more: Mapping[str, Any] | None = None) -> Table:
     """Where and with what it was measured."""
-    threads = f"{environment.threads} {'thread' if environment.threads == 1 else 'threads'}"
     versions = f"onnxpress {environment.onnxpress}, onnxruntime {environment.onnxruntime}, Python {environment.python}"
     facts = {
-        "provider": f"{environment.provider}, {threads}",
+        "provider": f"{environment.provider}, {units.things(environment.threads, 'thread')}",
         "device": environment.device,
-        "processor": f"{environment.cpu}, {environment.cores} cores",
+        "processor": f"{environment.cpu}, {units.things(environment.cores, 'core')}",
         "features": " ".join(environment.cpu_features),
         "system": environment.system,
         "versions": versions,

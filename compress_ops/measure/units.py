@@ -45,6 +45,11 @@ def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def things(value: int, name: str) -> str:
+    """``1 step``, ``1,200 steps``."""
+    return f"{count(value)} {name}" if value == 1 else f"{count(value)} {name}s"
+
+
 def large(value: float) -> str:
     """``1.23 G``: three digits and a decimal prefix, for a unit to follow."""
     for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):

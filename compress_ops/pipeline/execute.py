@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import BrokenPromise
+from ..errors import BrokenPromise, UsageError
 from ..measure.budget import parse_budget
 from ..measure.comparison import Comparison, compare_models, judge_model
 from ..measure.cost import peak_memory
@@ -26,7 +26,8 @@ from .steps import apply_steps
 
 def plan(job: Job) -> list[StepReport]:
     """What each step would touch and decline; nothing is written, and calibration looks at one batch only."""
-    return list(apply_steps(prepare(job)))
+    prepared = prepare(job)
+    return list(apply_steps(replace(prepared, job=replace(job, out=None))))
 
 
 def run(job: Job) -> Report:
@@ -34,7 +35,8 @@ def run(job: Job) -> Report:
 
     Raises OnnxpressError for whatever the user can mend; the output then is as it was before.
     """
-    assert job.out is not None
+    if job.out is None:
+        raise UsageError("a run needs an output path", hint="plan() says what it would do")
     started, cpu_started = time.perf_counter(), time.process_time()
     prepared = prepare(job)
     steps = list(job.progress(apply_steps(prepared), "passes", len(job.recipe.passes)))

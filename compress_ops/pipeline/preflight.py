@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..data import Dataset, DataSettings, ImageSettings, open_data
-from ..errors import OnnxpressError, OutputError, RecipeError, UsageError, raise_all
+from ..data.fit import size_faults
+from ..errors import OnnxpressError, OutputError, Place, RecipeError, UsageError, raise_all
 from ..files import model_files
 from ..measure.metrics import parse_metric
 from ..model import Model, load
 from ..passes import Need, unmatched
 from ..recipe import Step
-from ..runtime import Port, check_providers, open_session
+from ..runtime import CPU, Port, check_providers, open_session
 from .job import Job, Prepared, counted_bytes, model_digest
 
 T = TypeVar("T")
@@ -24,15 +25,15 @@ T = TypeVar("T")
 
 @dataclass
 class _Collector:
-    """Runs checks and keeps their faults; a check that fails gives None."""
+    """Runs checks and keeps their faults, told at ``place`` where one is given; a check that fails gives None."""
 
     faults: list[OnnxpressError] = field(default_factory=list)
 
-    def check(self, action: Callable[[], T]) -> T | None:
+    def check(self, action: Callable[[], T], place: Place | None = None) -> T | None:
         try:
             return action()
         except OnnxpressError as fault:
-            self.faults.append(fault)
+            self.faults.append(fault.moved(place) if place else fault)
             return None
 
 
@@ -40,12 +41,11 @@ def prepare(job: Job) -> Prepared:
     """Open the model and the data and check them against the recipe; raises all faults together."""
     collector = _Collector()
     collector.check(lambda: check_output(job.out, force=job.force) if job.out is not None else None)
-    collector.check(lambda: check_providers(job.recipe.provider))
+    collector.check(lambda: check_providers(job.recipe.provider), _provider_place(job))
     model = collector.check(lambda: load(job.model))
-    ports = collector.check(lambda: _ports(job.model)) if model is not None else None
-    data = _open_all(job, ports, collector) if ports is not None else {}
+    data = _open_all(job, collector) if model is not None else {}
     if model is not None:
-        collector.faults += [*_unmatched_patterns(job, model)]
+        collector.faults += _unmatched_patterns(job, model)
     collector.faults += [*_unmet_needs(job), *_unmeasured_budgets(job), *_unknown_metrics(job)]
     raise_all(collector.faults)
     assert model is not None
@@ -53,6 +53,19 @@ def prepare(job: Job) -> Prepared:
     raise_all(_changed_since_report(job, hashes))
     size = sum(file.stat().st_size for file in model_files(job.model))
     return Prepared(job, model, data, counted_bytes(model, size), hashes)
+
+
+def _place(job: Job, path: tuple[str | int, ...], value: object) -> Place | None:
+    """Where a value stands in the recipe; None where it came by a flag instead."""
+    document = job.loaded.document
+    return document.place(path) if document.at(path) == value else None
+
+
+def _provider_place(job: Job) -> Place | None:
+    written = job.loaded.document.at(("provider",))
+    entries = written if isinstance(written, list) else [written]
+    names = [next(iter(entry), None) if isinstance(entry, dict) else entry for entry in entries]
+    return _place(job, ("provider",), written) if names == [p.name for p in job.recipe.provider] else None
 
 
 def check_output(out: Path, *, force: bool) -> None:
@@ -65,11 +78,6 @@ def check_output(out: Path, *, force: bool) -> None:
         raise OutputError(f"the folder {out.parent} does not exist", hint=f"mkdir -p {out.parent}")
     if not os.access(out.parent, os.W_OK):
         raise OutputError(f"the folder {out.parent} is not writable")
-
-
-def _ports(path: Path) -> tuple[Port, ...]:
-    """The model's inputs, as onnxruntime tells them; on the CPU, since only names, types and shapes are asked for."""
-    return open_session(path, optimize=False).inputs
 
 
 def data_settings(job: Job, *, needs_labels: bool) -> DataSettings:
@@ -89,31 +97,60 @@ def data_settings(job: Job, *, needs_labels: bool) -> DataSettings:
     )
 
 
-def _open_all(job: Job, ports: tuple[Port, ...], collector: _Collector) -> dict[str, Dataset]:
+def _open_all(job: Job, collector: _Collector) -> dict[str, Dataset]:
+    """The data of every role, opened for the model's inputs as onnxruntime tells them.
+
+    The model is loaded on the provider that it will be measured on, so that one that does not start is known now;
+    the CPU then stands in, to check the data all the same.
+    """
+    place = _provider_place(job) if job.recipe.provider != list(CPU) else None
+    asked = collector.check(lambda: open_session(job.model, job.recipe.provider, optimize=False), place)
+    session = asked or collector.check(lambda: open_session(job.model, optimize=False))
+    unfit = [*_unfit_sizes(job, session.inputs)] if session else []
+    collector.faults += unfit
+    return _open_for(job, session.inputs, collector) if session and not unfit else {}
+
+
+def _unfit_sizes(job: Job, ports: tuple[Port, ...]) -> Iterator[OnnxpressError]:
+    measure = job.recipe.measure
+    for name, size in measure.dims.items():
+        for fault in size_faults(ports, {name: size}, {}):
+            yield fault.moved(_place(job, ("measure", "dims", name), size))
+    for name, value in measure.values.items():
+        for fault in size_faults(ports, {}, {name: value}):
+            yield fault.moved(_place(job, ("measure", "values", name), value))
+
+
+def _open_for(job: Job, ports: tuple[Port, ...], collector: _Collector) -> dict[str, Dataset]:
+    opened = {}
+    for role, source in _sources(job).items():
+        settings = data_settings(job, needs_labels=role == "evaluation")
+        dataset = collector.check(partial(open_data, source, ports, settings), _data_place(job, role, source))
+        opened.update({role: dataset} if dataset is not None else {})
+    return opened
+
+
+def _sources(job: Job) -> dict[str, str]:
     section = job.recipe.data
-    evaluation = section.evaluation
-    sources = {
-        "calibration": section.calibration,
-        "training": section.training,
-        "evaluation": evaluation.path if evaluation else None,
-    }
-    opened = {
-        role: collector.check(partial(open_data, source, ports, data_settings(job, needs_labels=role == "evaluation")))
-        for role, source in sources.items()
-        if source is not None
-    }
-    return {role: dataset for role, dataset in opened.items() if dataset is not None}
+    evaluation = section.evaluation.path if section.evaluation else None
+    sources = {"calibration": section.calibration, "training": section.training, "evaluation": evaluation}
+    return {role: source for role, source in sources.items() if source is not None}
+
+
+def _data_place(job: Job, role: str, source: str) -> Place | None:
+    path = ("data", role)
+    return _place(job, path, source) or _place(job, (*path, "path"), source)
 
 
 def _unmatched_patterns(job: Job, model: Model) -> Iterator[OnnxpressError]:
     for index, step in enumerate(job.recipe.passes):
         for option in ("only", "skip"):
-            for pattern in unmatched(model, step.arguments().get(option, [])):
-                place = job.loaded.document.place(("passes", index, step.operation.name, option))
+            patterns = step.arguments().get(option, [])
+            for pattern in unmatched(model, patterns):
+                path = ("passes", index, step.operation.name, option, patterns.index(pattern))
                 hint = "patterns are matched against node names and operator types; see: onnxpress inspect --nodes"
-                yield RecipeError(
-                    f"{option} pattern '{pattern}' matches no node of {job.model}", hint=hint, place=place
-                )
+                message = f"{option} pattern '{pattern}' matches no node of {job.model}"
+                yield RecipeError(message, hint=hint, place=job.loaded.document.place(path))
 
 
 def _unmet_needs(job: Job) -> Iterator[OnnxpressError]:
@@ -138,27 +175,28 @@ def _needs(job: Job, index: int, step: Step, need: Need) -> OnnxpressError:
 
 
 def _unmeasured_budgets(job: Job) -> Iterator[OnnxpressError]:
-    budget, evaluation = job.recipe.budget, job.recipe.data.evaluation
-    place = job.loaded.document.place(("budget",))
-    if not job.measure and (budget.min_speedup is not None or budget.max_drop is not None):
-        yield UsageError(
-            "the budget asks for what --no-measure does not measure", hint="drop one of the two", place=place
-        )
+    budget, evaluation, document = job.recipe.budget, job.recipe.data.evaluation, job.loaded.document
+    for name in ("min_speedup", "max_drop"):
+        if not job.measure and getattr(budget, name) is not None:
+            message, hint = f"{name} asks for what --no-measure does not measure", "drop one of the two"
+            yield UsageError(message, hint=hint, place=document.place(("budget", name)))
     if budget.max_drop is not None and not (evaluation and evaluation.metrics):
         hint = "give data.evaluation with labels and metrics, or drop max_drop"
+        place = document.place(("budget", "max_drop"))
         yield RecipeError("max_drop needs evaluation data and a metric", hint=hint, place=place)
 
 
 def _unknown_metrics(job: Job) -> Iterator[OnnxpressError]:
-    evaluation = job.recipe.data.evaluation
-    place = job.loaded.document.place(("data", "evaluation", "metrics"))
-    for name in evaluation.metrics if evaluation else ():
+    evaluation, document = job.recipe.data.evaluation, job.loaded.document
+    path = ("data", "evaluation", "metrics")
+    for index, name in enumerate(evaluation.metrics if evaluation else ()):
         try:
             parse_metric(name)
         except OnnxpressError as fault:
-            yield RecipeError(fault.message, hint=fault.hint, place=place)
+            yield fault.moved(document.place((*path, index)))
     if evaluation and evaluation.metrics and not evaluation.labels:
-        yield RecipeError("metrics need labels", hint="name the array that holds them: labels: label", place=place)
+        hint = "name the array that holds them: labels: label"
+        yield RecipeError("metrics need labels", hint=hint, place=document.place(path))
 
 
 def _changed_since_report(job: Job, hashes: dict[str, str]) -> Iterator[OnnxpressError]:

@@ -47,9 +47,9 @@ def _apply(model: Model, context: Context, step: Step, number: int, place: Place
             change = step.operation(model, context, **step.arguments())
         _check_graph(model, contract)
     except OnnxpressError as fault:
-        raise _located(fault, step, number, place) from fault
+        raise fault.within(_title(step, number), place) from fault
     except Exception as error:
-        error.add_note(f"in step {number}, {step.operation.name} ({place})")
+        error.add_note(f"in {_title(step, number)} ({place})")
         raise
     report = _report(
         step, change, (before, model.stored_bytes()), time.perf_counter() - clock, time.process_time() - cpu
@@ -64,9 +64,8 @@ def _check_graph(model: Model, contract: object) -> None:
         raise PassError(f"the pass changed inputs or outputs: {contract} became {model.contract()}")
 
 
-def _located(fault: OnnxpressError, step: Step, number: int, place: Place) -> OnnxpressError:
-    message = f"step {number}, {step.operation.name}: {fault.message}"
-    return type(fault)(message, hint=fault.hint, place=fault.place or place)
+def _title(step: Step, number: int) -> str:
+    return f"step {number}, {step.operation.name}"
 
 
 def _report(step: Step, change: Change, size: tuple[int, int], seconds: float, cpu_seconds: float) -> StepReport:
@@ -86,7 +85,7 @@ def _report(step: Step, change: Change, size: tuple[int, int], seconds: float, c
 
 
 def _hold_to_promise(step: Step, report: StepReport, number: int, place: Place) -> None:
-    what, promise = f"step {number}, {step.operation.name}", step.operation.promises
+    what, promise = _title(step, number), step.operation.promises
     if promise is not Promise.PREPARES and not report.touched and not step.options.allow_unchanged:
         hint = "\n  ".join([*_reasons(report), "allow_unchanged: true on the step permits this"])
         raise BrokenPromise(f"{what} changed nothing", hint=hint, place=place)
@@ -108,4 +107,4 @@ def _check_runs(model: Model, step: Step, number: int, place: Place) -> None:
         with model.exported() as path:
             open_session(path)
     except OnnxpressError as fault:
-        raise _located(fault, step, number, place) from fault
+        raise fault.within(_title(step, number), place) from fault

@@ -8,15 +8,14 @@ into bin numbers (QuantizeLinear to 16 bits over the range of the first pass), a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PassError
 from ..graph.edit import MICROSOFT
+from ..graph.tap import constant, tapped
 from ..model import Model
 from ..passes import Context
-from ..runtime import Session, open_session
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +42,7 @@ def minmax(model: Model, ctx: Context, values: Sequence[ir.Value], percentile: f
     import numpy as np
 
     lows, highs = np.full(len(values), np.inf), np.full(len(values), -np.inf)
-    with _tapped(model, ctx, [output for value in values for output in _extremes(value)]) as session:
+    with tapped(model, ctx, [output for value in values for output in _extremes(value)]) as session:
         for feeds in ctx.calibration_batches("calibrate: ranges"):
             seen = np.array(list(session.run(feeds).values()), np.float64).reshape(-1, 2)
             np.fmin(lows, seen[:, 0], out=lows)
@@ -89,7 +88,7 @@ def _groups(ctx: Context, model: Model, values: Sequence[ir.Value]) -> Iterator[
 
     sizes: list[int] = []
     if values:
-        with _tapped(model, ctx, [ir.node("Size", [value]) for value in values]) as session:
+        with tapped(model, ctx, [ir.node("Size", [value]) for value in values]) as session:
             first = next(iter(ctx.calibration_batches("calibrate: sizes")))
             sizes = [2 * int(size) for size in session.run(first).values()]
     group: list[ir.Value] = []
@@ -110,7 +109,7 @@ def _histograms(
     import numpy as np
 
     counts = {value.name or "": np.zeros(BINS, np.int64) for value in values}
-    with _tapped(model, ctx, [_binned(model, value, ranges[value.name or ""]) for value in values]) as session:
+    with tapped(model, ctx, [_binned(model, value, ranges[value.name or ""]) for value in values]) as session:
         for feeds in ctx.calibration_batches("calibrate: histograms"):
             for total, codes in zip(counts.values(), session.run(feeds).values(), strict=True):
                 _count(codes.reshape(-1), total)
@@ -123,16 +122,9 @@ def _binned(model: Model, value: ir.Value, found: Range) -> ir.Node:
     import onnx_ir as ir
 
     width = (found.high - found.low) / (BINS - 1)
-    shifted = ir.node("Sub", [value, _constant("low", np.float32(found.low))])
-    scale, zero = _constant("width", np.float32(width)), _constant("zero", np.uint16(0))
+    shifted = ir.node("Sub", [value, constant(np.float32(found.low))])
+    scale, zero = constant(np.float32(width)), constant(np.uint16(0))
     return ir.node("QuantizeLinear", [shifted.outputs[0], scale, zero], domain=MICROSOFT)
-
-
-def _constant(name: str, value: Any) -> ir.Value:
-    import numpy as np
-    import onnx_ir as ir
-
-    return ir.node("Constant", [], {"value": ir.tensor(np.asarray(value), name=name)}).outputs[0]
 
 
 def _count(codes: np.ndarray[Any, Any], total: np.ndarray[Any, Any]) -> None:
@@ -152,48 +144,6 @@ def _central(counts: np.ndarray[Any, Any], found: Range, percentile: float) -> R
     low = int(np.searchsorted(cumulative, tail, side="right"))
     high = int(np.searchsorted(cumulative, 1 - tail, side="left"))
     return Range(found.low + low * width, found.low + min(high, BINS - 1) * width)
-
-
-@contextmanager
-def _tapped(model: Model, ctx: Context, taps: Sequence[ir.Node]) -> Iterator[Session]:
-    """A session whose only outputs are those of ``taps``; the model is as it was afterwards."""
-    graph, outputs = model.graph, list(model.graph.outputs)
-    imports = dict(model.ir.opset_imports)
-    added = [*_feeding(taps), *taps]
-    for i, node in enumerate(added):
-        node.outputs[0].name = model.fresh(f"tap_{i}")
-        _append_early(graph, node)
-    graph.outputs[:] = [tap.outputs[0] for tap in taps]
-    model.ir.opset_imports.setdefault(MICROSOFT, 1)
-    try:
-        with model.exported() as path:
-            yield open_session(path, ctx.providers, threads=ctx.threads, in_graph_order=True)
-    finally:
-        graph.outputs[:] = outputs
-        graph.remove(added, safe=True)
-        model.ir.opset_imports.clear()
-        model.ir.opset_imports.update(imports)
-
-
-def _append_early(graph: ir.Graph, node: ir.Node) -> None:
-    """Put a node right behind what it reads: onnxruntime then frees the tapped tensor before the run is over."""
-    producers = [value.producer() for value in node.inputs if value is not None]
-    last = next((producer for producer in producers if producer is not None and producer.graph is graph), None)
-    if last is None:
-        graph.insert_before(graph[0], node)
-    else:
-        graph.insert_after(last, node)
-
-
-def _feeding(taps: Sequence[ir.Node]) -> list[ir.Node]:
-    """Nodes not yet in a graph that the taps read from, inputs first."""
-    found: list[ir.Node] = []
-    for tap in taps:
-        for value in tap.inputs:
-            producer = value.producer() if value is not None else None
-            if producer is not None and producer.graph is None:
-                found += [*_feeding([producer]), producer]
-    return found
 
 
 def calibrate(model: Model, ctx: Context, values: Sequence[ir.Value], calibrator: str, percentile: float) -> Ranges:

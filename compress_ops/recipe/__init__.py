@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..catalogue import PASSES
 from ..errors import Place, RecipeError
@@ -44,7 +45,7 @@ class LoadedRecipe:
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     """Read a recipe (.yaml), or the resolved recipe inside a report (.json); ``overrides`` are ``--set`` values."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise RecipeError(
             "the recipe does not exist", hint="start with: onnxpress recipe new", place=Place(str(path))
@@ -61,10 +62,15 @@ def parse_recipe(text: str, file: str = "recipe", overrides: Sequence[str] = (),
     for assignment in overrides:
         set_value(document, assignment)
     recipe = check_document(document, PASSES)
-    return LoadedRecipe(recipe, folder, dict(report.get("hashes", {})) if report else {}, document)
+    return LoadedRecipe(recipe, folder, _hashes(report), document)
 
 
-def _report(text: str) -> dict[str, dict[str, str]]:
+def _hashes(report: dict[str, Any]) -> dict[str, str]:
+    hashes = report.get("hashes")
+    return {str(what): str(digest) for what, digest in hashes.items()} if isinstance(hashes, dict) else {}
+
+
+def _report(text: str) -> dict[str, Any]:
     """The report that a JSON text is, or nothing when it is a recipe."""
     if not text.lstrip().startswith("{"):
         return {}

@@ -11,6 +11,17 @@ from ..passes import Pass, StepOptions
 from .text import Document, Path
 from .types import Recipe, Step
 
+_BOOLEAN_WORDS = ("yes", "no", "on", "off", "Yes", "No", "On", "Off")
+_LONGEST = 60  # characters of a value that a fault repeats
+_REASONS = {
+    "model_type": "should be a mapping of options",
+    "dict_type": "should be a mapping",
+    "list_type": "should be a list",
+    "too_short": "should have at least one entry",
+    "finite_number": "should be a finite number",
+}
+"""pydantic's words where they are not those of a recipe."""
+
 
 def check_document(document: Document, catalogue: dict[str, Pass]) -> Recipe:
     """Raise all faults of the document together, or return the recipe that it stands for."""
@@ -20,13 +31,9 @@ def check_document(document: Document, catalogue: dict[str, Pass]) -> Recipe:
     faults = list(document.faults)
     sections = _sections(document, faults)
     steps = _steps(document, catalogue, faults)
-    raise_all(sorted(faults, key=_position))
+    raise_all(faults)
     assert sections is not None
     return sections.model_copy(update={"passes": steps})
-
-
-def _position(fault: OnnxpressError) -> tuple[int, int]:
-    return (fault.place.line, fault.place.column) if fault.place else (0, 0)
 
 
 def _sections(document: Document, faults: list[OnnxpressError]) -> Recipe | None:
@@ -93,32 +100,38 @@ def _told(error: ValidationError, document: Document, start: Path, known: list[s
 
 
 def _one(detail: Any, document: Document, start: Path, known: list[str]) -> OnnxpressError:
-    path = (*start, *_written(detail["loc"], document, start))
-    last = str(path[-1]) if path else "the recipe"
+    path = document.written(start, detail["loc"])
+    last = str(detail["loc"][-1])
     if detail["type"] == "extra_forbidden":
         message = f"unknown option '{last}'{did_you_mean(last, _siblings(path, start, known))}"
         return RecipeError(message, place=document.place(path, of_key=True))
     if detail["type"] == "missing":
-        where = f" of {path[-2]}" if len(path) > 1 else ""
-        return RecipeError(f"'{last}'{where} is required", place=document.place(path[:-1], of_key=True))
-    reason = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    reason = f"should be {reason}" if detail["msg"].startswith("Input should be ") else reason
-    found = "" if isinstance(detail["input"], dict | list) else f" (found {detail['input']!r})"
-    return RecipeError(f"{last}: {reason}{found}{_boolean_hint(detail)}", place=document.place(path))
+        where = f" of {path[-1]}" if path else ""
+        return RecipeError(f"'{last}'{where} is required", place=document.place(path, of_key=True))
+    return RecipeError(f"{_name(path)}: {_reason(detail)}{_found(detail)}", place=document.place(path))
 
 
-def _written(loc: tuple[Any, ...], document: Document, start: Path) -> Path:
-    """The part of pydantic's location that stands in the document: tags of unions and the like are not written."""
-    written: Path = ()
-    for part in loc:
-        if (*start, *written, part) in document.values or part == loc[-1]:
-            written = (*written, part)
-    return written
+def _name(path: Path) -> str:
+    """``skip[1]`` for the second entry of skip."""
+    names = [part for part in path if isinstance(part, str)]
+    index = path[-1] if path and isinstance(path[-1], int) else None
+    return (names[-1] if names else "the recipe") + (f"[{index}]" if index is not None else "")
 
 
-def _boolean_hint(detail: Any) -> str:
-    words = {"yes", "no", "on", "off", "True", "False"}
-    return "; write true or false" if detail["type"].startswith("bool") and detail["input"] in words else ""
+def _reason(detail: Any) -> str:
+    if detail["type"] in _REASONS:
+        return _REASONS[detail["type"]]
+    message: str = detail["msg"].removeprefix("Value error, ")
+    return message.replace("Input should be ", "should be ", 1)
+
+
+def _found(detail: Any) -> str:
+    value = detail["input"]
+    if isinstance(value, dict | list):
+        return ""
+    text = "nothing" if value is None else repr(value)
+    hint = "; write true or false" if detail["type"].startswith("bool") and value in _BOOLEAN_WORDS else ""
+    return f" (found {text if len(text) <= _LONGEST else text[:_LONGEST] + '...'}){hint}"
 
 
 def _siblings(path: Path, start: Path, known: list[str]) -> list[str]:

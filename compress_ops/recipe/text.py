@@ -1,12 +1,13 @@
 """YAML or JSON text -> plain data, with the line and column of every key and value.
 
-Scalars follow YAML 1.2's core schema: ``1e-3`` is a number, ``no`` and ``on`` are strings. Duplicate keys, anchors
-and aliases are faults: a recipe is read by people, and aliases can make a small file huge.
+Scalars follow YAML 1.2's core schema: ``1e-3`` is a number, ``no`` and ``on`` are strings. Duplicate keys, anchors,
+aliases and tags are faults: a recipe is read by people, and aliases can make a small file huge.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -18,12 +19,14 @@ Path = tuple[str | int, ...]
 _NUMBERS = {
     "tag:yaml.org,2002:int": (r"[-+]?[0-9]+|0x[0-9a-fA-F]+|0o[0-7]+", "-+0123456789"),
     "tag:yaml.org,2002:float": (
-        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
         "-+.0123456789",
     ),
-    "tag:yaml.org,2002:bool": (r"true|false", "tf"),
-    "tag:yaml.org,2002:null": (r"null|~|", ["n", "~", ""]),
+    "tag:yaml.org,2002:bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "tag:yaml.org,2002:null": (r"null|Null|NULL|~|", ["n", "N", "~", ""]),
 }
+_LARGEST = 2**63  # whole numbers reach to here; no option takes more, and Python will not print just any
+_UNUSABLE = re.compile("[\0\ud800-\udfff]")  # can be escaped in a text, but stand in no file name
 
 
 @dataclass
@@ -44,6 +47,31 @@ class Document:
             path = path[:-1]
         return self.values.get(path, Place(self.file))
 
+    def at(self, path: Path) -> Any:
+        """The data at a path; None where there is nothing."""
+        found: Any = self.data
+        for part in path:
+            found = found[part] if _has(found, part) else None
+        return found
+
+    def written(self, start: Path, rest: Iterable[str | int]) -> Path:
+        """``start``, and after it those parts of ``rest`` that lead on through the data; others are left out."""
+        path = start
+        for part in rest:
+            path = (*path, part) if _has(self.at(path), part) else path
+        return path
+
+    def replace(self, path: Path, place: Place) -> None:
+        """From now on the path stands at ``place``, and nothing that stood below it counts."""
+        for places in (self.values, self.keys):
+            for old in [old for old in places if old[: len(path)] == path]:
+                del places[old]
+            places[path] = place
+
+
+def _has(data: Any, part: str | int) -> bool:
+    return part in data if isinstance(data, dict) else isinstance(data, list) and part in range(len(data))
+
 
 def read_document(text: str, file: str) -> Document:
     """Parse text; a syntax error is raised at once, other faults are collected in the document."""
@@ -52,13 +80,22 @@ def read_document(text: str, file: str) -> Document:
     document = Document(file)
     try:
         root = _loader()(text).get_single_node()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise RecipeError(f"not valid YAML: {error.problem or error.context}", place=_place(file, mark)) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise RecipeError(f"not valid YAML: {error or type(error).__name__}", place=Place(file)) from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise _syntax_error(error, text, file) from error
     document.data = _convert(root, (), document) if root is not None else None
     return document
+
+
+def _syntax_error(error: Any, text: str, file: str) -> RecipeError:
+    """PyYAML's errors, and its running out of stack, in one line."""
+    if isinstance(error, RecursionError):
+        return RecipeError("not valid YAML: nested too deeply", place=Place(file))
+    if hasattr(error, "character"):  # a ReaderError has a position only
+        before = text[: error.position]
+        place = Place(file, before.count("\n") + 1, error.position - before.rfind("\n"))
+        return RecipeError(f"not valid YAML: character U+{error.character:04X} is not allowed", place=place)
+    told = ", ".join(part for part in (error.context, error.problem) if part)
+    return RecipeError(f"not valid YAML: {told}", place=_place(file, error.problem_mark or error.context_mark))
 
 
 @cache
@@ -66,14 +103,16 @@ def _loader() -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """YAML 1.2 scalars, no aliases."""
+        """YAML 1.2 scalars, no aliases, no tags."""
 
         yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
 
         def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.AliasEvent):
-                mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-                raise yaml.composer.ComposerError(None, None, "anchors and aliases are not supported", mark)
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            if event.anchor:
+                raise yaml.composer.ComposerError(None, None, "anchors and aliases are not supported", event.start_mark)
+            if event.tag:
+                raise yaml.composer.ComposerError(None, None, f"tag '{event.tag}' is not supported", event.start_mark)
             return super().compose_node(parent, index)
 
     for tag, (pattern, first) in _NUMBERS.items():
@@ -109,69 +148,88 @@ def _mapping(node: Any, path: Path, document: Document) -> dict[str, Any]:
 
 
 def _scalar(node: Any, document: Document) -> Any:
-    kind, text = node.tag.rpartition(":")[2], node.value
     try:
-        match kind:
-            case "int":
-                return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
-            case "float":
-                return float(text.replace(".inf", "inf").replace(".nan", "nan"))
-            case "bool":
-                return text == "true"
-            case "null":
-                return None
-            case "str":
-                return str(text)
+        return _value(node.tag.rpartition(":")[2], node.value)
     except ValueError as error:
         document.faults.append(RecipeError(str(error), place=_place(document.file, node.start_mark)))
         return None
-    document.faults.append(
-        RecipeError(f"tag '{node.tag}' is not supported", place=_place(document.file, node.start_mark))
-    )
-    return None
+
+
+def _value(kind: str, text: str) -> Any:
+    match kind:
+        case "int":
+            return _whole_number(text)
+        case "float":
+            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+        case "bool":
+            return text.lower() == "true"
+        case "null":
+            return None
+    if _UNUSABLE.search(text):
+        raise ValueError("the text holds characters that no name can hold")
+    return text
+
+
+def _whole_number(text: str) -> int:
+    number = int(text, 0) if text[:2] in ("0x", "0o") else int(text[:100])
+    if len(text) > 100 or abs(number) >= _LARGEST:
+        raise ValueError("the number is too large")
+    return number
 
 
 def set_value(document: Document, assignment: str) -> None:
-    """Apply ``--set passes.1.prune_channels.ratio=0.3`` to a document; the value is read as YAML."""
+    """Apply ``--set passes.1.prune_channels.ratio=0.3`` to a document; the value is read as YAML.
+
+    A recipe that is no mapping is left as it is: it is a fault of its own.
+    """
     dotted, equals, text = assignment.partition("=")
-    place = Place(f"--set {assignment}")
+    place = Place(f"--set {' '.join(assignment.split())}")
     if not equals or not dotted:
         raise RecipeError("write it as path.to.option=value", place=place)
-    path = tuple(int(part) if part.isdecimal() else part for part in dotted.split("."))
     value = read_document(text, place.file)
-    _assign(document, path, value.data, place)
-    document.values = {p: q for p, q in document.values.items() if p[: len(path)] != path} | {path: place}
-    document.keys[path] = place
+    document.faults += value.faults
+    if isinstance(document.data, dict):
+        _assign(document, dotted.split("."), value.data, place)
 
 
-def _assign(document: Document, path: Path, value: Any, place: Place) -> None:
-    parent: Any = document.data
-    for depth, part in enumerate(path[:-1]):
-        parent = _child(parent, part, path[: depth + 1], place)
-    last = path[-1]
+def _assign(document: Document, parts: list[str], value: Any, place: Place) -> None:
+    path: Path = ()
+    for part in parts[:-1]:
+        path = (*path, _entry(document, path, part, place))
+        if _open(document, path):
+            document.replace(path, place)
+    path = (*path, _entry(document, path, parts[-1], place))
+    document.at(path[:-1])[path[-1]] = value
+    document.replace(path, place)
+
+
+def _entry(document: Document, path: Path, part: str, place: Place) -> str | int:
+    """``part`` as the key or the index that it is below ``path``."""
+    parent = document.at(path)
     if isinstance(parent, list):
-        _child(parent, last, path, place)
-        parent[int(last)] = value
-    elif isinstance(parent, dict):
-        parent[str(last)] = value
-    else:
-        raise RecipeError(f"'{_dotted(path[:-1])}' holds no options", place=place)
+        return _index(parent, path, part, place)
+    if not isinstance(parent, dict):
+        raise RecipeError(f"'{_dotted(path)}' holds no options", place=place)
+    if isinstance(document.at(path[:-1]), list) and parent and part not in parent:
+        raise RecipeError(f"'{_dotted(path)}' is {next(iter(parent))}, not {part}", place=place)
+    return part
 
 
-def _child(parent: Any, part: str | int, path: Path, place: Place) -> Any:
-    """The value at ``part``; a step written as a bare name, and a section that is not there yet, get empty options."""
-    if isinstance(parent, list):
-        if not isinstance(part, int) or part >= len(parent):
-            raise RecipeError(f"'{_dotted(path)}': the list has entries 0 to {len(parent) - 1}", place=place)
-        if isinstance(parent[part], str):
-            parent[part] = {parent[part]: {}}
-        return parent[part]
-    if isinstance(parent, dict):
-        if parent.get(str(part)) is None:
-            parent[str(part)] = {}
-        return parent[str(part)]
-    raise RecipeError(f"'{_dotted(path)}' is not in the recipe", place=place)
+def _index(entries: list[Any], path: Path, part: str, place: Place) -> int:
+    if not (part.isdecimal() and len(part) < 10 and int(part) < len(entries)):
+        there = f"has entries 0 to {len(entries) - 1}" if entries else "is empty"
+        raise RecipeError(f"'{_dotted((*path, part))}': the list {there}", place=place)
+    return int(part)
+
+
+def _open(document: Document, path: Path) -> bool:
+    """Give options to a section that is not there yet, or to a step that is a bare name; whether it was not there."""
+    parent, found = document.at(path[:-1]), document.at(path)
+    is_bare = isinstance(found, str) and isinstance(parent, list)
+    if found is None or is_bare:
+        parent[path[-1]] = {found: {}} if is_bare else {}
+    return found is None
 
 
 def _dotted(path: Path) -> str:
-    return ".".join(map(str, path)) or "the recipe"
+    return ".".join(map(str, path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, field_validator
 
 from ..passes import Pass, StepOptions
 from ..runtime import Provider
@@ -14,7 +14,7 @@ from ..runtime import Provider
 class Section(BaseModel):
     """A part of a recipe: unknown keys and wrong types are faults, nothing is coerced."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 
 
 class Evaluation(Section):
@@ -28,17 +28,21 @@ class Evaluation(Section):
 class Images(Section):
     """How an image file becomes an input tensor: (pixel * scale - mean) / std."""
 
-    resize: tuple[int, int] | None = Field(None, description="[height, width]; absent: the image's own size.")
+    resize: tuple[PositiveInt, PositiveInt] | None = Field(
+        None, description="[height, width]; absent: the image's own size."
+    )
     layout: Literal["NCHW", "NHWC"] = Field("NCHW", description="Axis order of the input.")
     channels: Literal["rgb", "bgr", "grey"] = Field("rgb", description="Channel order of the input.")
     scale: float = Field(1 / 255, description="Factor on the pixel values 0..255.")
     mean: list[float] = Field([0.0], description="Per channel, after scaling.")
-    std: list[float] = Field([1.0], description="Per channel, after scaling.")
+    std: list[Annotated[float, Field(gt=0)]] = Field([1.0], description="Per channel, after scaling.")
 
     @field_validator("resize", mode="before")
     @classmethod
     def _pair(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
+        if value is not None and not (isinstance(value, list | tuple) and len(value) == 2):
+            raise ValueError("should be [height, width]")
+        return tuple(value) if value is not None else None
 
 
 def _evaluation(value: Any) -> Any:
@@ -61,7 +65,7 @@ class Measure(Section):
     """The feed for timing, and how long to time."""
 
     batch: int = Field(1, ge=1, description="Samples per timed run.")
-    dims: dict[str, int] = Field({}, description="Sizes of dynamic dimensions by symbolic name.")
+    dims: dict[str, PositiveInt] = Field({}, description="Sizes of dynamic dimensions by symbolic name.")
     values: dict[str, float] = Field({}, description="Values of scalar inputs by name.")
     seconds: float = Field(10.0, gt=0, description="Time limit of the latency measurement.")
 
@@ -73,20 +77,22 @@ class Budget(Section):
     min_speedup: float | None = Field(None, gt=0, description="Time of the original over time of the result.")
     max_drop: str | float | None = Field(None, description="2% relative, or 0.02 absolute, of the first metric.")
 
-    @field_validator("max_size")
+    @field_validator("max_size", mode="before")
     @classmethod
     def _size(cls, value: Any) -> Any:
         from ..measure.budget import parse_size
 
-        parse_size(value)
+        if value is not None:
+            parse_size(value)
         return value
 
-    @field_validator("max_drop")
+    @field_validator("max_drop", mode="before")
     @classmethod
     def _drop(cls, value: Any) -> Any:
         from ..measure.budget import parse_drop
 
-        parse_drop(value)
+        if value is not None:
+            parse_drop(value)
         return value
 
 
@@ -111,9 +117,8 @@ class Step:
 
 
 def _providers(value: Any) -> Any:
-    """``cpu``, ``[cuda, cpu]`` and ``[{cuda: {device_id: 0}}, cpu]`` all become a list of Provider."""
-    entries = value if isinstance(value, list) else [value]
-    return [_provider(entry) for entry in entries]
+    """``cpu`` is short for ``[cpu]``."""
+    return value if isinstance(value, list) else [value]
 
 
 def _provider(entry: Any) -> Provider:
@@ -137,16 +142,22 @@ class Recipe(Section):
     version: Literal[1] = Field(description="Version of the recipe format.")
     model: str | None = Field(None, description="The ONNX file; MODEL on the command line wins.")
     provider: Annotated[
-        list[Provider], BeforeValidator(_providers, json_schema_input_type=_Entry | list[_Entry])
-    ] = Field(
-        default=[Provider("cpu")], min_length=1, description="Execution providers, in order."
-    )
-    threads: int = Field(1, ge=1, description="Threads that onnxruntime may use within an operator.")
+        list[Annotated[Provider, BeforeValidator(_provider)]],
+        BeforeValidator(_providers, json_schema_input_type=_Entry | list[_Entry]),
+    ] = Field(default=[Provider("cpu")], min_length=1, description="Execution providers, in order.")
+    threads: int = Field(1, ge=1, le=1024, description="Threads that onnxruntime may use within an operator.")
     seed: int = Field(0, ge=0, description="Seed of every random number.")
     data: Data = Data()
     measure: Measure = Measure()
     passes: list[Step] = Field(description="Steps, applied in order.")
     budget: Budget = Budget()
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _whole(cls, value: Any) -> Any:
+        if type(value) is not int:  # True == 1 == 1.0
+            raise ValueError("should be 1")
+        return value
 
     def resolved(self) -> dict[str, Any]:
         """The recipe as plain data with every default filled in."""

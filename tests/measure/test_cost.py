@@ -70,7 +70,7 @@ def test_copies_between_providers() -> None:
 
 def test_a_model_that_onnxruntime_refuses(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"not a model")
-    with pytest.raises(ModelError, match="refuses to profile"):
+    with pytest.raises(ModelError, match="refuses"):
         profile_run(tmp_path / "m.onnx", {}, CPU, 1)
 
 

@@ -1,0 +1,110 @@
+"""Gradients of pooling.
+
+maximum:  dy goes to the input that attained it        average of c inputs:  each of them gets dy / c
+p-norm y = (sum |x|^p)^(1/p):  dx = sign(x) |x|^(p-1) times the sum of dy y^(1-p) over the windows that hold x
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .rules import gradient
+from .window import Window, spread, window_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+
+    from .rules import Result
+    from .step import Step
+
+
+@gradient("MaxPool")
+def max_pool(step: Step, dy: ir.Value) -> Result:
+    """The operator's second output says where in the whole flat input each maximum was."""
+    if step.attribute("storage_order", 0):
+        raise step.refusal("its indices are in column-major order")
+    flat = step.integers([-1])
+    indices = step.op("Reshape", step.output(1), flat)
+    zeros = step.op("Reshape", step.zeros(step.x), flat)
+    spent = step.op("ScatterElements", zeros, indices, step.op("Reshape", dy, flat), reduction="add")
+    return step.like(spent, step.x)
+
+
+@gradient("AveragePool")
+def average_pool(step: Step, dy: ir.Value) -> Result:
+    window = window_of(step, step.attribute("kernel_shape", ()), step.x, step.y)
+    return _spread_evenly(step, step.div(dy, _window_sizes(step, window)), window)
+
+
+@gradient("LpPool")
+def norm_pool(step: Step, dy: ir.Value) -> Result:
+    p = step.attribute("p", 2)
+    window = window_of(step, step.attribute("kernel_shape", ()), step.x, step.y)
+    share = step.mul(dy, step.op("Pow", step.y, step.number(1 - p)))
+    return step.mul(_spread_evenly(step, share, window), _norm_slope(step, p))
+
+
+def _norm_slope(step: Step, p: int) -> ir.Value:
+    if p == 2:
+        return step.x
+    magnitude = step.op("Pow", step.op("Abs", step.x), step.number(p - 1))
+    return step.mul(step.op("Sign", step.x), magnitude)
+
+
+def _spread_evenly(step: Step, share: ir.Value, window: Window) -> ir.Value:
+    """Channels count as samples here: one kernel of ones serves them all."""
+    import numpy as np
+
+    kernel = step.array(np.ones((1, 1, *window.kernel)))
+    return step.like(spread(step, _planes(step, share, step.y), kernel, window, step.x), step.x)
+
+
+def _planes(step: Step, value: ir.Value, like: ir.Value) -> ir.Value:
+    sizes = step.op("Shape", like, start=2)
+    return step.op("Reshape", value, step.op("Concat", step.integers([-1, 1]), sizes, axis=0))
+
+
+def _window_sizes(step: Step, window: Window) -> ir.Value:
+    """How many inputs each window averages: all its taps, or those inside the input where padding does not count."""
+    import numpy as np
+
+    ceil, counted = step.attribute("ceil_mode", 0), step.attribute("count_include_pad", 0)
+    if not ceil and (counted or not window.padded):
+        return step.number(int(np.prod(window.kernel)))
+    axes = range(2, step.rank(step.x))
+    sizes = zip(step.shape(step.x, axes), step.shape(step.y, axes), strict=True)
+    per_axis = [_taps_inside(window, axis, *size, bool(counted)) for axis, size in enumerate(sizes)]
+    counts = per_axis[0]
+    for more in per_axis[1:]:
+        counts = counts[..., None] * more
+    return step.array(counts)
+
+
+def _taps_inside(window: Window, axis: int, inputs: int, outputs: int, counted: bool) -> np.ndarray[Any, Any]:
+    import numpy as np
+
+    taps = np.arange(window.kernel[axis]) * window.dilations[axis] - window.begins[axis]
+    positions = np.arange(outputs)[:, None] * window.strides[axis] + taps
+    low, high = (-window.begins[axis], inputs + window.ends[axis]) if counted else (0, inputs)
+    return np.asarray(((positions >= low) & (positions < high)).sum(1))
+
+
+@gradient("GlobalAveragePool")
+def global_average_pool(step: Step, dy: ir.Value) -> Result:
+    count = step.op("ReduceProd", step.op("Shape", step.x, start=2), keepdims=0)
+    share = step.div(dy, step.op("Cast", count, to=step.dtype))
+    return step.op("Expand", share, step.sizes(step.x))
+
+
+@gradient("GlobalMaxPool")
+def global_max_pool(step: Step, dy: ir.Value) -> Result:
+    attained = step.mask("Equal", step.x, step.y)
+    count = step.sum(attained, range(2, step.rank(step.x)))
+    return step.mul(attained, step.div(dy, count))
+
+
+@gradient("GlobalLpPool")
+def global_norm_pool(step: Step, dy: ir.Value) -> Result:
+    p = step.attribute("p", 2)
+    return step.mul(step.mul(dy, step.op("Pow", step.y, step.number(1 - p))), _norm_slope(step, p))

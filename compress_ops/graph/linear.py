@@ -1,0 +1,98 @@
+"""Scale and shift what a linear operator gives, by changing its weights: a (W x + b) + c = (a W) x + (a b + c).
+
+a and c hold one number per output channel.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..model import ONNX_DOMAINS, Model
+from .edit import attribute, constant_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+
+    Array = np.ndarray[Any, Any]
+
+_LINEAR = ("Conv", "ConvTranspose", "Gemm")
+
+
+def linear_before(node: ir.Node, index: int) -> ir.Node | None:
+    """The operator with stored weights of its own that makes a node's input, in the same graph; else None."""
+    value = node.inputs[index]
+    linear = value.producer() if value is not None else None
+    if linear is None or linear.op_type not in _LINEAR or linear.domain not in ONNX_DOMAINS:
+        return None
+    weights = [value for value in linear.inputs[1:] if value is not None]
+    if linear.graph is not node.graph or any(constant_of(value) is None for value in weights):
+        return None
+    return linear if len(weights[0].uses()) == 1 and not weights[0].is_graph_output() else None
+
+
+def output_channels(linear: ir.Node) -> int:
+    """How many channels a linear operator gives."""
+    weight = constant_of(linear.inputs[1])
+    assert weight is not None
+    shape = weight.shape.numpy()
+    if linear.op_type == "ConvTranspose":
+        return int(shape[1] * attribute(linear, "group", 1))
+    return int(shape[0] if linear.op_type == "Conv" or attribute(linear, "transB", 0) else shape[1])
+
+
+def scale_and_shift(model: Model, linear: ir.Node, scale: Array, shift: Array) -> None:
+    """Change weight and bias so that the operator gives ``scale * y + shift``; both are float64 [output channels]."""
+    bias = numbers(linear.inputs[2] if len(linear.inputs) > 2 else None) * attribute(linear, "beta", 1.0)
+    linear.attributes.pop("beta", None)
+    _scale_weight(linear, scale)
+    _set_bias(model, linear, scale * bias + shift)
+
+
+def numbers(value: ir.Value | None) -> Array:
+    """A constant in double precision; no constant is zero."""
+    import numpy as np
+
+    tensor = constant_of(value)
+    return np.zeros(1) if tensor is None else tensor.numpy().astype(np.float64)
+
+
+def _scale_weight(linear: ir.Node, factor: Array) -> None:
+    import numpy as np
+    import onnx_ir as ir
+
+    value = linear.inputs[1]
+    assert value is not None and value.const_value is not None
+    old = value.const_value
+    shaped = _along_outputs(linear, factor, tuple(old.shape.numpy())).astype(np.float32)
+    value.const_value = ir.LazyTensor(
+        lambda: ir.Tensor((old.numpy() * shaped).astype(old.dtype.numpy()), name=old.name),
+        dtype=old.dtype,
+        shape=ir.Shape(old.shape.numpy()),
+        name=old.name,
+    )
+
+
+def _along_outputs(linear: ir.Node, factor: Array, shape: tuple[int, ...]) -> Array:
+    """The factor of each output channel, shaped to be multiplied with the weight."""
+    import numpy as np
+
+    if linear.op_type == "Gemm":
+        return factor.reshape((-1, 1) if attribute(linear, "transB", 0) else (1, -1))
+    if linear.op_type == "Conv":
+        return factor.reshape(-1, *[1] * (len(shape) - 1))
+    groups = attribute(linear, "group", 1)  # ConvTranspose: (inputs, outputs of one group, ...)
+    return np.repeat(factor.reshape(groups, shape[1]), shape[0] // groups, axis=0).reshape(
+        shape[0], shape[1], *[1] * (len(shape) - 2)
+    )
+
+
+def _set_bias(model: Model, linear: ir.Node, bias: Array) -> None:
+    import onnx_ir as ir
+
+    weight, old = linear.inputs[1], linear.inputs[2] if len(linear.inputs) > 2 else None
+    assert weight is not None and weight.const_value is not None and isinstance(linear.graph, ir.Graph)
+    tensor = ir.Tensor(bias.astype(weight.const_value.dtype.numpy()))
+    wish = old.name if old is not None and old.name else f"{weight.name}_bias"
+    linear.resize_inputs(3)
+    linear.replace_input_with(2, model.add_weight(wish, tensor, linear.graph))

@@ -1,0 +1,182 @@
+"""What is known of the small integer tensors that say how others are shaped, before anything runs.
+
+An element is a number, a dimension of a value (so it follows by itself when that dimension is cut), or unknown.
+Exporters build targets of Reshape, Expand and Resize from Shape, Gather, Slice, Concat and casts; with these few
+operators evaluated element by element, a target such as [batch, seq, -1, 32] is seen as what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from ...graph.edit import attribute, constant_of
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+_LONGEST = 64  # a longer integer tensor is no shape
+
+
+@dataclass(frozen=True)
+class Dim:
+    """The size of one dimension of a value, whatever it will be at run time."""
+
+    value: ir.Value
+    axis: int
+
+
+Element: TypeAlias = int | Dim | None
+Elements: TypeAlias = list[Element] | None
+
+
+@dataclass
+class Evaluator:
+    """Elements of values, each evaluated once; ``rank`` tells a value's number of dimensions where it is known."""
+
+    rank: Callable[[ir.Value], int | None]
+    known: dict[ir.Value, Elements] = field(default_factory=dict)
+
+    def __call__(self, value: ir.Value | None) -> Elements:
+        """The elements of an integer tensor in row-major order; None when not even their number is known."""
+        if value is None:
+            return None
+        if value not in self.known:
+            self.known[value] = self._constant(value) if value.is_initializer() else self._computed(value)
+        return self.known[value]
+
+    def numbers(self, value: ir.Value | None) -> list[int] | None:
+        """The elements, where all of them are plain numbers."""
+        found = self(value)
+        numbers = [element for element in found or [] if isinstance(element, int)]
+        return numbers if found is not None and len(numbers) == len(found) else None
+
+    def _constant(self, value: ir.Value) -> Elements:
+        tensor = constant_of(value)
+        if tensor is None or tensor.size > _LONGEST or len(tensor.shape) > 1 or not _is_integer(tensor):
+            return None
+        return [int(number) for number in tensor.numpy().reshape(-1)]
+
+    def _computed(self, value: ir.Value) -> Elements:
+        node = value.producer()
+        rule = _RULES.get(node.op_type) if node is not None else None
+        found = rule(self, node) if rule is not None and node is not None else None
+        found = _unknowns(value) if found is None else found
+        return found if found is None or len(found) <= _LONGEST else None
+
+
+def _unknowns(value: ir.Value) -> Elements:
+    """As many unknown elements as the value has, where its shape tells that."""
+    shape = value.shape
+    if shape is None or len(shape) > 1 or not all(isinstance(size, int) for size in shape):
+        return None
+    return [None] * (shape.numpy()[0] if len(shape) else 1)
+
+
+def _is_integer(tensor: ir.TensorProtocol) -> bool:
+    return tensor.dtype.name in ("INT64", "INT32", "BOOL")
+
+
+def _same(evaluate: Evaluator, node: ir.Node) -> Elements:
+    return evaluate(node.inputs[0])
+
+
+def _shape(evaluate: Evaluator, node: ir.Node) -> Elements:
+    value = node.inputs[0]
+    rank = evaluate.rank(value) if value is not None else None
+    if value is None or rank is None:
+        return None
+    dims: list[Element] = [Dim(value, axis) for axis in range(rank)]
+    return dims[attribute(node, "start", 0) : attribute(node, "end", rank)]
+
+
+def _concat(evaluate: Evaluator, node: ir.Node) -> Elements:
+    joined: list[Element] = []
+    for value in node.inputs:
+        part = evaluate(value)
+        if part is None:
+            return None
+        joined += part
+    return joined
+
+
+def _gather(evaluate: Evaluator, node: ir.Node) -> Elements:
+    data, indices = evaluate(node.inputs[0]), evaluate.numbers(node.inputs[1])
+    if data is None or indices is None or any(not -len(data) <= index < len(data) for index in indices):
+        return None
+    return [data[index] for index in indices]
+
+
+def _slice(evaluate: Evaluator, node: ir.Node) -> Elements:
+    data = evaluate(node.inputs[0])
+    if len(node.inputs) == 1:
+        bounds = [list(attribute(node, name, [])) for name in ("starts", "ends")]
+    else:
+        bounds = [evaluate.numbers(value) or [] for value in node.inputs[1:3]]
+    steps = (evaluate.numbers(node.inputs[4]) or []) if len(node.inputs) > 4 and node.inputs[4] is not None else [1]
+    if data is None or not all(len(part) == 1 for part in (*bounds, steps)):
+        return None
+    return data[bounds[0][0] : bounds[1][0] : steps[0]]
+
+
+def _arithmetic(evaluate: Evaluator, node: ir.Node) -> Elements:
+    """Numbers with numbers; a dimension is never negative, so it never equals -1."""
+    left, right = (evaluate(value) for value in node.inputs)
+    if left is None or right is None or 1 not in (len(left), len(right), len(left) - len(right) + 1):
+        return None
+    length = max(len(left), len(right))
+    pairs = zip(left * (length // len(left)), right * (length // len(right)), strict=True)
+    return [_calculate(node.op_type, a, b) for a, b in pairs]
+
+
+def _calculate(operator: str, left: Element, right: Element) -> Element:
+    if isinstance(left, int) and isinstance(right, int):
+        return int(_OPERATIONS[operator](left, right))
+    negative = any(isinstance(side, int) and side < 0 for side in (left, right))
+    return 0 if operator == "Equal" and negative and None not in (left, right) else None
+
+
+def _where(evaluate: Evaluator, node: ir.Node) -> Elements:
+    parts = [evaluate(value) for value in node.inputs]
+    length = max((len(part) for part in parts if part is not None), default=0)
+    if any(part is None or len(part) not in (1, length) for part in parts):
+        return None
+    rows = zip(*(part * (length // len(part)) for part in parts if part), strict=True)
+    return [(yes if choice else no) if isinstance(choice, int) else None for choice, yes, no in rows]
+
+
+def _constant_of_shape(evaluate: Evaluator, node: ir.Node) -> Elements:
+    shape = evaluate.numbers(node.inputs[0])
+    value = attribute(node, "value", None)
+    if shape is None or len(shape) > 1 or value is None or not _is_integer(value):
+        return None
+    return [int(value.numpy().reshape(-1)[0])] * (shape[0] if shape else 1)
+
+
+_OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Div": lambda a, b: int(a / b) if b else 0,
+    "Equal": np.equal,
+}
+_RULES: dict[str, Callable[[Evaluator, Any], Elements]] = {
+    **dict.fromkeys(("Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape"), _same),
+    **dict.fromkeys(_OPERATIONS, _arithmetic),
+    "Shape": _shape,
+    "Concat": _concat,
+    "Gather": _gather,
+    "Slice": _slice,
+    "Where": _where,
+    "ConstantOfShape": _constant_of_shape,
+}
+_HANDS_ON = frozenset(_RULES) - {"Shape", *_OPERATIONS, "ConstantOfShape"}
+
+
+def hands_on(evaluate: Evaluator, node: ir.Node) -> bool:
+    """Whether the dimensions that a node reads are still seen in its output, or only numbers come out."""
+    found = evaluate(node.outputs[0])
+    return found is not None and (node.op_type in _HANDS_ON or None not in found)

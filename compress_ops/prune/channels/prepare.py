@@ -1,0 +1,116 @@
+"""Bring a model into the form in which its channels are best seen; the function that it computes stays.
+
+Functions are inlined; constants that the graph generates are stored; sizes that are known become numbers (a
+division by the square root of the head size must keep the old size, whatever is cut); and vectors that exporters
+shared because they were equal (biases of zeros, scales of ones) get a copy per user, since their users need not lose
+the same channels. ``merge_copies`` undoes the last where nothing came of it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+
+from ...graph.edit import constant_of
+from ...model import Model
+from .elements import Dim, Evaluator
+from .trace import declared
+
+Copies = list[tuple[ir.Value, ir.Value]]
+
+
+def prepare(model: Model) -> Copies:
+    """Prepare a model in place; returns (original, copy) of each vector that was given to its users separately."""
+    if model.ir.functions:
+        common.InlinePass()(model.ir)
+    _store_generated(model)
+    with model.keeping_ports():
+        model.infer_shapes()
+    _write_known_sizes(model)
+    model.drop_unused()
+    return _separate_vectors(model)
+
+
+def merge_copies(model: Model, copies: Copies) -> None:
+    """Let equal copies be one weight again."""
+    for original, copy in copies:
+        old, new = constant_of(original), constant_of(copy)
+        if old is not None and new is not None and old.shape == new.shape and np.array_equal(old.numpy(), new.numpy()):
+            copy.replace_all_uses_with(original)
+    model.drop_unused()
+
+
+def _store_generated(model: Model) -> None:
+    for node in model.nodes():
+        shape = constant_of(node.inputs[0]) if node.op_type == "ConstantOfShape" else None
+        fill = (
+            node.attributes["value"].as_tensor() if "value" in node.attributes else ir.tensor(np.zeros(1, np.float32))
+        )
+        if shape is not None and fill.dtype.is_floating_point():
+            weight = model.add_weight(
+                node.outputs[0].name or "weight", _filled(shape.numpy().tolist(), fill), _home(node)
+            )
+            node.outputs[0].replace_all_uses_with(weight, replace_graph_outputs=False)
+
+
+def _filled(shape: list[int], fill: ir.TensorProtocol) -> ir.TensorProtocol:
+    return ir.LazyTensor(
+        lambda: ir.Tensor(np.full(shape, fill.numpy().reshape(-1)[0])), dtype=fill.dtype, shape=ir.Shape(shape)
+    )
+
+
+def _home(node: ir.Node) -> ir.Graph:
+    assert isinstance(node.graph, ir.Graph)
+    return node.graph
+
+
+def _write_known_sizes(model: Model) -> None:
+    evaluate = Evaluator(lambda value: None if (shape := declared(value)) is None else len(shape))
+    for node in model.nodes():
+        for output in node.outputs[:1]:
+            numbers = _known_sizes(evaluate, output)
+            if numbers is not None and output.dtype is not None:
+                array = np.array(numbers, output.dtype.numpy()).reshape(output.shape.numpy() if output.shape else ())
+                weight = model.add_weight(output.name or "size", ir.Tensor(array), _home(node))
+                output.replace_all_uses_with(weight, replace_graph_outputs=False)
+
+
+def _known_sizes(evaluate: Evaluator, value: ir.Value) -> list[int] | None:
+    """The elements of a computed integer tensor that mentions dimensions, where all are numbers."""
+    if value.shape is None or value.dtype is None or not value.dtype.is_integer() or value.is_graph_output():
+        return None
+    found = evaluate(value)
+    if not found or not any(isinstance(element, Dim) for element in found):
+        return None
+    sizes = [(declared(e.value) or [])[e.axis] if isinstance(e, Dim) else e for e in found]
+    numbers = [size for size in sizes if isinstance(size, int)]
+    return numbers if len(numbers) == len(sizes) == math.prod(_static(value)) else None
+
+
+def _static(value: ir.Value) -> list[int]:
+    return [size if isinstance(size, int) else -1 for size in value.shape or []]
+
+
+def _separate_vectors(model: Model) -> Copies:
+    copies: Copies = []
+    for weight in list(model.weights()):
+        tensor = weight.const_value
+        if tensor is None or not _is_vector(tensor) or weight.is_graph_output():
+            continue
+        for node, index in list(weight.uses())[1:]:
+            copy = model.add_weight(weight.name or "vector", _view(tensor), weight.graph)
+            node.replace_input_with(index, copy)
+            copies.append((weight, copy))
+    return copies
+
+
+def _is_vector(tensor: ir.TensorProtocol) -> bool:
+    sizes = [size for size in tensor.shape.numpy() if size != 1]
+    return len(sizes) == 1 and (tensor.dtype.is_floating_point() or tensor.dtype.name in ("INT8", "UINT8", "INT32"))
+
+
+def _view(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    return ir.LazyTensor(lambda: ir.Tensor(tensor.numpy(), dtype=tensor.dtype), dtype=tensor.dtype, shape=tensor.shape)

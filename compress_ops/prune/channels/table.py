@@ -1,0 +1,86 @@
+"""The table of rules: what each operator does to channels. An operator that is missing here protects its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ...model import ONNX_DOMAINS
+from . import linear, movement, pointwise
+from .reshape import flatten, reshape
+from .trace import Trace, Unclear
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+Rule = Callable[[Trace, "ir.Node"], None]
+
+_SAME = """Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Celu Clip Cos Cosh Dropout Elu Erf Exp Floor Gelu
+HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin
+Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu""".split()
+_ELEMENTWISE = """Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual Max
+Mean Min Mod Mul Or Pow PRelu Sub Sum Where Xor""".split()
+_REDUCE = """ArgMax ArgMin ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd
+ReduceSum ReduceSumSquare""".split()
+
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(_SAME, pointwise.same),
+    **dict.fromkeys(_ELEMENTWISE, pointwise.elementwise),
+    **dict.fromkeys(_REDUCE, pointwise.reduce),
+    **dict.fromkeys(("MaxPool", "AveragePool", "LpPool"), pointwise.pool),
+    **dict.fromkeys(("GlobalMaxPool", "GlobalAveragePool", "GlobalLpPool"), pointwise.global_pool),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax", "CumSum", "TopK"), pointwise.along_axis),
+    **dict.fromkeys(("BatchNormalization", "InstanceNormalization"), pointwise.per_channel),
+    **dict.fromkeys(("LayerNormalization", "RMSNormalization"), pointwise.layer_normalization),
+    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), pointwise.quantization),
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), linear.recurrent),
+    "MatMul": linear.matmul,
+    **dict.fromkeys(("Loop", "Scan"), movement.loop),
+    **dict.fromkeys(("Resize", "Upsample"), movement.resize),
+    "Concat": movement.concat,
+    "ConstantOfShape": movement.constant_of_shape,
+    "Conv": linear.conv,
+    "ConvTranspose": linear.conv_transpose,
+    "DepthToSpace": pointwise.depth_to_space,
+    "Einsum": linear.einsum,
+    "Expand": movement.expand,
+    "Flatten": flatten,
+    "Gather": movement.gather,
+    "Gemm": linear.gemm,
+    "GroupNormalization": pointwise.group_normalization,
+    "If": movement.branches,
+    "LRN": pointwise.local_response,
+    "Pad": movement.pad,
+    "Reshape": reshape,
+    "Shape": pointwise.shape,
+    "Slice": movement.slice_,
+    "SpaceToDepth": pointwise.space_to_depth,
+    "Split": movement.split,
+    "Squeeze": movement.squeeze,
+    "Tile": movement.tile,
+    "Transpose": movement.transpose,
+    "Unsqueeze": movement.unsqueeze,
+}
+MICROSOFT_RULES: dict[str, Rule] = {
+    **dict.fromkeys(("FastGelu", "Gelu", "QuickGelu", "BiasGelu"), pointwise.elementwise),
+    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), pointwise.quantization),
+}
+READS_SHAPES: dict[str, tuple[int, ...]] = {
+    "Shape": (0,),
+    "Reshape": (1,),
+    "Expand": (1,),
+    "ConstantOfShape": (0,),
+    "Resize": (3,),
+}
+"""Inputs through which an operator takes a target shape that its rule follows element by element."""
+
+
+def rule_for(node: ir.Node) -> Rule:
+    table = RULES if node.domain in ONNX_DOMAINS else MICROSOFT_RULES if node.domain == "com.microsoft" else {}
+    return table.get(node.op_type, _unknown)
+
+
+def _unknown(trace: Trace, node: ir.Node) -> None:
+    if not any(value is not None for value in node.inputs):
+        return
+    raise Unclear("there is no rule for this operator")

@@ -1,0 +1,293 @@
+"""The walk over a graph in which every dimension of every value gets its labels.
+
+A dimension (``Axis``) is one of: an array with one label per index, where it is made of channels; its size or
+symbolic name, where it is not; None, where nothing is known. Each operator's rule reads the layouts of its
+inputs, joins what must be cut together, and sets the layouts of its outputs; the labels of a weight's axes are made
+when a rule first looks at the weight, so a weight used twice couples both users. After DepGraph (Fang et al. 2023,
+arXiv:2301.12900), here at the level of single indices, so that concatenation, flattening, shuffles, grouped
+convolutions and attention heads need no case of their own.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard
+
+from ...model import Model
+from .elements import Dim, Element, Evaluator, hands_on
+from .labels import NEVER, Array, Labels
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+Axis: TypeAlias = "Array | int | str | None"
+Layout: TypeAlias = list[Axis]
+
+
+class Unclear(Exception):
+    """Raised by a rule that cannot say what an operator does to channels; the message is the reason."""
+
+
+def live(axis: Axis) -> TypeGuard[Array]:
+    """Whether an axis is made of channels that may be cut."""
+    return axis is not None and not isinstance(axis, int | str)
+
+
+@dataclass(frozen=True)
+class Count:
+    """A number written in the graph that must become the number of indices kept among ``labels``.
+
+    ``where`` is an input's index or an attribute's name; ``position`` is the place within it, if it is a list.
+    """
+
+    node: ir.Node
+    where: int | str
+    position: int | None
+    labels: Array
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An operator's weight that sums over channels: ``labels`` of the weight's axis, and the value that it reads."""
+
+    node: ir.Node
+    labels: Array
+    value: ir.Value
+    axis: int
+
+
+@dataclass
+class Trace:
+    """What is known while walking. ``heads`` asks for whole heads as units, else for channels within heads.
+
+    ``choices`` holds, for nodes that split one dimension into several, how many of the possible factors to pass over.
+    """
+
+    model: Model
+    heads: bool = False
+    choices: dict[ir.Node, int] = field(default_factory=dict)
+    labels: Labels = field(default_factory=Labels)
+    layouts: dict[ir.Value, Layout | None] = field(default_factory=dict)
+    weights: dict[ir.Value, Layout] = field(default_factory=dict)
+    grouped: dict[ir.Value, Array] = field(default_factory=dict)
+    counts: list[Count] = field(default_factory=list)
+    produced: list[tuple[ir.Node, Array]] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)
+    scales: list[Array] = field(default_factory=list)
+    mixing: list[tuple[Array, str]] = field(default_factory=list)
+    head_labels: list[Array] = field(default_factory=list)
+    splits: list[tuple[ir.Node, Array, int]] = field(default_factory=list)
+    constants: set[ir.Value] = field(default_factory=set)
+    _starts: list[int] = field(default_factory=list)
+    _owners: list[tuple[ir.Value, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.elements = Evaluator(self.rank)
+
+    def layout(self, value: ir.Value | None) -> Layout:
+        """A value's axes; Unclear where not even their number is known."""
+        if value is None:
+            raise Unclear("an input is missing")
+        if value not in self.layouts:
+            self.layouts[value] = self._weight(value) if value.is_initializer() else declared(value)
+        found = self.layouts[value]
+        if found is None:
+            raise Unclear("the shape of its input is not known")
+        return found
+
+    def rank(self, value: ir.Value) -> int | None:
+        known = self.layouts.get(value) if value in self.layouts else declared(value)
+        return None if known is None else len(known)
+
+    def set(self, value: ir.Value, layout: Layout | None) -> None:
+        """Store an output's axes; sizes that shape inference knows fill gaps."""
+        shape = declared(value)
+        if layout is not None and shape is not None and len(shape) == len(layout):
+            layout = [
+                size if not live(axis) and isinstance(size, int) else axis
+                for axis, size in zip(layout, shape, strict=True)
+            ]
+        self.layouts[value] = layout if layout is not None else shape
+
+    def _weight(self, value: ir.Value) -> Layout:
+        assert value.const_value is not None
+        layout: Layout = []
+        for axis, size in enumerate(value.const_value.shape.numpy()):
+            layout.append(self.labels.fresh(size) if size > 1 else size)
+            if size > 1:
+                self._starts.append(self.labels.count - size)
+                self._owners.append((value, axis))
+        self.weights[value] = layout
+        return layout
+
+    def owner(self, label: int) -> tuple[ir.Value, int] | None:
+        """The weight and the axis for which a label was made, if it was made for one."""
+        position = bisect_right(self._starts, label) - 1
+        if (
+            position < 0
+            or label >= self._starts[position] + self._owners[position][0].const_value.shape[self._owners[position][1]]
+        ):
+            return None
+        return self._owners[position]
+
+    def why(self, node: ir.Node, reason: str) -> str:
+        return f"{node.op_type} {node.name}: {reason}"
+
+    def protect(self, axes: Iterable[Axis], node: ir.Node, reason: str) -> None:
+        for axis in axes:
+            if live(axis):
+                self.labels.protect(axis, self.why(node, reason))
+
+    def join(self, left: Axis, right: Axis, node: ir.Node) -> Axis:
+        """Two axes that must stay equal; returns what both are."""
+        if live(left) and live(right) and len(left) == len(right):
+            self.labels.join(left, right, self.why(node, "it joins these with channels that cannot be cut"))
+            return left
+        self.protect((left, right), node, "it joins these with a dimension that is no weight's channels")
+        sizes = [len(axis) if live(axis) else axis for axis in (left, right)]
+        return next((size for size in sizes if isinstance(size, int)), sizes[0] or sizes[1])
+
+    def broadcast(self, left: Axis, right: Axis, node: ir.Node) -> Axis:
+        """Two axes that meet in an elementwise operator: one of them may have size 1."""
+        if isinstance(left, int) and left == 1:
+            return right
+        if isinstance(right, int) and right == 1:
+            return left
+        if isinstance(left, str) and isinstance(right, str) and left != right:
+            return None
+        return self.join(left, right, node)
+
+    def broadcast_all(self, layouts: Sequence[Layout], node: ir.Node) -> Layout:
+        """Several layouts, aligned at the last axis."""
+        rank = max(map(len, layouts))
+        padded = [[1] * (rank - len(layout)) + layout for layout in layouts]
+        result: Layout = [1] * rank
+        for layout in padded:
+            result = [self.broadcast(a, b, node) for a, b in zip(result, layout, strict=True)]
+        return result
+
+    def produce(self, node: ir.Node, axis: Axis) -> None:
+        """This weight axis makes channels: cutting one removes a row of the node's weight."""
+        if live(axis):
+            self.produced.append((node, axis))
+
+    def read(self, node: ir.Node, axis: Axis, value: ir.Value | None, position: int) -> None:
+        """This weight axis sums over the channels of ``value``."""
+        if live(axis) and value is not None:
+            self.readings.append(Reading(node, axis, value, position))
+
+    def mix(self, axes: Iterable[Axis], node: ir.Node, reason: str) -> None:
+        """Channels that are seen together: after a cut, the operator sees those that remain."""
+        self.mixing += [(axis, self.why(node, reason)) for axis in axes if live(axis)]
+
+    def count(self, node: ir.Node, where: int | str, position: int | None, axis: Axis) -> None:
+        if live(axis):
+            self.counts.append(Count(node, where, position, axis))
+
+    def follow(self, node: ir.Node, index: int, elements: Sequence[Element], layout: Layout) -> None:
+        """See to it that the target shape in input ``index`` is right for ``layout`` after the cut."""
+        for position, (element, axis) in enumerate(zip(elements, layout, strict=True)):
+            if not live(axis) or element == -1 or self.follows(element, axis):
+                continue
+            if isinstance(element, int):
+                self.count(node, index, position, axis)
+            else:
+                self.protect([axis], node, "the number of these channels is computed")
+
+    def follows(self, element: Element, axis: Array) -> bool:
+        """Whether an element will be the number of these channels by itself."""
+        other = self.axis_of(element) if isinstance(element, Dim) else None
+        if not live(other) or len(other) != len(axis):
+            return False
+        return bool((self.labels.roots(other) == self.labels.roots(axis)).all())
+
+    def generate(self, node: ir.Node, index: int, position: int, element: Element) -> Axis:
+        """The axis that a written number makes where nothing else says what it is made of: it can be rewritten."""
+        if not isinstance(element, int) or element < 2:
+            return self.axis_of(element)
+        labels = self.labels.fresh(element)
+        self.count(node, index, position, labels)
+        return labels
+
+    def axis_of(self, element: Element) -> Axis:
+        """The axis that a target's element stands for."""
+        if not isinstance(element, Dim):
+            return element
+        layout = self.layout(element.value)
+        return layout[element.axis]
+
+    def walk(self, graph: ir.Graph) -> None:
+        """Apply the rules to a graph and, before the node that holds it, to each subgraph."""
+        for node in graph:
+            for subgraph in subgraphs(node):
+                for value in subgraph.inputs:
+                    self.set(value, None)
+                self.walk(subgraph)
+            self._visit(node)
+            if node.inputs and all(value is None or self.is_constant(value) for value in node.inputs):
+                self.constants.update(node.outputs)
+            for output in node.outputs:
+                if output not in self.layouts:
+                    self.set(output, None)
+
+    def is_constant(self, value: ir.Value | None) -> bool:
+        """Whether a value is a weight, or made from weights alone."""
+        return value is not None and (value.is_initializer() or value in self.constants)
+
+    def _visit(self, node: ir.Node) -> None:
+        from .table import rule_for
+
+        try:
+            self._check_sizes(node)
+            rule_for(node)(self, node)
+        except Unclear as unclear:
+            self.give_up(node, str(unclear))
+
+    def _check_sizes(self, node: ir.Node) -> None:
+        """Channel counts that are read at run time must go where they are understood."""
+        from .table import READS_SHAPES
+
+        for index, value in enumerate(node.inputs):
+            if index in READS_SHAPES.get(node.op_type, ()) or value is None or value.is_initializer():
+                continue
+            axes = [axis for element in self.elements(value) or [] if live(axis := self.axis_of(element))]
+            if axes and not hands_on(self.elements, node):
+                self.protect(axes, node, "it computes with the number of these channels")
+
+    def give_up(self, node: ir.Node, reason: str) -> None:
+        """Protect all that goes into a node, and take its outputs to be fixed."""
+        for value in node.inputs:
+            if value is not None:
+                known = self.layouts.get(value)
+                self.protect(
+                    self.layout(value) if known is None and value.is_initializer() else known or [], node, reason
+                )
+        for output in node.outputs:
+            self.set(output, None)
+
+
+def _known(axis: Axis, inferred: Axis) -> Axis:
+    return axis if live(axis) or isinstance(axis, int) or inferred is None else inferred
+
+
+def declared(value: ir.Value) -> Layout | None:
+    """The axes that a value's inferred shape tells: sizes and names ('?' is how some exporters write "unknown")."""
+    if value.shape is None:
+        return None
+    return [size if isinstance(size, int) else _symbol(size.value) for size in value.shape]
+
+
+def _symbol(name: str | None) -> str | None:
+    return name if name not in (None, "", "?", "None") else None
+
+
+def subgraphs(node: ir.Node) -> list[ir.Graph]:
+    found: list[ir.Graph] = []
+    for attribute in node.attributes.values():
+        if attribute.type.name == "GRAPH":
+            found.append(attribute.as_graph())
+        elif attribute.type.name == "GRAPHS":
+            found += attribute.as_graphs()
+    return found

@@ -1,0 +1,116 @@
+"""One dimension seen as several, and several as one: what Reshape, Flatten, heads and groups do to labels.
+
+Row-major order: an index of a flat dimension of size n1 * n2 is i1 * n2 + i2. Only a whole row (all i2 of one i1) or
+a whole column can be cut from such a grid, so splitting picks one factor to live and joins labels along the others.
+That property (every class takes the same number of indices from each row) survives any later joins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .labels import NEVER, Array
+from .trace import Axis, Layout, Trace, Unclear, live
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+_LARGEST = 2**22  # labels in one flattened dimension
+
+
+def merge(trace: Trace, axes: Sequence[Axis], node: ir.Node) -> Axis:
+    """Several axes as one, row-major; an index that two channels share cannot follow either, so both stay."""
+    if len(axes) == 1:
+        return axes[0]
+    sizes = [len(axis) if live(axis) else axis for axis in axes]
+    numbers = [size for size in sizes if isinstance(size, int)]
+    if not any(map(live, axes)):
+        return math.prod(numbers) if len(numbers) == len(sizes) else None
+    if len(numbers) < len(sizes) or math.prod(numbers) > _LARGEST:
+        raise Unclear("it flattens channels with a dimension of unknown or huge size")
+    flat = np.zeros(1, np.int64)
+    for axis, size in zip(axes, numbers, strict=True):
+        outer, inner = flat[:, None], axis if live(axis) else np.zeros(size, np.int64)
+        both = (outer != NEVER) & (inner != NEVER)
+        for labels in np.broadcast_arrays(outer, inner):
+            trace.protect([labels[both]], node, "it flattens two dimensions of channels into one")
+        flat = np.where(both, NEVER, np.maximum(outer, inner)).reshape(-1)
+    return flat
+
+
+def split(trace: Trace, axis: Axis, sizes: Sequence[int], node: ir.Node) -> Layout:
+    """One axis as a grid of the given sizes, one of which carries the channels on."""
+    grid: Layout = list(sizes)
+    if live(axis) and math.prod(sizes) == len(axis):
+        candidates = _candidates(trace, axis.reshape(sizes))
+        if candidates:
+            chosen = candidates[min(trace.choices.get(node, 0), len(candidates) - 1)]
+            grid[chosen] = columns(trace, axis, sizes, chosen, node)
+            trace.splits.append((node, axis, len(candidates)))
+    elif live(axis):
+        raise Unclear(f"it splits {len(axis)} channels into {list(sizes)}")
+    return grid
+
+
+def _candidates(trace: Trace, grid: Array) -> list[int]:
+    """Factors in order of preference: those that join nothing, then the innermost (or, for heads, the outermost)."""
+    factors = [factor for factor, size in enumerate(grid.shape) if size > 1]
+    roots = trace.labels.roots(grid)
+    constant = {f for f in factors if (np.moveaxis(roots, f, 0).reshape(grid.shape[f], -1).T == _first(roots, f)).all()}
+    inner_first = factors if trace.heads else factors[::-1]
+    return sorted(inner_first, key=lambda factor: factor not in constant)
+
+
+def _first(grid: Array, factor: int) -> Array:
+    return np.moveaxis(grid, factor, 0).reshape(grid.shape[factor], -1)[:, 0]
+
+
+def columns(trace: Trace, axis: Array, sizes: Sequence[int], factor: int, node: ir.Node) -> Array:
+    """The labels along one factor of a grid, each joined with all that share its position there."""
+    grid = np.moveaxis(axis.reshape(sizes), factor, 0).reshape(sizes[factor], -1)
+    first = np.ascontiguousarray(grid[:, 0])
+    others = grid[:, 1:]
+    trace.labels.join(
+        np.repeat(first, others.shape[1]), others.reshape(-1), trace.why(node, "it cuts a grid of channels")
+    )
+    return first
+
+
+def balance(trace: Trace, axis: Array, groups: int, node: ir.Node) -> None:
+    """Join labels so that every class takes the same number of indices from each of ``groups`` equal parts.
+
+    Labels that already do are left alone; of the others, the i-th label that lies wholly within each part are joined;
+    those that straddle parts unevenly are protected. This is what a grouped convolution and a shuffle need.
+    """
+    roots = trace.labels.roots(axis).reshape(groups, -1)
+    names, inverse = np.unique(roots, return_inverse=True)
+    counts = np.zeros((groups, len(names)), np.int64)
+    np.add.at(counts, (np.repeat(np.arange(groups), roots.shape[1]), inverse.reshape(-1)), 1)
+    even = (counts == counts[:1]).all(0)
+    within = ~even & ((counts > 0).sum(0) == 1) & (names != NEVER)
+    trace.protect([names[~even & ~within]], node, "they spread unevenly over its groups")
+    _join_ranks(
+        trace, [_ordered(roots[g], names[within & (counts[g] > 0)]) for g in range(groups)], counts, names, node
+    )
+
+
+def _ordered(part: Array, wanted: Array) -> Array:
+    """Distinct labels of one part in the order of their first index."""
+    found, first = np.unique(part, return_index=True)
+    keep = np.isin(found, wanted)
+    return found[keep][np.argsort(first[keep])]
+
+
+def _join_ranks(trace: Trace, parts: list[Array], counts: Array, names: Array, node: ir.Node) -> None:
+    """Join the i-th labels of all parts that take the same number of indices; protect what has no partner."""
+    sizes = [counts.max(0)[np.searchsorted(names, part)] for part in parts]
+    for size in np.unique(np.concatenate(sizes)):
+        ranks = [part[found == size] for part, found in zip(parts, sizes, strict=True)]
+        paired = min(map(len, ranks))
+        for rank in ranks:
+            trace.labels.join(ranks[0][:paired], rank[:paired], trace.why(node, "its groups must stay equal"))
+            trace.protect([rank[paired:]], node, "its groups must stay equal")

@@ -1,0 +1,86 @@
+"""Write docs/reference.md from the code: every command, pass, option and metric. `--check` only compares."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from compress_ops.catalogue import PASSES
+from compress_ops.cli.main import app
+from compress_ops.data import FORMS
+from compress_ops.measure import METRIC_NAMES
+from compress_ops.passes import Pass
+from compress_ops.recipe.reference import option_facts
+
+PAGE = Path(__file__).parent / "reference.md"
+WIDTH = 100
+
+
+def reference() -> str:
+    """The whole page as Markdown."""
+    head = ["# Reference", "", "Written from the code by `make docs`; do not edit.", ""]
+    return "\n".join([*head, *_passes(), *_recipe(), *_commands()]) + "\n"
+
+
+def _passes() -> Iterator[str]:
+    yield from ("## Passes", "", "| pass | promise | what it does |", "|---|---|---|")
+    for operation in PASSES.values():
+        yield f"| [{operation.name}](#{operation.name}) | {operation.promises.value} | {operation.summary} |"
+    yield from (
+        "",
+        "A pass that `shrinks` must change something and must not leave the model larger; one that `improves` must change",
+        "something; one that `prepares` may change nothing. Every step takes `allow_unchanged` and `allow_larger`, which",
+        "lift that. Patterns (`only`, `skip`) are globs over node names and operator types.",
+        "",
+    )
+    for operation in PASSES.values():
+        yield from _pass(operation)
+
+
+def _pass(operation: Pass) -> Iterator[str]:
+    yield from (f"### {operation.name}", "", operation.doc, "")
+    if operation.needs:
+        yield from (f"Needs {', '.join(sorted(operation.needs))}.", "")
+    yield from ("| option | type | default | meaning |", "|---|---|---|---|")
+    for fact in option_facts(operation):
+        cells = (f"`{fact.name}`", fact.kind, f"`{fact.default}`", fact.description)
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    yield ""
+
+
+def _recipe() -> Iterator[str]:
+    yield from ("## Data and metrics", "", "| data | what |", "|---|---|")
+    yield from (f"| `{form.name}` | {form.summary} |" for form in FORMS)
+    yield from ("", f"Metrics: {', '.join(f'`{name}`' for name in METRIC_NAMES)}.", "")
+    yield from ("The recipe's JSON Schema, for editors: `onnxpress recipe schema`.", "")
+
+
+def _commands() -> Iterator[str]:
+    yield from ("## Commands", "")
+    yield from _help(typer.main.get_command(app), "onnxpress", None)
+
+
+def _help(command: Any, name: str, parent: Any) -> Iterator[str]:
+    context = command.context_class(command, info_name=name, parent=parent, terminal_width=WIDTH, max_content_width=WIDTH)
+    yield from (f"### {context.command_path}", "", "```text", context.get_help(), "```", "")
+    for inner in sorted(getattr(command, "commands", {})):
+        yield from _help(command.commands[inner], inner, context)
+
+
+def main() -> int:
+    """Write the page, or with ``--check`` tell whether it is up to date."""
+    if "--check" not in sys.argv:
+        PAGE.write_text(reference())
+        return 0
+    if PAGE.exists() and PAGE.read_text() == reference():
+        return 0
+    print("docs/reference.md is out of date; run: make docs", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

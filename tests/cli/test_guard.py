@@ -1,0 +1,161 @@
+"""Exit statuses, and how failures are told: to people, to programs, to GitHub."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from compress_ops.catalogue import PASSES
+
+from .conftest import Call
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_fault_is_status_2_with_its_place_on_stderr(call: Call, model: Path, out: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "bad.yaml"
+    recipe.write_text("version: 1\npasses:\n  - prun\n  - quantize_dynamic: {skp: [a]}\n")
+    result = call("run", recipe, model, "-o", out)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == [
+        f"{recipe}:3:5: unknown pass 'prun'; did you mean 'prune_weights'?",
+        f"  passes: {', '.join(PASSES)}",
+        f"{recipe}:4:24: unknown option 'skp'; did you mean 'skip'?",
+    ]
+    assert not out.exists()
+
+
+def test_json_is_one_document_on_failure(call: Call, model: Path, out: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "bad.yaml"
+    recipe.write_text("version: 1\npasses:\n  - prun\n  - simplifi\n")
+    result = call("run", recipe, model, "-o", out, "--json")
+    document = json.loads(result.stdout)
+    assert document["exit_status"] == result.exit_code == 2
+    assert document["error"]["message"] == "2 faults"
+    assert document["faults"][1]["place"] == {"file": str(recipe), "line": 4, "column": 5}
+    assert document["faults"][1]["kind"] == "RecipeError"
+
+
+def test_one_fault_is_the_error_itself(call: Call, tmp_path: Path, out: Path) -> None:
+    document = json.loads(call("inspect", tmp_path / "absent.onnx", "--json").stdout)
+    assert document["error"] == document["faults"][0]
+    assert document["error"]["kind"] == "ModelError"
+    assert document["error"]["place"] is None
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["runn"], ["run"], ["run", "--nonsense"], ["recipe"], ["bench", "m", "--threads", "0"]]
+)
+def test_usage_errors_are_status_2(call: Call, words: list[str]) -> None:
+    result = call(*words)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert "--help" in result.stderr
+
+
+def test_usage_errors_are_json_too(call: Call) -> None:
+    result = call("bench", "--nonsense", "--json")
+    assert result.exit_code == 2
+    assert json.loads(result.stdout)["error"]["kind"] == "UsageError"
+
+
+def test_a_bug_is_status_3_with_its_traceback(call: Call, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("compress_ops.measure.inspection.inspect_model", broken)
+    result = call("inspect", model, "--json")
+    assert result.exit_code == 3
+    assert "in broken" in result.stderr
+    assert "this is a bug in onnxpress: ZeroDivisionError: oops" in result.stderr
+    assert "please report it" in result.stderr
+    assert json.loads(result.stdout)["error"] | {"hint": ""} == {
+        "kind": "ZeroDivisionError",
+        "message": "ZeroDivisionError: oops",
+        "hint": "",
+        "place": None,
+    }
+
+
+def test_github_gets_annotations(
+    call: Call, model: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    recipe = tmp_path / "bad,1%.yaml"
+    recipe.write_text("version: 1\npasses:\n  - prun\n")
+    result = call("run", recipe, model, "-o", out)
+    place = str(recipe).replace("%", "%25").replace(",", "%2C")
+    assert f"::error file={place},line=3,col=5::unknown pass 'prun'" in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupting_is_status_130_and_keeps_the_old_output(
+    number: signal.Signals, model: Path, out: Path, tmp_path: Path
+) -> None:
+    out.write_text("an older result")
+    process = _run_that_waits(model, out, tmp_path)
+    _wait_for(tmp_path / "started", process)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert json.loads(stdout) | {"faults": []} == {
+        "error": {"kind": "Interrupted", "message": "interrupted", "hint": "", "place": None},
+        "faults": [],
+        "exit_status": 130,
+    }
+    assert stderr == "error: interrupted\n"
+    assert out.read_text() == "an older result"
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def _run_that_waits(model: Path, out: Path, folder: Path) -> subprocess.Popen[str]:
+    """A run whose calibration data comes from a function that says so and then waits."""
+    (folder / "slow.py").write_text(
+        "import pathlib, time, numpy\n"
+        "def samples():\n"
+        f"    pathlib.Path({str(folder / 'started')!r}).touch()\n"
+        "    time.sleep(60)\n"
+        "    yield {'x': numpy.zeros((1, 32), 'float32')}\n"
+    )
+    words = ["quantize", model, "-o", out, "--force", "--data", "user:slow:samples", "--allow-code", "--json"]
+    paths = os.pathsep.join([str(ROOT), str(folder)])
+    return subprocess.Popen(
+        [sys.executable, "-m", "cli.main", *map(str, words)],
+        env={**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX pipes")
+def test_a_reader_that_leaves_is_no_error() -> None:
+    command = f'"{sys.executable}" -m cli.main recipe schema; echo "status $?" >&2'
+    process = subprocess.Popen(
+        ["sh", "-c", command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == "status 0\n"
+    process.wait(timeout=20)

@@ -1,0 +1,81 @@
+"""The list of commands, the start-up promise, and the version."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+
+from cli.main import app
+
+from .conftest import Call
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("numpy", "onnx", "onnx_ir", "onnxruntime", "rich", "yaml")
+COMMANDS = ["bench", "compare", "inspect", "passes", "quantize", "recipe", "run"]
+GROUP = typer.main.get_command(app)
+
+
+def test_the_commands() -> None:
+    assert sorted(GROUP.commands) == COMMANDS
+    assert sorted(GROUP.commands["recipe"].commands) == ["check", "new", "schema"]
+
+
+def _commands() -> list[tuple[str, ...]]:
+    inner = [("recipe", name) for name in GROUP.commands["recipe"].commands]
+    return [(), *((name,) for name in GROUP.commands), *inner]
+
+
+@pytest.mark.parametrize("words", _commands(), ids=" ".join)
+def test_help_documents_every_command_and_option(call: Call, words: tuple[str, ...]) -> None:
+    command = GROUP
+    for word in words:
+        command = command.commands[word]
+    assert command.help
+    assert command.help.splitlines()[0].endswith(".")
+    assert all(parameter.help for parameter in command.params if parameter.name != "help")
+    result = call(*words, "--help")
+    assert result.exit_code == 0
+    assert command.help.splitlines()[0] in result.stdout
+
+
+def test_summaries_are_shown_whole(call: Call) -> None:
+    assert "..." not in call("--help").stdout.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["recipe", "--help"]], ids=" ".join)
+def test_help_loads_nothing_heavy(words: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from cli.main import app\n"
+        "try:\n"
+        f"    app({words!r})\n"
+        "except SystemExit as end:\n"
+        "    assert not end.code, end\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_takes_at_most_twice_the_time_of_importing_typer() -> None:
+    """The least of several runs of each, taken in turn: what the machine does besides only ever adds time."""
+    reference, own = ["-c", "import typer"], ["-m", "cli.main", "--help"]
+    pairs = [(_seconds(reference), _seconds(own)) for _ in range(7)]
+    assert min(seconds for _, seconds in pairs) <= 2 * min(seconds for seconds, _ in pairs)
+
+
+def _seconds(words: list[str]) -> float:
+    start = time.perf_counter()
+    subprocess.run([sys.executable, *words], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - start
+
+
+def test_version(call: Call) -> None:
+    result = call("--version")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("onnxpress ")

@@ -1,0 +1,278 @@
+"""What a pass must not do, however it does it: each ends as a fault with the step and its line, and nothing written."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from compress_ops.errors import BrokenPromise, DataError, Faults, ModelError, OnnxpressError, PassError, UsageError
+from compress_ops.model import Model
+from compress_ops.passes import Change, Context, Need, Pass, Promise, register
+from compress_ops.pipeline import Job, plan, run
+
+MakeJob = Callable[..., Job]
+Listing = Callable[[], dict[str, bytes]]
+
+
+def _pass(action: Callable[[Model], object], promises: Promise = Promise.SHRINKS, *, touch: bool = True) -> Pass:
+    """A pass called ``fake`` that does one thing."""
+
+    def function(model: Model, ctx: Context) -> Change:
+        """Do as told."""
+        change = Change()
+        action(model)
+        if touch:
+            change.touch("w", "changed")
+        return change
+
+    return register("fake", promises=promises)(function)
+
+
+def _nothing(model: Model) -> None:
+    pass
+
+
+def _grow(model: Model) -> None:
+    model.add_weight("more", ir.tensor(np.zeros(1000, np.float32)))
+
+
+def _fault(job: Job, listing: Listing, kind: type[BaseException]) -> Any:
+    """The error of a run that must leave no trace."""
+    before = listing()
+    with pytest.raises(kind) as raised:
+        run(job)
+    assert listing() == before
+    assert type(raised.value) is kind
+    return raised.value
+
+
+@pytest.mark.parametrize("promise", [Promise.SHRINKS, Promise.IMPROVES])
+def test_a_step_that_changes_nothing_is_a_fault(job: MakeJob, listing: Listing, promise: Promise) -> None:
+    made = job("passes:\n  - simplify\n  - fake", _pass(_nothing, promise, touch=False))
+    fault = _fault(made, listing, BrokenPromise)
+    assert str(fault) == (
+        "r.yaml:4:5: step 2, fake changed nothing\n  allow_unchanged: true on the step permits this"
+    )
+
+
+def test_the_reasons_of_a_step_that_changes_nothing_are_told(job: MakeJob, listing: Listing) -> None:
+    def decline_all(model: Model, ctx: Context) -> Change:
+        """Decline."""
+        change = Change()
+        for number in range(7):
+            change.decline(f"/node.{number}", f"reason {number}")
+        return change
+
+    fault = _fault(job("passes: [fake]", register("fake", promises=Promise.SHRINKS)(decline_all)), listing, BrokenPromise)
+    assert fault.hint.split("\n  ")[:-1] == [
+        *(f"/node.{number}: reason {number}" for number in range(5)),
+        "... and 2 more declined",
+    ]
+
+
+def test_a_real_pass_with_nothing_to_do_is_a_fault_with_its_reasons(job: MakeJob, listing: Listing) -> None:
+    made = job("passes:\n  - quantize_dynamic\n  - quantize_dynamic")
+    assert "r.yaml:4:5: step 2, quantize_dynamic changed nothing" in str(_fault(made, listing, BrokenPromise))
+
+
+def test_a_pass_that_prepares_may_do_nothing(job: MakeJob) -> None:
+    report = run(job("passes: [fake]", _pass(_nothing, Promise.PREPARES, touch=False)))
+    assert report.steps[0].touched == {} and report.out.is_file()
+
+
+@pytest.mark.parametrize("promise", [Promise.SHRINKS, Promise.IMPROVES])
+def test_allow_unchanged_lifts_that(job: MakeJob, promise: Promise) -> None:
+    text = "passes: [fake: {allow_unchanged: true}]"
+    assert run(job(text, _pass(_nothing, promise, touch=False))).steps[0].touched == {}
+
+
+def test_allow_larger_does_not_allow_unchanged(job: MakeJob, listing: Listing) -> None:
+    _fault(job("passes: [fake: {allow_larger: true}]", _pass(_nothing, touch=False)), listing, BrokenPromise)
+
+
+def test_a_step_that_promised_to_shrink_and_grows_is_a_fault(job: MakeJob, listing: Listing) -> None:
+    fault = _fault(job("passes: [fake]", _pass(_grow)), listing, BrokenPromise)
+    assert str(fault.place) == "r.yaml:2:10"
+    assert fault.message == "step 1, fake made the model 4000 bytes larger"
+    assert fault.hint == "allow_larger: true on the step permits this"
+
+
+def test_allow_unchanged_does_not_allow_larger(job: MakeJob, listing: Listing) -> None:
+    _fault(job("passes: [fake: {allow_unchanged: true}]", _pass(_grow)), listing, BrokenPromise)
+
+
+@pytest.mark.parametrize("promise", [Promise.IMPROVES, Promise.PREPARES])
+def test_growth_of_other_passes_is_reported(job: MakeJob, promise: Promise) -> None:
+    report = run(job("passes: [fake]", _pass(_grow, promise)))
+    assert report.steps[0].bytes_after == report.steps[0].bytes_before + 4000
+    assert report.bytes_after > report.bytes_before + 4000
+
+
+def test_allow_larger_lifts_that_of_the_step_and_of_the_run(job: MakeJob) -> None:
+    report = run(job("passes: [fake: {allow_larger: true}]", _pass(_grow)))
+    assert report.bytes_after > report.bytes_before
+
+
+def test_a_run_that_ends_larger_is_a_fault_if_any_step_promised_to_shrink(job: MakeJob, listing: Listing) -> None:
+    grow = register("grow", promises=Promise.IMPROVES)(_pass(_grow).function)
+    made = job("passes:\n  - grow\n  - fake", grow, _pass(_nothing))
+    fault = _fault(made, listing, BrokenPromise)
+    assert fault.message.startswith("the result is larger than the model: 8,")
+    assert "allow_larger" in fault.hint
+
+
+def test_a_generated_constant_counts_as_if_stored(job: MakeJob, listing: Listing) -> None:
+    """4 MB that the graph makes at run time are 4 MB: moving weights into the graph is no compression."""
+
+    def generate(model: Model) -> None:
+        shape = model.add_weight("shape", ir.tensor(np.array([1000, 1000])))
+        node = ir.node("ConstantOfShape", [shape], name="big")
+        node.outputs[0].name = "big"
+        model.graph.append(node)
+
+    fault = _fault(job("passes: [fake]", _pass(generate)), listing, BrokenPromise)
+    grown = int(fault.message.split()[5])
+    assert 4_000_000 < grown < 4_001_000
+
+
+def _rename_output(model: Model) -> None:
+    model.graph.outputs[0].name = "z"
+
+
+def _drop_input(model: Model) -> None:
+    model.graph.inputs.append(ir.val("extra", ir.DataType.FLOAT, ir.Shape([1])))
+
+
+def _change_type(model: Model) -> None:
+    model.graph.outputs[0].type = ir.TensorType(ir.DataType.FLOAT16)
+
+
+def _add_output(model: Model) -> None:
+    node = next(model.nodes())
+    node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+    model.graph.outputs.append(node.outputs[0])
+
+
+@pytest.mark.parametrize("action", [_rename_output, _drop_input, _change_type, _add_output])
+@pytest.mark.parametrize("promise", list(Promise))
+def test_inputs_and_outputs_stay(
+    job: MakeJob, listing: Listing, action: Callable[[Model], object], promise: Promise
+) -> None:
+    fault = _fault(job("passes: [fake]", _pass(action, promise)), listing, PassError)
+    assert str(fault).startswith("r.yaml:2:10: step 1, fake: the pass changed inputs or outputs: ")
+
+
+def _unknown_operator(model: Model) -> None:
+    next(model.nodes()).op_type = "Nonsense"
+
+
+def _dangling_value(model: Model) -> None:
+    list(model.nodes())[1].replace_input_with(0, ir.val("nowhere"))
+
+
+@pytest.mark.parametrize("action", [_unknown_operator, _dangling_value])
+def test_a_pass_that_breaks_the_graph_is_a_fault(
+    job: MakeJob, listing: Listing, action: Callable[[Model], object]
+) -> None:
+    fault = _fault(job("passes: [simplify, fake]", _pass(action)), listing, PassError)
+    assert str(fault).startswith("r.yaml:2:20: step 2, fake: the graph is not valid ONNX: ")
+
+
+def _cut_weight(model: Model) -> None:
+    """63 rows cannot be multiplied by 64 columns: valid ONNX by its form, but onnxruntime will not load it."""
+    weight = next(model.weights())
+    weight.const_value = ir.tensor(np.zeros((63, 32), np.float32), name="w")
+    weight.shape = ir.Shape([63, 32])
+
+
+def test_a_result_that_onnxruntime_refuses_is_a_fault(job: MakeJob, listing: Listing) -> None:
+    fault = _fault(job("passes: [fake, simplify]", _pass(_cut_weight)), listing, ModelError)
+    assert "onnxruntime refuses" in fault.message
+
+
+def test_check_steps_says_which_step_broke_the_model(job: MakeJob, listing: Listing) -> None:
+    made = job("passes: [simplify, fake, simplify]", _pass(_cut_weight), check_steps=True)
+    fault = _fault(made, listing, ModelError)
+    assert str(fault).startswith("r.yaml:2:20: step 2, fake: onnxruntime refuses")
+
+
+def test_check_steps_of_a_good_run(job: MakeJob) -> None:
+    assert run(job("passes: [simplify, quantize_dynamic]", check_steps=True)).out.is_file()
+
+
+def _narrow_output(model: Model) -> None:
+    """32 columns become 8, while the output goes on to say 32."""
+    weight = next(model.weights())
+    weight.const_value = ir.tensor(np.zeros((64, 8), np.float32), name="w")
+    weight.shape = ir.Shape([64, 8])
+
+
+def test_an_output_that_is_no_longer_what_it_says_is_a_fault(job: MakeJob, listing: Listing) -> None:
+    before = listing()
+    with pytest.raises(OnnxpressError):
+        run(job("passes: [fake]", _pass(_narrow_output)))
+    assert listing() == before
+
+
+def _raise(error: BaseException) -> Callable[[Model], object]:
+    def action(model: Model) -> None:
+        _grow(model)
+        raise error
+
+    return action
+
+
+def test_our_own_bugs_keep_their_type_and_say_where(job: MakeJob, listing: Listing) -> None:
+    error = _fault(job("passes: [simplify, fake]", _pass(_raise(ValueError("oops")))), listing, ValueError)
+    assert str(error) == "oops" and error.__notes__ == ["in step 2, fake (r.yaml:2:20)"]
+
+
+def test_a_pass_error_gets_step_and_line_and_keeps_its_hint(job: MakeJob, listing: Listing) -> None:
+    fault = _fault(job("passes: [fake]", _pass(_raise(PassError("no", hint="try")))), listing, PassError)
+    assert str(fault) == "r.yaml:2:10: step 1, fake: no\n  try"
+
+
+def test_several_faults_of_a_pass_each_get_step_and_line(job: MakeJob, listing: Listing) -> None:
+    both = Faults([DataError("one"), UsageError("two", hint="hint")])
+    fault = _fault(job("passes: [fake]", _pass(_raise(both))), listing, Faults)
+    assert [type(one) for one in fault.faults] == [DataError, UsageError]
+    assert str(fault) == "r.yaml:2:10: step 1, fake: one\nr.yaml:2:10: step 1, fake: two\n  hint"
+
+
+def test_an_interrupted_pass_leaves_nothing(job: MakeJob, listing: Listing, linear: Path) -> None:
+    before = listing()
+    with pytest.raises(KeyboardInterrupt):
+        run(job("passes: [fake]", _pass(_raise(KeyboardInterrupt()))))
+    assert listing() == before
+
+
+@pytest.mark.parametrize("need", [Need.CALIBRATION, Need.TRAINING, Need.EVALUATION])
+def test_a_need_that_is_not_met_fails_before_any_work(job: MakeJob, listing: Listing, need: Need) -> None:
+    called = []
+    function = _pass(called.append).function
+    needy = register("needy", promises=Promise.SHRINKS, needs={need})(function)
+    first = register("first", promises=Promise.SHRINKS)(function)
+    with pytest.raises(OnnxpressError, match=f"^r.yaml:2:17: needy needs {need.value}"):
+        run(job("passes: [first, needy]", first, needy))
+    assert called == []
+
+
+def test_a_plan_holds_passes_to_their_promises_too(job: MakeJob, listing: Listing) -> None:
+    before = listing()
+    with pytest.raises(BrokenPromise):
+        plan(job("passes: [fake]", _pass(_nothing, touch=False), out=None))
+    assert listing() == before
+
+
+def test_shapes_are_inferred_for_a_pass_that_needs_them(job: MakeJob) -> None:
+    seen = []
+
+    def look(model: Model) -> None:
+        seen.append(next(model.nodes()).outputs[0].shape)
+
+    function = _pass(look, Promise.PREPARES).function
+    plan(job("passes: [shapes]", register("shapes", promises=Promise.PREPARES, needs={Need.SHAPES})(function), out=None))
+    assert [str(size) for size in seen[0]] == ["n", "32"]
