@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from compress_ops.measure.page import Page, Table
 
 _WIDTH_OF_A_PIPE = 120
+_GAP = 2  # between columns
 
 
 class Manner(NamedTuple):
@@ -47,7 +48,7 @@ def put_page(page: Page, *, quiet: bool = False) -> None:
     from rich.text import Text
 
     console = Console(width=None if _is_terminal() else _WIDTH_OF_A_PIPE, highlight=False)
-    tables = [] if quiet else [_rendered(table) for table in page.tables]
+    tables = [] if quiet else [_rendered(table, console.width) for table in page.tables]
     with console.capture() as capture:
         console.print(Group(Text(page.headline, style="bold"), *tables))
     put("\n".join(line.rstrip() for line in capture.get().split("\n")))
@@ -59,26 +60,35 @@ def _is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def _rendered(table: Table) -> Any:
+def _rendered(table: Table, width: int) -> Any:
     from rich.console import Group
     from rich.text import Text
 
     notes = [Text(note, style="dim") for note in table.notes]
-    body = [_grid(table)] if table.rows else []
+    body = [_grid(table, width)] if table.rows else []
     title = [Text(table.title, style="bold cyan")] if table.title else []
     return Group("", *title, *body, *notes)
 
 
-def _grid(table: Table) -> RichTable:
+def _grid(table: Table, width: int) -> RichTable:
+    """The table; where it is wider than the terminal, intervals stand below their values."""
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    grid = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(table.columns), header_style="dim")
+    narrow = _too_wide(table, width)
+    grid = RichTable(
+        box=None, pad_edge=False, padding=(0, _GAP, 0, 0), show_header=any(table.columns), header_style="dim"
+    )
     for name, right in zip(table.columns, table.right_aligned(), strict=True):
         grid.add_column(Text(name), justify="right" if right else "left", overflow="fold")
     for row in table.rows:
-        grid.add_row(*map(Text, row))
+        grid.add_row(*(Text(cell.replace(" [", "\n[") if narrow else cell) for cell in row))
     return grid
+
+
+def _too_wide(table: Table, width: int) -> bool:
+    columns = zip(*table.rows, table.columns, strict=True)
+    return sum(max(map(len, column)) + _GAP for column in columns) - _GAP > width
 
 
 def give(page: Page, document: Any, manner: Manner) -> None:

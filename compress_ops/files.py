@@ -84,7 +84,7 @@ def _stored(tensor: Any) -> int:
 def _needed(tensor: Any, path: Path) -> int:
     import onnx_ir as ir
 
-    size = math.prod(tensor.dims)
+    size = int(math.prod(tensor.dims))
     if min(tensor.dims, default=0) < 0 or tensor.data_type not in set(ir.DataType) - {ir.DataType.UNDEFINED}:
         raise ModelError(f"{path} is damaged: '{tensor.name}' has a negative size or an unknown type")
     dtype = ir.DataType(tensor.data_type)

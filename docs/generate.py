@@ -13,7 +13,7 @@ from compress_ops.catalogue import PASSES
 from compress_ops.cli.main import app
 from compress_ops.data import FORMS
 from compress_ops.measure import METRIC_NAMES
-from compress_ops.passes import Pass
+from compress_ops.passes import Pass, StepOptions
 from compress_ops.recipe.reference import option_facts
 
 PAGE = Path(__file__).parent / "reference.md"
@@ -32,9 +32,9 @@ def _passes() -> Iterator[str]:
         yield f"| [{operation.name}](#{operation.name}) | {operation.promises.value} | {operation.summary} |"
     yield from (
         "",
-        "A pass that `shrinks` must change something and must not leave the model larger; one that `improves` must change",
-        "something; one that `prepares` may change nothing. Every step takes `allow_unchanged` and `allow_larger`, which",
-        "lift that. Patterns (`only`, `skip`) are globs over node names and operator types.",
+        "A pass that `shrinks` must change something and must not leave the model larger; one that `improves` must",
+        "change something; one that `prepares` may change nothing. Every step takes `allow_unchanged: true` and",
+        "`allow_larger: true`, which lift that. Patterns (`only`, `skip`) are globs over node names and operator types.",
         "",
     )
     for operation in PASSES.values():
@@ -47,6 +47,8 @@ def _pass(operation: Pass) -> Iterator[str]:
         yield from (f"Needs {', '.join(sorted(operation.needs))}.", "")
     yield from ("| option | type | default | meaning |", "|---|---|---|---|")
     for fact in option_facts(operation):
+        if fact.name in StepOptions.model_fields:
+            continue
         cells = (f"`{fact.name}`", fact.kind, f"`{fact.default}`", fact.description)
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
     yield ""
@@ -65,7 +67,9 @@ def _commands() -> Iterator[str]:
 
 
 def _help(command: Any, name: str, parent: Any) -> Iterator[str]:
-    context = command.context_class(command, info_name=name, parent=parent, terminal_width=WIDTH, max_content_width=WIDTH)
+    context = command.context_class(
+        command, info_name=name, parent=parent, terminal_width=WIDTH, max_content_width=WIDTH
+    )
     yield from (f"### {context.command_path}", "", "```text", context.get_help(), "```", "")
     for inner in sorted(getattr(command, "commands", {})):
         yield from _help(command.commands[inner], inner, context)

@@ -20,10 +20,15 @@ _LINEAR = ("Conv", "ConvTranspose", "Gemm")
 
 
 def linear_before(node: ir.Node, index: int) -> ir.Node | None:
-    """The operator with stored weights of its own that makes a node's input, in the same graph; else None."""
+    """The operator with stored weights of its own that makes a node's input, in the same graph; else None.
+
+    None too where that input is an output of the graph, whose value must stay.
+    """
     value = node.inputs[index]
     linear = value.producer() if value is not None else None
     if linear is None or linear.op_type not in _LINEAR or linear.domain not in ONNX_DOMAINS:
+        return None
+    if linear.outputs[0].is_graph_output():
         return None
     weights = [value for value in linear.inputs[1:] if value is not None]
     if linear.graph is not node.graph or any(constant_of(value) is None for value in weights):

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from ..errors import PassError
 from ..model import Model, make_uniform
 from ..passes import Change, Context, Promise, register
+from .edit import attribute
 
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+_ASYMMETRIC_RESIZE = 10
 NEWEST = 21
 """The newest version that is asked for here; onnxruntime 1.20, the oldest supported, runs it."""
 
@@ -39,13 +44,38 @@ def require_opset(model: Model, minimum: int) -> None:
     if model.opset >= minimum:
         return
     before = model.opset
-    reason = _convert(model, minimum)
+    reason = _would_change(model, minimum) or _convert(model, minimum)
     if model.opset < minimum:
         raise PassError(
             f"the model has opset {before} and cannot be raised to {minimum}: {reason}",
             hint=f"export the model with opset {minimum} or newer",
         )
+    if before <= _ASYMMETRIC_RESIZE:
+        _say_asymmetric(model)
     make_uniform(model)
+
+
+def _would_change(model: Model, target: int) -> str:
+    """Operators that mean something else from opset 13 on, which onnx's converter does not know."""
+    if not model.opset < 13 <= target:
+        return ""
+    found = [node.name or "?" for node in model.nodes() if node.op_type == "Hardmax" and not _is_of_last_axis(node)]
+    return f"{', '.join(found)}: Hardmax over several axes has no newer form" if found else ""
+
+
+def _is_of_last_axis(node: ir.Node) -> bool:
+    shape = node.inputs[0].shape if node.inputs[0] is not None else None
+    return attribute(node, "axis", 1) in (-1, len(shape) - 1 if shape is not None else -1)
+
+
+def _say_asymmetric(model: Model) -> None:
+    """Up to opset 10, Upsample and Resize mapped coordinates by scale alone; the converter leaves the newer default."""
+    import onnx_ir as ir
+
+    for node in model.nodes():
+        if node.op_type == "Resize":
+            for name, value in (("coordinate_transformation_mode", "asymmetric"), ("nearest_mode", "floor")):
+                node.attributes.setdefault(name, ir.AttrString(name, value))
 
 
 def _convert(model: Model, target: int) -> str:

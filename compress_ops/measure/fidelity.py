@@ -5,6 +5,7 @@ With reference a and candidate b, elements i, and p, q the softmax over the last
     SQNR            10 log10(sum a^2 / sum (a - b)^2), in dB: the signal to quantization noise ratio
     KL divergence   mean over last-axis rows of sum p log(p/q), in nats (Kullback & Leibler 1951)
     top-1 agreement share of last-axis rows whose largest element is in the same place
+Positions that the inputs mark as padding do not count (see padding.py).
 Equal infinities and a NaN in the same place of both count as no difference; any other NaN or infinity makes the
 figures that it enters None, and is counted.
 """
@@ -21,6 +22,7 @@ from ..errors import DataError
 from ..progress import Progress, silent
 from ..runtime import Session
 from .intervals import finite
+from .padding import kept_positions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,10 +53,11 @@ class OutputFidelity:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """By model (all but the first), then by output, over ``samples`` samples."""
+    """By model (all but the first), then by output, over ``samples`` samples; ``padding``: positions left out."""
 
     samples: int
     models: dict[str, dict[str, OutputFidelity]]
+    padding: int = 0
 
 
 def compare_fidelity(
@@ -64,16 +67,20 @@ def compare_fidelity(
     reference, *others = sessions
     _check_same_outputs(sessions)
     sums: dict[str, dict[str, _Sums]] = {model: defaultdict(_Sums) for model in others}
-    samples = 0
+    samples = padding = 0
     for batch in progress(batches, "comparing outputs"):
         samples += batch.size
+        kept = kept_positions(batch.feeds)
+        padding += 0 if kept is None else int((~kept).sum())
         expected = sessions[reference].run(batch.feeds)
         for model in others:
             for output, value in sessions[model].run(batch.feeds).items():
-                sums[model][output].add(expected[output], value, batch.size, f"output '{output}' of {model}")
+                sums[model][output].add(expected[output], value, batch.size, kept, f"output '{output}' of {model}")
     if not samples:
         raise DataError("there are no samples to compare outputs on")
-    return Fidelity(samples, {model: {name: s.result() for name, s in of.items()} for model, of in sums.items()})
+    return Fidelity(
+        samples, {model: {name: s.result() for name, s in of.items()} for model, of in sums.items()}, padding
+    )
 
 
 def _check_same_outputs(sessions: Mapping[str, Session]) -> None:
@@ -106,26 +113,29 @@ class _Sums:
     reference_not_finite: int = 0
     is_float: bool = True
 
-    def add(self, reference: Any, candidate: Any, size: int, what: str) -> None:
+    def add(self, reference: Any, candidate: Any, size: int, kept: NDArray[Any] | None, what: str) -> None:
         """Take in one batch of an output; a sequence or map counts as the tensors in it."""
         expected, found = _tensors(reference), _tensors(candidate)
         if [a.shape for a in expected] != [b.shape for b in found]:
             shapes = " instead of ".join(", ".join(str(list(t.shape)) for t in side) for side in (found, expected))
             raise DataError(f"{what} has shape {shapes}", hint="outputs of different shapes cannot be compared")
         for a, b in zip(expected, found, strict=True):
-            self._add_tensor(a, b, size)
+            positions = kept if kept is not None and a.shape[: kept.ndim] == kept.shape else None
+            self._add_tensor(a, b, size, positions)
 
-    def _add_tensor(self, a: NDArray[Any], b: NDArray[Any], size: int) -> None:
+    def _add_tensor(self, a: NDArray[Any], b: NDArray[Any], size: int, kept: NDArray[Any] | None) -> None:
         self.elements += a.size
         self.is_float = self.is_float and a.dtype.kind == "f" and b.dtype.kind == "f"
         if not self.is_float:
             self.equal += int((a == b).sum())
         elif a.size:
-            self._add_floats(a.astype("float64"), b.astype("float64"), size)
+            self._add_floats(a.astype("float64"), b.astype("float64"), size, kept)
 
-    def _add_floats(self, a: NDArray[Any], b: NDArray[Any], size: int) -> None:
+    def _add_floats(self, a: NDArray[Any], b: NDArray[Any], size: int, kept: NDArray[Any] | None) -> None:
         import numpy as np
 
+        if kept is not None:
+            a[~kept] = b[~kept] = 0
         same = (a == b) | (np.isnan(a) & np.isnan(b))
         self.equal += int(same.sum())
         self.not_finite += int((~np.isfinite(b)).sum())
@@ -135,6 +145,8 @@ class _Sums:
             self.signal, self.noise = self.signal + float((a * a).sum()), self.noise + float((error * error).sum())
             self.difference = float(np.maximum(self.difference, abs(error).max()))  # keeps NaN, as max() does not
             self._add_samples(*(x.reshape(size if x.ndim and len(x) == size else 1, -1) for x in (a, b)))
+            if kept is not None:
+                a, b = a[kept], b[kept]
             if a.ndim and a.shape[-1] >= 2:
                 self._add_rows(*(x.reshape(-1, x.shape[-1]) for x in (a, b)))
 

@@ -71,7 +71,11 @@ def comparison_headline(comparison: Comparison) -> str:
     if not others:
         return _single_headline(first, comparison.latency)
     facts = [*_size_change(comparison.size), *speed_change(comparison), *metric_change(comparison)]
-    return f"{others[-1]} against {first}: " + "; ".join(facts or ["nothing could be measured"]) + "."
+    return f"{others[-1]} against {first}: " + "; ".join(facts or [_why_nothing(comparison)]) + "."
+
+
+def _why_nothing(comparison: Comparison) -> str:
+    return comparison.latency if isinstance(comparison.latency, str) else "nothing was measured"
 
 
 def _single_headline(name: str, latency: LatencyResult | str) -> str:
@@ -223,6 +227,8 @@ def _fidelity_row(output: OutputFidelity) -> list[str]:
 
 
 def _fidelity_notes(fidelity: Fidelity) -> Iterator[str]:
+    if fidelity.padding:
+        yield f"{units.count(fidelity.padding)} padding positions, which an input masks, are left out."
     for model, outputs in fidelity.models.items():
         for name, output in outputs.items():
             if output.cosine is None and not output.not_finite:

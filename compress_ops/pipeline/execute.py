@@ -21,7 +21,7 @@ from ..recipe import Recipe
 from ..runtime import open_session
 from .job import Job, Prepared, counted_bytes
 from .preflight import prepare
-from .steps import apply_steps
+from .steps import apply_steps, check_outputs
 
 
 def plan(job: Job) -> list[StepReport]:
@@ -40,11 +40,11 @@ def run(job: Job) -> Report:
     started, cpu_started = time.perf_counter(), time.process_time()
     prepared = prepare(job)
     steps = list(job.progress(apply_steps(prepared), "passes", len(job.recipe.passes)))
+    _hold_whole_run(job.recipe, steps)
     resolved = _resolved(job.recipe, steps)
     _sign(prepared, resolved)
     with prepared.model.staged(job.out) as staged:
         result_bytes = counted_bytes(prepared.model, staged.size)
-        _hold_whole_run(job.recipe, prepared.original_bytes, result_bytes)
         comparison = _prove(prepared, staged.path)
         budget = parse_budget(**job.recipe.budget.model_dump())
         verdicts = judge_model(budget, comparison, "result", original_size=prepared.original_bytes, size=result_bytes)
@@ -80,8 +80,10 @@ def _sign(prepared: Prepared, resolved: dict[str, Any]) -> None:
     prepared.model.ir.metadata_props["onnxpress.parent"] = prepared.hashes["model"]
 
 
-def _hold_whole_run(recipe: Recipe, before: int, after: int) -> None:
+def _hold_whole_run(recipe: Recipe, steps: list[StepReport]) -> None:
+    """By the measure that steps are held to: what saving adds around the weights and nodes is nobody's growth."""
     shrinking = [step for step in recipe.passes if step.operation.promises is Promise.SHRINKS]
+    before, after = steps[0].bytes_before, steps[-1].bytes_after
     if after > before and shrinking and not any(step.options.allow_larger for step in shrinking):
         raise BrokenPromise(
             f"the result is larger than the model: {before:,} -> {after:,} bytes",
@@ -93,7 +95,7 @@ def _prove(prepared: Prepared, path: Path) -> Comparison | None:
     """Load the result once on the provider asked for, then measure it against the original."""
     job = prepared.job
     recipe, evaluation = job.recipe, job.recipe.data.evaluation
-    open_session(path, recipe.provider, threads=recipe.threads, optimize=job.measure)
+    check_outputs(prepared, open_session(path, recipe.provider, threads=recipe.threads, optimize=job.measure))
     if not job.measure:
         return None
     comparison = compare_models(

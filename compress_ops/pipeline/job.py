@@ -11,6 +11,7 @@ from ..files import file_digest, model_files
 from ..model import Model
 from ..progress import Progress, silent
 from ..recipe import LoadedRecipe, Recipe
+from ..runtime import Port
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job whose model and data have been opened and found to fit."""
+    """A job whose model and data have been opened and found to fit; ``outputs`` are the original's."""
 
     job: Job
     model: Model
     data: Mapping[str, Dataset]
     original_bytes: int
     hashes: Mapping[str, str] = field(default_factory=dict)
+    outputs: tuple[Port, ...] = ()
 
 
 def model_digest(path: Path) -> str:

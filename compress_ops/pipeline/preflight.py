@@ -17,7 +17,7 @@ from ..measure.metrics import parse_metric
 from ..model import Model, load
 from ..passes import Need, unmatched
 from ..recipe import Step
-from ..runtime import CPU, Port, check_providers, open_session
+from ..runtime import CPU, Port, Session, check_providers, open_session
 from .job import Job, Prepared, counted_bytes, model_digest
 
 T = TypeVar("T")
@@ -43,16 +43,17 @@ def prepare(job: Job) -> Prepared:
     collector.check(lambda: check_output(job.out, force=job.force) if job.out is not None else None)
     collector.check(lambda: check_providers(job.recipe.provider), _provider_place(job))
     model = collector.check(lambda: load(job.model))
-    data = _open_all(job, collector) if model is not None else {}
+    session = _open_model(job, collector) if model is not None else None
+    data = _open_all(job, session.inputs, collector) if session is not None else {}
     if model is not None:
         collector.faults += _unmatched_patterns(job, model)
     collector.faults += [*_unmet_needs(job), *_unmeasured_budgets(job), *_unknown_metrics(job)]
     raise_all(collector.faults)
-    assert model is not None
+    assert model is not None and session is not None
     hashes = {"model": model_digest(job.model), **{role: dataset.digest() for role, dataset in data.items()}}
     raise_all(_changed_since_report(job, hashes))
     size = sum(file.stat().st_size for file in model_files(job.model))
-    return Prepared(job, model, data, counted_bytes(model, size), hashes)
+    return Prepared(job, model, data, counted_bytes(model, size), hashes, session.outputs)
 
 
 def _place(job: Job, path: tuple[str | int, ...], value: object) -> Place | None:
@@ -97,18 +98,26 @@ def data_settings(job: Job, *, needs_labels: bool) -> DataSettings:
     )
 
 
-def _open_all(job: Job, collector: _Collector) -> dict[str, Dataset]:
-    """The data of every role, opened for the model's inputs as onnxruntime tells them.
+def _open_model(job: Job, collector: _Collector) -> Session | None:
+    """The model on the provider that it will be measured on, so that one that does not start is known now.
 
-    The model is loaded on the provider that it will be measured on, so that one that does not start is known now;
-    the CPU then stands in, to check the data all the same.
+    The CPU then stands in, to tell the inputs, so that the data is checked all the same.
     """
     place = _provider_place(job) if job.recipe.provider != list(CPU) else None
     asked = collector.check(lambda: open_session(job.model, job.recipe.provider, optimize=False), place)
-    session = asked or collector.check(lambda: open_session(job.model, optimize=False))
-    unfit = [*_unfit_sizes(job, session.inputs)] if session else []
+    return asked or collector.check(lambda: open_session(job.model, optimize=False))
+
+
+def _open_all(job: Job, ports: tuple[Port, ...], collector: _Collector) -> dict[str, Dataset]:
+    """The data of every role; not opened while sizes that it is opened with are at fault."""
+    unfit = [*_unfit_sizes(job, ports)]
     collector.faults += unfit
-    return _open_for(job, session.inputs, collector) if session and not unfit else {}
+    opened = {}
+    for role, source in _sources(job).items() if not unfit else ():
+        settings = data_settings(job, needs_labels=role == "evaluation")
+        dataset = collector.check(partial(open_data, source, ports, settings), _data_place(job, role, source))
+        opened.update({role: dataset} if dataset is not None else {})
+    return opened
 
 
 def _unfit_sizes(job: Job, ports: tuple[Port, ...]) -> Iterator[OnnxpressError]:
@@ -119,15 +128,6 @@ def _unfit_sizes(job: Job, ports: tuple[Port, ...]) -> Iterator[OnnxpressError]:
     for name, value in measure.values.items():
         for fault in size_faults(ports, {}, {name: value}):
             yield fault.moved(_place(job, ("measure", "values", name), value))
-
-
-def _open_for(job: Job, ports: tuple[Port, ...], collector: _Collector) -> dict[str, Dataset]:
-    opened = {}
-    for role, source in _sources(job).items():
-        settings = data_settings(job, needs_labels=role == "evaluation")
-        dataset = collector.check(partial(open_data, source, ports, settings), _data_place(job, role, source))
-        opened.update({role: dataset} if dataset is not None else {})
-    return opened
 
 
 def _sources(job: Job) -> dict[str, str]:

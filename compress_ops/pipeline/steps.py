@@ -12,14 +12,25 @@ from ..measure.report import DeclinedReport, StepReport
 from ..model import Model
 from ..passes import Change, Context, Need, Promise
 from ..recipe import Step
-from ..runtime import open_session
+from ..runtime import Session, open_session
 from .job import Prepared
 
 
 def apply_steps(prepared: Prepared) -> Iterator[StepReport]:
     """Change the model in place, one step after another; each step's report is given as it is done."""
+    job, context = prepared.job, context_of(prepared)
+    for index, step in enumerate(job.recipe.passes):
+        place = job.loaded.document.place(("passes", index))
+        report = _apply(prepared.model, context, step, index + 1, place)
+        if job.check_steps:
+            _check_runs(prepared, step, index + 1, place)
+        yield report
+
+
+def context_of(prepared: Prepared) -> Context:
+    """What the job gives its passes."""
     job = prepared.job
-    context = Context(
+    return Context(
         rng=np.random.default_rng(job.recipe.seed),
         calibration=prepared.data.get("calibration"),
         training=prepared.data.get("training", prepared.data.get("calibration")),
@@ -29,12 +40,6 @@ def apply_steps(prepared: Prepared) -> Iterator[StepReport]:
         dry_run=job.dry_run,
         progress=job.progress,
     )
-    for index, step in enumerate(job.recipe.passes):
-        place = job.loaded.document.place(("passes", index))
-        report = _apply(prepared.model, context, step, index + 1, place)
-        if job.check_steps:
-            _check_runs(prepared.model, step, index + 1, place)
-        yield report
 
 
 def _apply(model: Model, context: Context, step: Step, number: int, place: Place) -> StepReport:
@@ -102,9 +107,21 @@ def _reasons(report: StepReport, most: int = 5) -> Iterator[str]:
         yield f"... and {len(report.declined) - most} more declined"
 
 
-def _check_runs(model: Model, step: Step, number: int, place: Place) -> None:
+def _check_runs(prepared: Prepared, step: Step, number: int, place: Place) -> None:
     try:
-        with model.exported() as path:
-            open_session(path)
+        with prepared.model.exported() as path:
+            check_outputs(prepared, open_session(path))
     except OnnxpressError as fault:
         raise fault.within(_title(step, number), place) from fault
+
+
+def check_outputs(prepared: Prepared, session: Session) -> None:
+    """Raise PassError where an output is no longer of the shape that it declares.
+
+    onnxruntime forgets a declared size that contradicts what it infers; what it knew of the original must stay.
+    """
+    for value, before, after in zip(prepared.model.graph.outputs, prepared.outputs, session.outputs, strict=False):
+        declared = tuple(value.shape) if value.shape is not None else ()
+        for size, was, now in zip(declared, before.shape, after.shape, strict=False):
+            if isinstance(size, int) and was == size != now:
+                raise PassError(f"output '{value.name}' is no longer of the shape that it declares, {value.shape}")

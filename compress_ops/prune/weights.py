@@ -54,8 +54,9 @@ def prune_weights(
     chosen = _weights(model, only, skip, change)
     limits = _limits(chosen, ratio, threshold, scope, normalize)
     zeros = elements = 0
+    by_rank = ratio is not None and scope == "tensor"
     for weight, limit in ctx.progress(list(zip(chosen, limits, strict=True)), "prune_weights"):
-        zeros += _prune(weight, limit, change)
+        zeros += _prune(weight, limit, change, keep_some=by_rank)
         elements += weight.tensor.size
     change.notes = {"sparsity": round(zeros / elements, 4) if elements else 0.0, "weights": elements}
     return change
@@ -69,18 +70,17 @@ class _Weight:
 
 def _weights(model: Model, only: list[str], skip: list[str], change: Change) -> list[_Weight]:
     """The weights to prune, each once, however many nodes read it; a reader that is not selected protects it."""
-    found: dict[ir.Value, _Weight] = {}
-    for node in model.nodes():
-        value = _weight_of(node)
+    found: list[_Weight] = []
+    for value in dict.fromkeys(map(_weight_of, model.nodes())):
         tensor = constant_of(value)
-        if value is None or tensor is None or value in found:
+        if value is None or tensor is None:
             continue
         reason = _why_not(value, tensor, only, skip)
         if reason:
             change.decline(value.name, reason)
         else:
-            found[value] = _Weight(value, tensor)
-    return list(found.values())
+            found.append(_Weight(value, tensor))
+    return found
 
 
 def _weight_of(node: ir.Node) -> ir.Value | None:
@@ -132,14 +132,20 @@ def _quantile(magnitudes: np.ndarray[Any, Any], ratio: float) -> float:
     return float(np.partition(magnitudes, rank)[rank])
 
 
-def _prune(weight: _Weight, limit: float, change: Change) -> int:
-    """Zero the weight's small elements, lazily; returns how many elements of it are zero then."""
+def _prune(weight: _Weight, limit: float, change: Change, keep_some: bool) -> int:
+    """Zero the weight's small elements, lazily; returns how many elements of it are zero then.
+
+    ``keep_some`` spares a tensor that ties would empty: no share of it is smaller than the rest.
+    """
     import numpy as np
     import onnx_ir as ir
 
     source = weight.tensor
     small = np.abs(source.numpy()) <= limit
     zeros = int(small.sum())
+    if keep_some and limit > 0 and zeros == source.size:
+        change.decline(weight.value.name, "its largest magnitude is so frequent that nothing would be left")
+        return source.size - int(np.count_nonzero(source.numpy()))
     if not np.any(source.numpy()[small]):
         change.decline(weight.value.name, "its smallest weights are zero already")
         return zeros

@@ -44,10 +44,10 @@ def minmax(model: Model, ctx: Context, values: Sequence[ir.Value], percentile: f
     lows, highs = np.full(len(values), np.inf), np.full(len(values), -np.inf)
     with tapped(model, ctx, [output for value in values for output in _extremes(value)]) as session:
         for feeds in ctx.calibration_batches("calibrate: ranges"):
-            seen = np.array(list(session.run(feeds).values()), np.float64).reshape(-1, 2)
-            np.fmin(lows, seen[:, 0], out=lows)
-            np.fmax(highs, seen[:, 1], out=highs)
-            lows[np.isnan(seen[:, 0])] = highs[np.isnan(seen[:, 1])] = np.nan
+            seen = np.array(list(session.run(feeds).values()), np.float64).reshape(-1, 3)
+            seen[np.isnan(seen[:, 2])] = np.nan
+            np.minimum(lows, seen[:, 0], out=lows)  # these two keep NaN
+            np.maximum(highs, seen[:, 1], out=highs)
     return {
         value.name or "": Range(float(low), float(high)) for value, low, high in zip(values, lows, highs, strict=True)
     }
@@ -71,15 +71,18 @@ CALIBRATORS: dict[str, Calibrator] = {"minmax": minmax, "percentile": percentile
 
 
 def _has_spread(found: Range) -> bool:
-    import math
+    """Whether float32 can tell the bins of the range apart."""
+    import numpy as np
 
-    return math.isfinite(found.low) and math.isfinite(found.high) and found.high > found.low
+    limits = np.finfo(np.float32)
+    return float(limits.tiny) * BINS <= found.high - found.low <= float(limits.max)
 
 
 def _extremes(value: ir.Value) -> list[ir.Node]:
+    """Minimum and maximum, which onnxruntime computes as if NaN were not there, and a sum that shows it."""
     import onnx_ir as ir
 
-    return [ir.node(reduce, [value], {"keepdims": 0}) for reduce in ("ReduceMin", "ReduceMax")]
+    return [ir.node(reduce, [value], {"keepdims": 0}) for reduce in ("ReduceMin", "ReduceMax", "ReduceL1")]
 
 
 def _groups(ctx: Context, model: Model, values: Sequence[ir.Value]) -> Iterator[list[ir.Value]]:
@@ -131,7 +134,7 @@ def _count(codes: np.ndarray[Any, Any], total: np.ndarray[Any, Any]) -> None:
     import numpy as np
 
     for start in range(0, codes.size, _CHUNK):
-        total += np.bincount(codes[start : start + _CHUNK], minlength=BINS)
+        total += np.bincount(np.minimum(codes[start : start + _CHUNK], BINS - 1), minlength=BINS)
 
 
 def _central(counts: np.ndarray[Any, Any], found: Range, percentile: float) -> Range:

@@ -101,7 +101,7 @@ def _told(error: ValidationError, document: Document, start: Path, known: list[s
 
 def _one(detail: Any, document: Document, start: Path, known: list[str]) -> OnnxpressError:
     path = document.written(start, detail["loc"])
-    last = str(detail["loc"][-1])
+    last = str(detail["loc"][-1]) if detail["loc"] else ""
     if detail["type"] == "extra_forbidden":
         message = f"unknown option '{last}'{did_you_mean(last, _siblings(path, start, known))}"
         return RecipeError(message, place=document.place(path, of_key=True))

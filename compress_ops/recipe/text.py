@@ -26,7 +26,7 @@ _NUMBERS = {
     "tag:yaml.org,2002:null": (r"null|Null|NULL|~|", ["n", "N", "~", ""]),
 }
 _LARGEST = 2**63  # whole numbers reach to here; no option takes more, and Python will not print just any
-_UNUSABLE = re.compile("[\0\ud800-\udfff]")  # can be escaped in a text, but stand in no file name
+_ESCAPED = re.compile("[\ud800-\udfff]")
 
 
 @dataclass
@@ -80,22 +80,26 @@ def read_document(text: str, file: str) -> Document:
     document = Document(file)
     try:
         root = _loader()(text).get_single_node()
-    except (yaml.YAMLError, RecursionError) as error:
+    except Exception as error:  # beside its own errors PyYAML lets a dozen others out
         raise _syntax_error(error, text, file) from error
     document.data = _convert(root, (), document) if root is not None else None
     return document
 
 
 def _syntax_error(error: Any, text: str, file: str) -> RecipeError:
-    """PyYAML's errors, and its running out of stack, in one line."""
+    """PyYAML's errors, and what goes wrong inside it, in one line."""
+    place = Place(file)
     if isinstance(error, RecursionError):
-        return RecipeError("not valid YAML: nested too deeply", place=Place(file))
-    if hasattr(error, "character"):  # a ReaderError has a position only
-        before = text[: error.position]
+        told = "nested too deeply"
+    elif hasattr(error, "problem"):
+        told = ", ".join(part for part in (error.context, error.problem) if part)
+        place = _place(file, error.problem_mark or error.context_mark)
+    elif hasattr(error, "character"):
+        told, before = f"character U+{error.character:04X} is not allowed", text[: error.position]
         place = Place(file, before.count("\n") + 1, error.position - before.rfind("\n"))
-        return RecipeError(f"not valid YAML: character U+{error.character:04X} is not allowed", place=place)
-    told = ", ".join(part for part in (error.context, error.problem) if part)
-    return RecipeError(f"not valid YAML: {told}", place=_place(file, error.problem_mark or error.context_mark))
+    else:
+        told = str(error) or type(error).__name__
+    return RecipeError(f"not valid YAML: {told}", place=place)
 
 
 @cache
@@ -136,15 +140,25 @@ def _convert(node: Any, path: Path, document: Document) -> Any:
 def _mapping(node: Any, path: Path, document: Document) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key, value in node.value:
-        name, place = str(key.value), _place(document.file, key.start_mark)
-        if key.id != "scalar":
-            document.faults.append(RecipeError("a key must be a plain word", place=place))
+        place = _place(document.file, key.start_mark)
+        name = _key(key, place, document)
+        if name is None:
             continue
         if name in result:
             document.faults.append(RecipeError(f"duplicate key '{name}'", place=place))
         document.keys[(*path, name)] = place
         result[name] = _convert(value, (*path, name), document)
     return result
+
+
+def _key(node: Any, place: Place, document: Document) -> str | None:
+    try:
+        if node.id != "scalar":
+            raise ValueError("a key must be a plain word")
+        return _text(node.value)
+    except ValueError as error:
+        document.faults.append(RecipeError(str(error), place=place))
+        return None
 
 
 def _scalar(node: Any, document: Document) -> Any:
@@ -165,9 +179,15 @@ def _value(kind: str, text: str) -> Any:
             return text.lower() == "true"
         case "null":
             return None
-    if _UNUSABLE.search(text):
+    return _text(text)
+
+
+def _text(text: str) -> str:
+    """Text that names can hold. JSON escapes rare characters as pairs of surrogates, which are joined here."""
+    joined = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if _ESCAPED.search(text) else text
+    if "\0" in joined or joined.count("\ufffd") > text.count("\ufffd"):
         raise ValueError("the text holds characters that no name can hold")
-    return text
+    return joined
 
 
 def _whole_number(text: str) -> int:

@@ -1,8 +1,10 @@
 """Cases: matrix products, convolutions, pooling, normalization, resizing, quantization."""
 
+from functools import partial
+
 import numpy as np
 
-from tests.distill.gradient_case import Case, between, whole
+from tests.distill.gradient_case import Array, Case, between, whole
 
 MATMUL = [
     Case("y = MatMul(x, w)", x=(2, 3), w=(3, 4)),
@@ -26,7 +28,12 @@ MATMUL = [
             w=(4, 3) if flip_b else (3, 4),
             b=bias,
         )
-        for flip_a, flip_b, alpha, bias in ((0, 0, 1.0, (4,)), (1, 0, 0.7, (2, 4)), (0, 1, 1.0, (1,)), (1, 1, 1.5, (2, 1)))
+        for flip_a, flip_b, alpha, bias in (
+            (0, 0, 1.0, (4,)),
+            (1, 0, 0.7, (2, 4)),
+            (0, 1, 1.0, (1,)),
+            (1, 1, 1.5, (2, 1)),
+        )
     ),
     Case("y = Gemm(x, w)", x=(2, 3), w=(3, 4)),
     Case("y = Gemm(x, w, b)", x=(2, 3), w=(3, 4), b=(1, 4)),
@@ -40,7 +47,6 @@ MATMUL = [
     Case('y = Einsum<equation="i,j,k->kij">(x, a, c)', x=(2,), a=(3,), c=(2,)),
 ]
 
-ONE = "x", (2, 3, 6)
 CONVOLUTION = [
     Case("y = Conv(x, w)", x=(2, 2, 4, 5), w=(3, 2, 2, 3)),
     Case("y = Conv(x, w, b)", x=(2, 2, 4, 4), w=(3, 2, 3, 3), b=(3,)),
@@ -68,12 +74,24 @@ CONVOLUTION = [
     Case("y = ConvTranspose(x, w, b)", x=(2, 2, 2, 3), w=(2, 3, 2, 2), b=(3,)),
     Case("y = ConvTranspose<strides=[2,2]>(x, w, b)", x=(1, 2, 2, 3), w=(2, 2, 2, 2), b=(2,)),
     Case("y = ConvTranspose<strides=[2,2],pads=[1,1,1,1],output_padding=[1,1]>(x, w)", x=(1, 1, 3, 3), w=(1, 2, 3, 3)),
-    Case("y = ConvTranspose<group=2>(x, w)", x=(1, 2, 3, 3), w=(2, 2, 2, 2)),
-    Case("y = ConvTranspose<strides=[2,2],group=2>(x, w)", x=(1, 4, 2, 2), w=(4, 1, 2, 2)),
+    Case("y = ConvTranspose<group=2>(x, w)", x=(1, 2, 3, 3), w=(2, 2, 2, 2), linear=True),
+    Case("y = ConvTranspose<strides=[2,2],group=2>(x, w)", x=(1, 4, 2, 2), w=(4, 1, 2, 2), linear=True),
     Case("y = ConvTranspose<dilations=[2,1]>(x, w)", x=(1, 1, 3, 3), w=(1, 2, 2, 2)),
-    Case("y = ConvTranspose<strides=[2,2],output_shape=[5,6]>(x, w)", x=(1, 1, 3, 3), w=(1, 1, 3, 3), free=False),
+    Case(
+        "y = ConvTranspose<strides=[2,2],output_shape=[5,6]>(x, w)",
+        x=(1, 1, 3, 3),
+        w=(1, 1, 3, 3),
+        free=False,
+        linear=True,
+    ),
     Case('y = ConvTranspose<strides=[2,2],auto_pad="SAME_UPPER">(x, w)', x=(1, 1, 3, 3), w=(1, 1, 3, 3), free=False),
-    Case('y = ConvTranspose<strides=[2,2],auto_pad="SAME_LOWER">(x, w)', x=(1, 1, 3, 3), w=(1, 1, 3, 3), free=False, reference=False),
+    Case(
+        'y = ConvTranspose<strides=[2,2],auto_pad="SAME_LOWER">(x, w)',
+        x=(1, 1, 3, 3),
+        w=(1, 1, 3, 3),
+        free=False,
+        linear=True,
+    ),
     Case("y = ConvTranspose<strides=[2],pads=[1,0]>(x, w, b)", x=(2, 2, 4), w=(2, 3, 3), b=(3,)),
 ]
 
@@ -82,7 +100,7 @@ POOLING = [
     Case("y = MaxPool<kernel_shape=[3,3],strides=[2,2],pads=[1,1,1,1]>(x)", x=(1, 2, 5, 4)),
     Case("y = MaxPool<kernel_shape=[2,2]>(x)", x=(1, 2, 3, 4)),
     Case("y = MaxPool<kernel_shape=[2,2],strides=[2,2],ceil_mode=1>(x)", x=(1, 2, 3, 5)),
-    Case("y = MaxPool<kernel_shape=[2,2],dilations=[2,1]>(x)", x=(1, 1, 4, 3), reference=False),
+    Case("y = MaxPool<kernel_shape=[2,2],dilations=[2,1]>(x)", x=(1, 1, 4, 3)),
     Case("y = MaxPool<kernel_shape=[3],strides=[2]>(x)", x=(2, 2, 7)),
     Case('y = MaxPool<kernel_shape=[2,2],auto_pad="SAME_UPPER",strides=[2,2]>(x)', x=(1, 1, 3, 5)),
     Case("y = AveragePool<kernel_shape=[2,2],strides=[2,2]>(x)", x=(2, 2, 4, 4)),
@@ -99,37 +117,67 @@ POOLING = [
     Case("y = GlobalAveragePool(x)", x=(2, 2, 2, 3)),
     Case("y = GlobalAveragePool(x)", x=(2, 2, 3)),
     Case("y = GlobalMaxPool(x)", x=(2, 2, 2, 3)),
-    Case("y = GlobalLpPool(x)", x=(2, 2, 2, 3), reference=False),
-    Case("y = GlobalLpPool<p=3>(x)", x=(1, 2, 2, 2), reference=False),
+    Case("y = GlobalLpPool(x)", x=(2, 2, 2, 3), forward=lambda x: np.sqrt((x**2).sum((2, 3), keepdims=True))),
+    Case(
+        "y = GlobalLpPool<p=3>(x)", x=(1, 2, 2, 2), forward=lambda x: np.cbrt((abs(x) ** 3).sum((2, 3), keepdims=True))
+    ),
 ]
 
-STATISTICS = {"mean": np.array([0.1, -0.2]).astype(np.float32), "variance": np.array([0.5, 1.5]).astype(np.float32)}
+STATISTICS = {"i": whole(1, -2), "j": whole(2, 3)}
+FROZEN = "m = Cast<to=1>(i); v = Cast<to=1>(j); y = BatchNormalization(x, s, b, m, v)"
+TRAINING = "m = Cast<to=1>(i); v = Cast<to=1>(j); y, rm, rv = BatchNormalization<training_mode=1>(x, s, b, m, v)"
+
+
+def in_groups(x: Array, s: Array, b: Array) -> Array:
+    """Group normalization with two groups, by its definition; scale and bias a group or a channel."""
+    rows = x.reshape(len(x), 2, -1)
+    z = (rows - rows.mean(2, keepdims=True)) / np.sqrt(rows.var(2, keepdims=True) + 1e-5)
+    scale, bias = (np.repeat(each, x.shape[1] // len(each))[:, None, None] for each in (s, b))
+    return z.reshape(x.shape) * scale + bias
+
+
+def across_channels(x: Array, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0) -> Array:
+    """Local response normalization, by its definition."""
+    reach = size // 2
+    near = [np.square(x[:, max(0, c - reach) : c + reach + 1]).sum(1) for c in range(x.shape[1])]
+    return x / (bias + alpha / size * np.stack(near, 1)) ** beta
+
+
 NORMALIZATION = [
-    Case("y = BatchNormalization(x, s, b, m, v)", x=(3, 2, 2, 2), s=(2,), b=(2,), m=np.array([1, 2]), v=np.array([2, 3]))
-    if False
-    else Case("m = Cast<to=1>(i); v = Cast<to=1>(j); y = BatchNormalization(x, s, b, m, v)", x=(3, 2, 2), s=(2,), b=(2,), i=whole(1, -2), j=whole(2, 3)),
-    Case("m = Cast<to=1>(i); v = Cast<to=1>(j); y = BatchNormalization<epsilon=0.5>(x, s, b, m, v)", x=(3, 2), s=(2,), b=(2,), i=whole(1, -2), j=whole(2, 3)),
-    Case("m = Cast<to=1>(i); v = Cast<to=1>(j); y = BatchNormalization(x, s, b, m, v)", x=(1, 2, 3, 2), s=(2,), b=(2,), i=whole(1, -2), j=whole(2, 3)),
-    Case("m = Cast<to=1>(i); v = Cast<to=1>(j); y, rm, rv = BatchNormalization<training_mode=1>(x, s, b, m, v)", x=(3, 2, 2), s=(2,), b=(2,), i=whole(1, -2), j=whole(2, 3)),
-    Case("m = Cast<to=1>(i); v = Cast<to=1>(j); y, rm, rv = BatchNormalization<training_mode=1>(x, s, b, m, v)", x=(2, 2, 2, 3), s=(2,), b=(2,), i=whole(1, -2), j=whole(2, 3)),
+    Case(FROZEN, x=(3, 2, 2), s=(2,), b=(2,), **STATISTICS),
+    Case(FROZEN, x=(1, 2, 3, 2), s=(2,), b=(2,), **STATISTICS),
+    Case(FROZEN.replace("n(", "n<epsilon=0.5>("), x=(3, 2), s=(2,), b=(2,), **STATISTICS),
+    Case(TRAINING, x=(3, 2, 2), s=(2,), b=(2,), **STATISTICS),
+    Case(TRAINING, x=(2, 2, 2, 3), s=(2,), b=(2,), **STATISTICS),
     Case("y = LayerNormalization(x, s, b)", x=(2, 3, 4), s=(4,), b=(4,)),
     Case("y = LayerNormalization(x, s)", x=(3, 4), s=(4,)),
     Case("y = LayerNormalization<axis=1,epsilon=0.1>(x, s, b)", x=(2, 2, 3), s=(2, 3), b=(2, 3)),
-    Case("y = LayerNormalization<axis=-2>(x, s, b)", x=(2, 2, 3), s=(2, 3), b=(3,)) if False else Case("y = LayerNormalization<axis=-2>(x, s)", x=(2, 2, 3), s=(2, 3)),
+    Case("y = LayerNormalization<axis=-2>(x, s)", x=(2, 2, 3), s=(2, 3)),
     Case("y = RMSNormalization(x, s)", x=(2, 3, 4), s=(4,), opset=23),
     Case("y = InstanceNormalization(x, s, b)", x=(2, 2, 2, 3), s=(2,), b=(2,)),
     Case("y = InstanceNormalization<epsilon=0.1>(x, s, b)", x=(2, 3, 4), s=(3,), b=(3,)),
-    Case("y = GroupNormalization<num_groups=2>(x, s, b)", x=(2, 4, 2, 2), s=(2,), b=(2,)),
-    Case("y = GroupNormalization<num_groups=2>(x, s, b)", x=(2, 4, 2, 2), s=(4,), b=(4,), opset=21),
+    Case("y = GroupNormalization<num_groups=2>(x, s, b)", x=(2, 4, 2, 2), s=(2,), b=(2,), forward=in_groups),
+    Case("y = GroupNormalization<num_groups=2>(x, s, b)", x=(2, 4, 2, 2), s=(4,), b=(4,), opset=21, forward=in_groups),
     Case("y = LpNormalization(x)", x=(2, 3)),
-    Case("y = LpNormalization<axis=0,p=1>(x)", x=(2, 3)),
-    Case("y = LRN<size=3>(x)", x=(1, 4, 2, 2), free=False),
-    Case("y = LRN<size=2,alpha=0.5,beta=0.6,bias=2.0>(x)", x=(2, 4, 2, 1), free=False),
-    Case("y = LRN<size=5,alpha=0.9>(x)", x=(1, 4, 2, 2), free=False),
+    Case("y = LpNormalization<axis=0,p=1>(x)", x=(2, 3), forward=lambda x: x / abs(x).sum(0)),
+    Case("y = LRN<size=3>(x)", x=(1, 4, 2, 2), free=False, forward=partial(across_channels, size=3)),
     Case(
-        "u = ReduceMean(x, n); d = Sub(x, u); q = Mul(d, d); v = ReduceMean(q, n); e = Cast<to=1>(k); r = Add(v, e);"
+        "y = LRN<size=3,alpha=0.5,beta=0.6,bias=2.0>(x)",
+        x=(2, 4, 2, 1),
+        free=False,
+        forward=partial(across_channels, size=3, alpha=0.5, beta=0.6, bias=2.0),
+    ),
+    Case(
+        "y = LRN<size=5,alpha=0.9>(x)", x=(1, 4, 2, 2), free=False, forward=partial(across_channels, size=5, alpha=0.9)
+    ),
+    Case(
+        "u = ReduceMean(x, n); d = Sub(x, u); q = Mul(d, d); v = ReduceMean(q, n); r = Add(v, e);"
         "t = Sqrt(r); z = Div(d, t); p = Mul(z, s); y = Add(p, b)",
-        x=(2, 3, 4), n=whole(-1), k=whole(1)[0], s=(4,), b=(4,),
+        x=(2, 3, 4),
+        n=whole(-1),
+        e=np.array(1.0),
+        s=(4,),
+        b=(4,),
     ),
 ]
 
@@ -145,17 +193,22 @@ MODES = [
 ]
 RESIZE = [
     Case(
-        f'k = Cast<to=1>(i); y = Resize<mode="{mode}",coordinate_transformation_mode="{where}",nearest_mode="{which}">(x, , k)',
-        x=(1, 2, 2, 3), i=whole(1, 1, 2, 3), free=(mode, which) != ("linear", "") and mode == "nearest" and which != "ceil",
-        reference=False,
+        "k = Cast<to=1>(i); y = Resize"
+        f'<mode="{mode}",coordinate_transformation_mode="{where}",nearest_mode="{which}">(x, , k)',
+        x=(1, 2, 2, 3),
+        i=whole(1, 1, 2, 3),
+        free=mode == "nearest" and which != "ceil",
+        linear=True,
     )
     for mode, where, which in MODES
 ] + [
-    Case('y = Resize<mode="linear">(x, , , n)', x=(1, 2, 4, 3), n=whole(1, 2, 3, 5), free=False, reference=False),
-    Case('y = Resize<mode="nearest">(x, , , n)', x=(1, 1, 4, 3), n=whole(1, 1, 2, 5), free=False, reference=False),
-    Case('y = Resize<mode="linear",axes=[2,3]>(x, , , n)', x=(1, 1, 3, 3), n=whole(2, 5), free=False, reference=False),
-    Case('y = Resize<mode="linear",antialias=1>(x, , , n)', x=(1, 1, 6, 4), n=whole(1, 1, 3, 4), free=False, reference=False),
-    Case('y = Resize<mode="linear">(x, , , n)', x=(1, 3), n=whole(1, 5), free=False, reference=False),
+    Case('y = Resize<mode="linear">(x, , , n)', x=(1, 2, 4, 3), n=whole(1, 2, 3, 5), free=False, linear=True),
+    Case('y = Resize<mode="nearest">(x, , , n)', x=(1, 1, 4, 3), n=whole(1, 1, 2, 5), free=False, linear=True),
+    Case('y = Resize<mode="linear",axes=[2,3]>(x, , , n)', x=(1, 1, 3, 3), n=whole(2, 5), free=False, linear=True),
+    Case(
+        'y = Resize<mode="linear",antialias=1>(x, , , n)', x=(1, 1, 6, 4), n=whole(1, 1, 3, 4), free=False, linear=True
+    ),
+    Case('y = Resize<mode="linear">(x, , , n)', x=(1, 3), n=whole(1, 5), free=False, linear=True),
 ]
 
 CASES = [*MATMUL, *CONVOLUTION, *POOLING, *NORMALIZATION, *RESIZE]

@@ -171,7 +171,8 @@ EXACT = {
     "function": (
         """<ir_version: 10, opset_import: ["": 17, "local": 1]>
         g (float[2,8] x) => (float[2,8] y) { a = local.f(x)  b = local.f(a)  y = Identity(b) }
-        <domain: "local", opset_import: ["": 17]> f (p) => (q) { k = Constant <value_float = 2.0> ()  q = Mul(p, k) }""",
+        <domain: "local", opset_import: ["": 17]>
+        f (p) => (q) { k = Constant <value_float = 2.0> ()  q = Mul(p, k) }""",
         {"Mul": 2},
     ),
     "optional input left out": (
@@ -412,6 +413,9 @@ def conv_bn(body, outputs_="float[2,6,3,3] y", **weights):
 
 IMAGE = noise(2, 4, 5, 5, seed=9)
 KEPT = {
+    "conv output is an output, the batchnorm's is not": conv_bn(
+        f"h = Conv(x, w, c)  n = {BN}(h, g, b, m, v)  y = Neg(n)", "float[2,6,3,3] y, float[2,6,3,3] h"
+    ),
     "conv output read twice": conv_bn(f"h = Conv(x, w, c)  n = {BN}(h, g, b, m, v)  y = Add(n, h)"),
     "conv output is an output": conv_bn(
         f"h = Conv(x, w, c)  y = {BN}(h, g, b, m, v)", "float[2,6,3,3] y, float[2,6,3,3] h"
@@ -503,3 +507,67 @@ def test_a_vanished_channel_stays_finite():
     model = simplified(source)
     assert np.isfinite(outputs(model, x=IMAGE)[0]).all()
     assert_same(source, model, 44, x=IMAGE)
+
+
+# --- constant scales and shifts ---
+
+CHANNELS = noise(6, seed=21) + np.float32(2)
+OPERANDS = {
+    "number": np.array(1.5, np.float32),
+    "one of each rank": np.full((1, 1, 1, 1), 1.5, np.float32),
+    "per channel": CHANNELS.reshape(6, 1, 1),
+    "per channel, full rank": CHANNELS.reshape(1, 6, 1, 1),
+}
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("op", ["Mul", "Add", "Sub", "Div"])
+@pytest.mark.parametrize("operand", OPERANDS.values(), ids=OPERANDS)
+def test_constant_scales_and_shifts_fold_into_the_conv(op, operand, first, bias):
+    body = f"h = Conv(x, w{', c' * bias})  y = {op}({'k, h' if first else 'h, k'})"
+    source = proto_of(
+        f"g (float[2,4,5,5] x) => (float[2,6,3,3] y) {{ {body} }}",
+        **{"w": noise(6, 4, 3, 3), "k": operand} | ({"c": noise(6, seed=3)} if bias else {}),
+    )
+    model = simplified(source)
+    folds = not first or op in ("Mul", "Add")
+    assert (op_types(model)[op] == 0) is folds
+    assert_same(source, model, 36 + 8, x=IMAGE)
+
+
+@pytest.mark.parametrize("shape", [(5,), (3,), (3, 3), (2, 1, 1, 1), (1, 1, 1, 3), (1, 1, 1, 1, 1)], ids=str)
+def test_other_constants_stay(shape):
+    """None of these is one number per channel: they lie along width, height or batch, or add an axis."""
+    x = {5: noise(2, 4, 5, 7)}.get(shape[-1], IMAGE)
+    text = f"g (float[{','.join(map(str, x.shape))}] x) => (float y) {{ h = Conv(x, w)  y = Mul(h, k) }}"
+    source = proto_of(text, w=noise(6, 4, 3, 3), k=noise(*shape, seed=2))
+    source.graph.output[0].type.tensor_type.ClearField("shape")
+    model = simplified(source)
+    assert op_types(model)["Mul"] == 1
+    assert_same(source, model, 0, x=x)
+
+
+def test_division_by_zero_stays():
+    source = conv_bn("h = Conv(x, w, c)  y = Div(h, k)", k=np.zeros(1, np.float32))
+    assert op_types(simplified(source)) == {"Conv": 1, "Div": 1}
+
+
+def test_a_scale_of_a_conv_that_others_read_stays():
+    source = conv_bn(
+        "h = Conv(x, w, c)  n = Mul(h, k)  y = Neg(n)", "float[2,6,3,3] y, float[2,6,3,3] h", k=CHANNELS[:1]
+    )
+    model = simplified(source)
+    assert op_types(model)["Mul"] == 1
+    assert_same(source, model, 0, x=IMAGE)
+
+
+@pytest.mark.parametrize(("opset", "left"), [(13, 4), (14, 1)])
+def test_hardswish_is_fused_where_it_exists(opset, left):
+    text = f"""<ir_version: 8, opset_import: ["": {opset}]>
+        g (float[2,8] x) => (float[2,8] y) <float three = {{3.0}}, float zero = {{0.0}}, float six = {{6.0}}> {{
+            a = Add(x, three)  b = Clip(a, zero, six)  c = Mul(x, b)  y = Div(c, six) }}"""
+    source = proto_of(text)
+    model = simplified(source)
+    assert sum(op_types(model).values()) == left
+    assert_same(source, model, 8, x=8 * X)

@@ -47,8 +47,6 @@ def _written_out(term: str, rank: int, free: list[str]) -> str:
 
 
 def _operand(step: Step, dy: ir.Value, terms: list[str], out: str, index: int) -> ir.Value:
-    import onnx_ir as ir
-
     others = [(term, x) for i, (term, x) in enumerate(zip(terms, step.inputs, strict=True)) if i != index]
     reached = set(out).union(*(term for term, _ in others))
     kept = "".join(label for label in terms[index] if label in reached)
@@ -60,8 +58,7 @@ def _operand(step: Step, dy: ir.Value, terms: list[str], out: str, index: int) -
         gradient = step.op("Expand", step.op("Unsqueeze", gradient, step.integers(lonely)), step.sizes(x))
     known = {label: size for term, value in [(out, step.y), *others] for label, size in _sized(step, term, value)}
     own = zip(terms[index], step.dims(x), strict=True)
-    gradient.shape = ir.Shape([known.get(label, size) for label, size in own])
-    return gradient
+    return step.shaped(gradient, [known.get(label, size) for label, size in own])
 
 
 def _sized(step: Step, term: str, value: ir.Value) -> list[tuple[str, int | str | None]]:

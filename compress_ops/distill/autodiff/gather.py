@@ -20,7 +20,9 @@ def gather_back(step: Step, dy: ir.Value, indices: np.ndarray[Any, Any], axis: i
     source = np.full(size, len(indices))  # what was not taken comes from one more row, of zeros
     source[indices] = np.arange(len(indices))
     if len(indices) < size:
-        dy = step.op("Pad", dy, step.integers([0, 1]), None, step.integers([axis]))
+        dy = step.op(
+            "Pad", dy, step.integers([int(i == axis + step.rank(step.x)) for i in range(2 * step.rank(step.x))])
+        )
     return step.op("Gather", dy, step.integers(source), axis=axis)
 
 

@@ -55,13 +55,10 @@ def _rows(step: Step, value: ir.Value, b: ir.Value, axis: int) -> ir.Value:
 
 
 def _core(step: Step, gradient: ir.Value, batch: tuple[int | str | None, ...], value: ir.Value, axis: int) -> ir.Value:
-    """Batch dimensions that the value lacks, or has once, are the engine's to sum: it goes by the shape set here."""
-    import onnx_ir as ir
-
+    """Batch dimensions that the value lacks, or has once, are the engine's to sum."""
     if step.rank(value) == 1:
         gradient = step.op("Squeeze", gradient, step.integers([axis]))
-    gradient.shape = ir.Shape((*batch, *step.dims(value)[-2:]))
-    return gradient
+    return step.shaped(gradient, (*batch, *step.dims(value)[-2:]))
 
 
 def swap(step: Step, value: ir.Value) -> ir.Value:
@@ -87,10 +84,4 @@ def gemm(step: Step, dy: ir.Value) -> Result:
             return step.op("Gemm", dy, a, alpha=alpha, transA=1, transB=flip_a)
         return step.op("Gemm", a, dy, alpha=alpha, transA=1 - flip_a)
 
-    return left, right, lambda: _addend(step, dy, beta)
-
-
-def _addend(step: Step, dy: ir.Value, beta: float) -> ir.Value:
-    gradient = step.scale(dy, beta)
-    gradient.shape = step.y.shape
-    return gradient
+    return left, right, lambda: step.broadcast(step.scale(dy, beta))

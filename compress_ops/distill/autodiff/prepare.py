@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ...errors import PassError, did_you_mean
 from ...graph.opset import require_opset
 from ...graph.simplify import simplify
-from ...model import Model
+from ...model import Model, make_uniform
 from ...passes import Context
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def prepare(
     _bind(copy, shapes)
     require_opset(copy, DIFFERENTIABLE_OPSET)
     simplify(copy, Context(np.random.default_rng(0)), fold_batchnorm=False)
+    _fold_small(copy)
     copy.infer_shapes()
     return copy
 
@@ -70,6 +71,14 @@ def _why_not(model: Model, name: str, value: ir.Value | None) -> str:
         return f"it holds {value.dtype}"
     guess = did_you_mean(name, model.graph.initializers)
     return f"what is asked for does not depend on a weight of that name{guess}"
+
+
+def _fold_small(model: Model) -> None:
+    """What simplify leaves, since it would cost room in a file: constants that the graph generates."""
+    from onnxscript.optimizer import _constant_folding as folding
+
+    folding.FoldConstantsPass(shape_inference=True, input_size_limit=64, output_size_limit=1024)(model.ir)
+    make_uniform(model)
 
 
 def _bind(model: Model, shapes: Mapping[str, Sequence[int]]) -> None:

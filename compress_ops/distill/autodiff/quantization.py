@@ -41,7 +41,7 @@ def dequantize(step: Step, dy: ir.Value) -> Result:
     scale, zero, dy_split = blocks.scale(), blocks.zero(), blocks.split(dy)
 
     def to_scale() -> ir.Value:
-        codes = step.op("Cast", blocks.split(step.x), to=step.dtype)
+        codes = blocks.split(step.op("Cast", step.x, to=step.dtype))
         return blocks.sum(step.mul(dy_split, codes if zero is None else step.sub(codes, zero)))
 
     return lambda: step.like(step.mul(dy_split, scale), step.x), to_scale

@@ -74,7 +74,7 @@ def _summed_blocks(step: Step, dy: ir.Value, factors: list[int]) -> ir.Value:
 
 
 def _matrix(step: Step, axis: int, index: int) -> np.ndarray[Any, Any]:
-    """R^T: the rows of the identity, each resized as the node does along this axis."""
+    """R: its columns are the rows of the identity, each resized as the node does along this axis."""
     import numpy as np
     import onnx
     from onnx import helper
@@ -91,4 +91,4 @@ def _matrix(step: Step, axis: int, index: int) -> np.ndarray[Any, Any]:
     graph = helper.make_graph([node], "resize", ports[:2], ports[2:])
     opset = helper.make_opsetid("", step.writer.model.opset)
     probe = helper.make_model(graph, ir_version=10, opset_imports=[opset])
-    return np.asarray(open_session(probe.SerializeToString()).run(feeds)["y"][0, 0])
+    return np.asarray(open_session(probe.SerializeToString()).run(feeds)["y"][0, 0].T)

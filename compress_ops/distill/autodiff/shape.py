@@ -64,25 +64,29 @@ def _pad_back(step: Step, dy: ir.Value, axes: list[int]) -> ir.Value:
     counted = step.op("Where", step.op("Less", starts, zero), step.add(starts, sizes), starts)
     before = step.op("Min", step.op("Max", counted, zero), sizes)
     behind = step.sub(step.sub(sizes, before), step.op("Gather", step.sizes(step.y), wanted))
-    return step.op("Pad", dy, step.op("Concat", before, behind, axis=0), None, wanted)
+    return step.op("Pad", dy, _on_all_axes(step, step.op("Concat", before, behind, axis=0), axes))
+
+
+def _on_all_axes(step: Step, pads: ir.Value, axes: list[int]) -> ir.Value:
+    """Paddings of some axes as those of all: onnxruntime 1.31 miscompiles a Pad with axes behind a Transpose."""
+    rank, count = step.rank(step.x), len(axes)
+    first = [axes.index(axis) if axis in axes else 2 * count for axis in range(rank)]
+    second = [count + place if place < count else 2 * count for place in first]
+    return step.op("Gather", step.op("Concat", pads, step.integers([0]), axis=0), step.integers([*first, *second]))
 
 
 @gradient("Pad", stops=(1, 3))
 def pad(step: Step, dy: ir.Value) -> Result:
     if step.attribute("mode", "constant") != "constant":
         return [_mirrored(step, dy), None, None]
-    axes = step.optional(3)
-    return (
-        lambda: step.op("Pad", dy, step.op("Neg", step.inputs[1]), None, axes),
-        None,
-        lambda: _padding(step, dy),
-    )
+    rank = step.rank(step.x)
+    pads = _on_all_axes(step, step.inputs[1], [int(axis) % rank for axis in step.constant(3, range(rank))])
+    return lambda: step.op("Pad", dy, step.op("Neg", pads)), None, lambda: _padding(step, dy, pads)
 
 
-def _padding(step: Step, dy: ir.Value) -> ir.Value:
+def _padding(step: Step, dy: ir.Value, pads: ir.Value) -> ir.Value:
     """All that is not the input."""
-    ones = step.op("Add", step.zeros(step.x), step.number(1))
-    inside = step.op("Pad", ones, step.inputs[1], None, step.optional(3))
+    inside = step.op("Pad", step.add(step.zeros(step.x), step.number(1)), pads)
     total = step.op("ReduceSum", step.mul(dy, step.sub(step.number(1), inside)), keepdims=0)
     return step.like(total, step.inputs[2])
 

@@ -171,10 +171,16 @@ class Step:
         """The gradient in the shape of the value (as many elements, in the same order)."""
         return self.op("Reshape", gradient, self.sizes(value), allowzero=1)
 
-    def broadcast(self, gradient: ir.Value) -> ir.Value:
-        """Says that the gradient has the output's shape: the engine sums it down to the input's."""
-        gradient.shape = self.y.shape
+    def shaped(self, gradient: ir.Value, dims: Sequence[int | str | None]) -> ir.Value:
+        """States the gradient's shape; where it is not the input's, the engine sums it down to that."""
+        import onnx_ir as ir
+
+        gradient.shape, gradient.type = ir.Shape(dims), ir.TensorType(self.dtype)
         return gradient
+
+    def broadcast(self, gradient: ir.Value) -> ir.Value:
+        """States that the gradient has the output's shape."""
+        return self.shaped(gradient, self.dims(self.y))
 
     def output(self, index: int) -> ir.Value:
         """An output of the node, which it need not have given so far."""

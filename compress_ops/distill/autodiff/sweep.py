@@ -77,7 +77,7 @@ class _Sweep:
 
         if upstream:
             name = self.writer.model.fresh(f"{value.name}/gradient")
-            seed = ir.Value(name=name, shape=value.shape, type=ir.TensorType(value.dtype or ir.DataType.FLOAT))
+            seed = ir.Value(name=name, shape=value.shape, type=self._type(value))
             self.writer.model.graph.inputs.append(seed)
         else:
             step = self._step_of(value)
@@ -125,9 +125,16 @@ class _Sweep:
             return None
         total = sent[0] if len(sent) == 1 else self.writer.ops(value.name or "", "Sum", sent, 1, {})[0]
         if total.shape is None:
-            total.shape = value.shape
+            total.shape, total.type = value.shape, self._type(value)
         self.pending[value] = [total]
         return total
+
+    @staticmethod
+    def _type(value: ir.Value) -> ir.TensorType:
+        import onnx_ir as ir
+
+        floats = value.dtype is not None and value.dtype.is_floating_point()
+        return ir.TensorType(value.dtype if floats and value.dtype is not None else ir.DataType.FLOAT)
 
     def finish(self, wanted: Mapping[str, ir.Value]) -> dict[str, str]:
         """The wanted gradients as outputs, and only what they need."""
@@ -141,6 +148,8 @@ class _Sweep:
             output.shape, output.type = wanted[name].shape, wanted[name].type
             model.graph.outputs.append(output)
         model.drop_unused()
+        for value in [value for value in model.graph.inputs if not value.uses()]:
+            model.graph.inputs.remove(value)
         return names
 
 

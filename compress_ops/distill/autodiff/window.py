@@ -102,7 +102,7 @@ def tap_slices(step: Step, large: ir.Value, window: Window) -> list[ir.Value]:
     """For each tap of the kernel the inputs that it meets, one an output position. Axes from 2 on are slid over."""
     axes = step.integers(range(2, 2 + len(window.kernel)))
     if window.padded:
-        large = step.op("Pad", large, step.integers(window.pads), None, axes)
+        large = step.op("Pad", large, step.integers([0, 0, *window.begins, 0, 0, *window.ends]))
     if window.reach == window.strides == (1,) * len(window.kernel):
         return [large]
     slices = []

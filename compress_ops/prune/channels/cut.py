@@ -108,10 +108,7 @@ def _rewrite_attribute(node: ir.Node, name: str, numbers: dict[int | None, int],
     if None in numbers:
         node.attributes[name] = ir.AttrInt64(name, numbers[None])
         return
-    if name in node.attributes:
-        written = list(node.attributes[name].as_ints())
-    else:
-        written = _all_counts(kept, node, name)
+    written = node.attributes[name].as_ints() if name in node.attributes else _all_counts(kept, node, name)
     node.attributes[name] = ir.AttrInt64s(name, [numbers.get(i, old) for i, old in enumerate(written)])
 
 

@@ -35,14 +35,14 @@ class Role(StrEnum):
 class Member:
     """The part of a weight axis that belongs to a group: ``indices[unit]`` are the indices that the unit owns.
 
-    For the weight of a grouped convolution ``grouped`` holds; its indices count along (group, channel of the group).
+    The weight of a grouped convolution has several ``groups``; its indices count along (group, channel of the group).
     """
 
     weight: ir.Value
     axis: int
     indices: Array
     role: Role
-    grouped: bool = False
+    groups: int = 1
 
 
 @dataclass
@@ -115,7 +115,7 @@ class _Site:
     axis: int
     roots: Array
     role: Role
-    grouped: bool
+    groups: int
 
 
 def _grouping(trace: Trace, marks: Array, reasons: list[str]) -> Grouping:
@@ -130,10 +130,12 @@ def _sites(trace: Trace) -> list[_Site]:
     sites = []
     for weight, layout in trace.weights.items():
         for axis, labels in enumerate(layout):
-            grouped = axis == 1 and weight in trace.grouped
+            if axis == 1 and weight in trace.grouped:
+                labels = trace.grouped[weight]
             if live(labels):
-                roots = trace.labels.roots(trace.grouped[weight] if grouped else labels)
-                sites.append(_Site(weight, axis, roots.reshape(-1), roles.get((weight, axis), Role.FOLLOWS), grouped))
+                role = Role.READS if labels.ndim > 1 else roles.get((weight, axis), Role.FOLLOWS)
+                groups = len(labels) if labels.ndim > 1 else 1
+                sites.append(_Site(weight, axis, trace.labels.roots(labels).reshape(-1), role, groups))
     return sites
 
 
@@ -177,7 +179,7 @@ def _add_members(groups: list[Group], site: _Site, where: Array, place: Array) -
     starts = np.flatnonzero(np.diff(where[order], prepend=-1))
     for part in np.split(order, starts[1:]) if order.size else []:
         group = groups[where[part[0]]]
-        member = Member(site.weight, site.axis, part.reshape(len(group), -1), site.role, site.grouped)
+        member = Member(site.weight, site.axis, part.reshape(len(group), -1), site.role, site.groups)
         group.members.append(member)
 
 

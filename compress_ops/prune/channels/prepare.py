@@ -113,4 +113,6 @@ def _is_vector(tensor: ir.TensorProtocol) -> bool:
 
 
 def _view(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
-    return ir.LazyTensor(lambda: ir.Tensor(tensor.numpy(), dtype=tensor.dtype), dtype=tensor.dtype, shape=tensor.shape)
+    return ir.LazyTensor(
+        lambda: ir.Tensor(tensor.numpy(), dtype=tensor.dtype), dtype=tensor.dtype, shape=ir.Shape(tensor.shape.numpy())
+    )

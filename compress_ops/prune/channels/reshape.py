@@ -66,7 +66,9 @@ def flatten(trace: Trace, node: ir.Node) -> None:
 
 
 def size_of(axis: Axis) -> int | str | None:
-    return len(axis) if live(axis) else axis
+    if live(axis):
+        return len(axis)
+    return axis if isinstance(axis, int | str) else None
 
 
 def _regroup(trace: Trace, layout: Layout, sizes: list[Axis], node: ir.Node) -> Layout:

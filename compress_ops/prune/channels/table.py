@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ...model import ONNX_DOMAINS
-from . import linear, movement, pointwise
+from . import linear, movement, pointwise, ranges
 from .reshape import flatten, reshape
 from .trace import Trace, Unclear
 
@@ -15,13 +15,94 @@ if TYPE_CHECKING:
 
 Rule = Callable[[Trace, "ir.Node"], None]
 
-_SAME = """Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Celu Clip Cos Cosh Dropout Elu Erf Exp Floor Gelu
-HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin
-Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu""".split()
-_ELEMENTWISE = """Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual Max
-Mean Min Mod Mul Or Pow PRelu Sub Sum Where Xor""".split()
-_REDUCE = """ArgMax ArgMin ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd
-ReduceSum ReduceSumSquare""".split()
+_SAME = [
+    "Abs",
+    "Acos",
+    "Acosh",
+    "Asin",
+    "Asinh",
+    "Atan",
+    "Atanh",
+    "BitwiseNot",
+    "Cast",
+    "Ceil",
+    "Celu",
+    "Clip",
+    "Cos",
+    "Cosh",
+    "Dropout",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Floor",
+    "Gelu",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "IsInf",
+    "IsNaN",
+    "LeakyRelu",
+    "Log",
+    "Mish",
+    "Neg",
+    "Not",
+    "Reciprocal",
+    "Relu",
+    "Round",
+    "Selu",
+    "Shrink",
+    "Sigmoid",
+    "Sign",
+    "Sin",
+    "Sinh",
+    "Softplus",
+    "Softsign",
+    "Sqrt",
+    "Swish",
+    "Tan",
+    "Tanh",
+    "ThresholdedRelu",
+]
+_ELEMENTWISE = [
+    "Add",
+    "And",
+    "BitShift",
+    "BitwiseAnd",
+    "BitwiseOr",
+    "BitwiseXor",
+    "Div",
+    "Equal",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "Max",
+    "Mean",
+    "Min",
+    "Mod",
+    "Mul",
+    "Or",
+    "Pow",
+    "PRelu",
+    "Sub",
+    "Sum",
+    "Where",
+    "Xor",
+]
+_REDUCE = [
+    "ArgMax",
+    "ArgMin",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSum",
+    "ReduceSumSquare",
+]
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(_SAME, pointwise.same),
@@ -37,7 +118,7 @@ RULES: dict[str, Rule] = {
     "MatMul": linear.matmul,
     **dict.fromkeys(("Loop", "Scan"), movement.loop),
     **dict.fromkeys(("Resize", "Upsample"), movement.resize),
-    "Concat": movement.concat,
+    "Concat": ranges.concat,
     "ConstantOfShape": movement.constant_of_shape,
     "Conv": linear.conv,
     "ConvTranspose": linear.conv_transpose,
@@ -45,17 +126,17 @@ RULES: dict[str, Rule] = {
     "Einsum": linear.einsum,
     "Expand": movement.expand,
     "Flatten": flatten,
-    "Gather": movement.gather,
+    "Gather": ranges.gather,
     "Gemm": linear.gemm,
     "GroupNormalization": pointwise.group_normalization,
     "If": movement.branches,
     "LRN": pointwise.local_response,
-    "Pad": movement.pad,
+    "Pad": ranges.pad,
     "Reshape": reshape,
     "Shape": pointwise.shape,
-    "Slice": movement.slice_,
+    "Slice": ranges.slice_,
     "SpaceToDepth": pointwise.space_to_depth,
-    "Split": movement.split,
+    "Split": ranges.split,
     "Squeeze": movement.squeeze,
     "Tile": movement.tile,
     "Transpose": movement.transpose,

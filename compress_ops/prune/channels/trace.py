@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from ...model import Model
 from .elements import Dim, Element, Evaluator, hands_on
-from .labels import NEVER, Array, Labels
+from .labels import Array, Labels
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -81,7 +81,7 @@ class Trace:
     splits: list[tuple[ir.Node, Array, int]] = field(default_factory=list)
     constants: set[ir.Value] = field(default_factory=set)
     _starts: list[int] = field(default_factory=list)
-    _owners: list[tuple[ir.Value, int]] = field(default_factory=list)
+    _owners: list[tuple[ir.Value, int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.elements = Evaluator(self.rank)
@@ -102,14 +102,17 @@ class Trace:
         return None if known is None else len(known)
 
     def set(self, value: ir.Value, layout: Layout | None) -> None:
-        """Store an output's axes; sizes that shape inference knows fill gaps."""
+        """Store an output's axes; sizes that shape inference knows fill gaps. A single index is no longer cut."""
         shape = declared(value)
         if layout is not None and shape is not None and len(shape) == len(layout):
-            layout = [
-                size if not live(axis) and isinstance(size, int) else axis
-                for axis, size in zip(layout, shape, strict=True)
-            ]
-        self.layouts[value] = layout if layout is not None else shape
+            layout = [_known(axis, size) for axis, size in zip(layout, shape, strict=True)]
+        self.layouts[value] = [self._several(axis, value) for axis in layout] if layout is not None else shape
+
+    def _several(self, axis: Axis, value: ir.Value) -> Axis:
+        if live(axis) and len(axis) == 1:
+            self.labels.protect(axis, f"'{value.name}' has only one of these")
+            return 1
+        return axis
 
     def _weight(self, value: ir.Value) -> Layout:
         assert value.const_value is not None
@@ -118,19 +121,15 @@ class Trace:
             layout.append(self.labels.fresh(size) if size > 1 else size)
             if size > 1:
                 self._starts.append(self.labels.count - size)
-                self._owners.append((value, axis))
+                self._owners.append((value, axis, size))
         self.weights[value] = layout
         return layout
 
     def owner(self, label: int) -> tuple[ir.Value, int] | None:
         """The weight and the axis for which a label was made, if it was made for one."""
         position = bisect_right(self._starts, label) - 1
-        if (
-            position < 0
-            or label >= self._starts[position] + self._owners[position][0].const_value.shape[self._owners[position][1]]
-        ):
-            return None
-        return self._owners[position]
+        weight, axis, size = self._owners[max(position, 0)]
+        return (weight, axis) if position >= 0 and label < self._starts[position] + size else None
 
     def why(self, node: ir.Node, reason: str) -> str:
         return f"{node.op_type} {node.name}: {reason}"
@@ -155,15 +154,13 @@ class Trace:
             return right
         if isinstance(right, int) and right == 1:
             return left
-        if isinstance(left, str) and isinstance(right, str) and left != right:
-            return None
         return self.join(left, right, node)
 
     def broadcast_all(self, layouts: Sequence[Layout], node: ir.Node) -> Layout:
         """Several layouts, aligned at the last axis."""
         rank = max(map(len, layouts))
-        padded = [[1] * (rank - len(layout)) + layout for layout in layouts]
-        result: Layout = [1] * rank
+        padded = [[*_ones(rank - len(layout)), *layout] for layout in layouts]
+        result = _ones(rank)
         for layout in padded:
             result = [self.broadcast(a, b, node) for a, b in zip(result, layout, strict=True)]
         return result
@@ -261,15 +258,23 @@ class Trace:
         for value in node.inputs:
             if value is not None:
                 known = self.layouts.get(value)
-                self.protect(
-                    self.layout(value) if known is None and value.is_initializer() else known or [], node, reason
-                )
+                self.protect(self.layout(value) if value.is_initializer() else known or [], node, reason)
+        for graph in subgraphs(node):
+            for value in graph.outputs:
+                self.protect(self.layouts.get(value) or [], node, reason)
         for output in node.outputs:
             self.set(output, None)
 
 
+def _ones(count: int) -> Layout:
+    return [1] * count
+
+
 def _known(axis: Axis, inferred: Axis) -> Axis:
-    return axis if live(axis) or isinstance(axis, int) or inferred is None else inferred
+    """What a rule found, unless shape inference knows more: a size beats a name, a name beats nothing."""
+    if live(axis) or isinstance(axis, int):
+        return axis
+    return inferred if isinstance(inferred, int) or axis is None else axis
 
 
 def declared(value: ir.Value) -> Layout | None:

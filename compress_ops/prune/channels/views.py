@@ -60,7 +60,7 @@ def _candidates(trace: Trace, grid: Array) -> list[int]:
     """Factors in order of preference: those that join nothing, then the innermost (or, for heads, the outermost)."""
     factors = [factor for factor, size in enumerate(grid.shape) if size > 1]
     roots = trace.labels.roots(grid)
-    constant = {f for f in factors if (np.moveaxis(roots, f, 0).reshape(grid.shape[f], -1).T == _first(roots, f)).all()}
+    constant = {f for f in factors if (_first(roots, f) == np.moveaxis(roots, f, 0).reshape(grid.shape[f], -1).T).all()}
     inner_first = factors if trace.heads else factors[::-1]
     return sorted(inner_first, key=lambda factor: factor not in constant)
 

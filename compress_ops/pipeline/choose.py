@@ -1,0 +1,221 @@
+"""Choose an int8 recipe for a model by trying candidates: the fastest that stays close to the float model.
+
+Which candidates make sense follows from the operators that hold the weights. Each is applied, compared with the float
+model on the calibration data and timed against it. Where none is close enough, outliers are clipped; where that does
+not do, the layers that add most noise go back to float, in growing numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from glob import escape
+from typing import Any
+
+from ..catalogue import PASSES
+from ..errors import OnnxpressError
+from ..measure.comparison import Comparison, compare_models
+from ..measure.feeds import MeasureSettings
+from ..measure.report import StepReport
+from ..model import Model, load
+from ..passes import Promise
+from ..quantize.eligible import why_not
+from ..recipe import LoadedRecipe, Step, step_from
+from .job import Job, Prepared
+from .noise import noisiest
+from .preflight import prepare
+from .steps import apply_steps
+
+CLOSE_ENOUGH = 0.99
+"""Mean cosine of every output with the float model's, by default."""
+_TRIAL_SECONDS = 2.0
+_MOST_REPAIRS = 5
+_WORTH_IT = 0.8  # a repair must bring the distance to the float model down to this share of what it was
+_AS_FAST = 0.95  # of the fastest candidate's speed: among those the closest to the float model wins
+_PERCENTILES = (99.99, 99.9)
+_OPSET = 17
+
+Passes = list[dict[str, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate and how it did. ``cosine`` is the worst output's, ``speedup`` the median over the float model."""
+
+    name: str
+    passes: list[Step]
+    steps: list[StepReport]
+    bytes: int
+    cosine: float | None
+    speedup: float | None
+
+    def is_close(self, least: float) -> bool:
+        return self.cosine is not None and self.cosine >= least
+
+
+def choose_int8(job: Job, least_cosine: float = CLOSE_ENOUGH) -> tuple[Job, list[Trial]]:
+    """The job with the best passes filled in, and all trials in the order in which they were made.
+
+    Raises OnnxpressError when no candidate can be applied to the model.
+    """
+    prepared = prepare(job)
+    with_data = "calibration" in prepared.data
+    trials = [*_try_all(prepared, _candidates(prepared.model, with_data=with_data))]
+    for more in (_clip, _repair):
+        if with_data and not any(trial.is_close(least_cosine) for trial in trials):
+            trials += more(prepared, max(trials, key=_closeness), least_cosine)
+    return _with_passes(job, _best(trials, least_cosine).passes), trials
+
+
+def _best(trials: Sequence[Trial], least_cosine: float) -> Trial:
+    """The closest of those that are about as fast as the fastest that is close enough; else the closest of all."""
+    close = [trial for trial in trials if trial.is_close(least_cosine)]
+    fastest = max(map(_speed, close), default=0.0)
+    return max([trial for trial in close if _speed(trial) >= _AS_FAST * fastest] or trials, key=_closeness)
+
+
+def _closeness(trial: Trial) -> float:
+    return trial.cosine if trial.cosine is not None else -1.0
+
+
+def _speed(trial: Trial) -> float:
+    return trial.speedup if trial.speedup is not None else 0.0
+
+
+def _candidates(model: Model, *, with_data: bool) -> dict[str, Passes]:
+    """Passes by the name of the candidate, for the operators whose weights can be quantized here."""
+    present = {node.op_type for node in model.nodes() if node.op_type in _KINDS and not why_not(node)}
+    matrices = sorted(present & {"MatMul", "Gemm"})
+    if not with_data:
+        every, cheap = sorted(present), sorted(present - {"Conv"})
+        return {f"dynamic {', '.join(kinds)}": [_dynamic(kinds)] for kinds in (every, cheap) if kinds}
+    static, dynamic = _static_first(sorted(present - {"Gather"})), sorted(present & {"Gather"})
+    found = {"static": [*static, *_rest(dynamic)]}
+    if matrices:
+        convolutions = _static_first(sorted(present & {"Conv"}))
+        found["static convolutions, dynamic matrices"] = [*convolutions, *_rest(sorted([*matrices, *dynamic]))]
+        found = {**{f"smooth, {name}": [{"smooth": _MAY_FAIL}, *passes] for name, passes in found.items()}, **found}
+    return {name: passes for name, passes in found.items() if passes}
+
+
+_KINDS = ("Conv", "Gemm", "MatMul", "Gather")
+_MAY_FAIL = {"allow_unchanged": True}
+
+
+def _dynamic(kinds: Sequence[str]) -> dict[str, dict[str, Any]]:
+    return {"quantize_dynamic": {"operators": list(kinds)}}
+
+
+def _rest(kinds: Sequence[str]) -> Passes:
+    return [_dynamic(kinds)] if kinds else []
+
+
+def _static_first(kinds: Sequence[str]) -> Passes:
+    return [{"quantize_static": {"operators": list(kinds)}}] if kinds else []
+
+
+def _try_all(prepared: Prepared, candidates: dict[str, Passes]) -> Iterator[Trial]:
+    """Try each candidate; one that cannot be applied is left out, unless none can."""
+    fault: OnnxpressError | None = None
+    made = 0
+    for name, passes in prepared.job.progress(list(candidates.items()), "choosing"):
+        try:
+            yield _try(prepared, name, [*_preparing(prepared.model), *_steps(passes)])
+            made += 1
+        except OnnxpressError as error:
+            fault = error
+    if not made:
+        raise fault or OnnxpressError(
+            "no operator of the model has weights that can become int8", hint="see: onnxpress inspect MODEL"
+        )
+
+
+def _preparing(model: Model) -> list[Step]:
+    upgrade: Passes = [{"upgrade_opset": {"to": _OPSET}}] if model.opset < _OPSET else []
+    return _steps([*upgrade, {"simplify": {}}])
+
+
+def _steps(passes: Passes) -> list[Step]:
+    return [step_from(PASSES[name], options) for entry in passes for name, options in entry.items()]
+
+
+def _with_passes(job: Job, passes: list[Step]) -> Job:
+    return replace(job, loaded=LoadedRecipe(job.recipe.model_copy(update={"passes": passes}), job.loaded.folder))
+
+
+def _try(prepared: Prepared, name: str, passes: list[Step]) -> Trial:
+    job = _with_passes(prepared.job, passes)
+    trial = replace(prepared, job=job, model=load(job.model))
+    steps = list(apply_steps(trial))
+    with trial.model.exported() as path:
+        found = compare_models(
+            {"original": job.model, name: path},
+            providers=job.recipe.provider,
+            threads=job.recipe.threads,
+            settings=MeasureSettings(**{**job.recipe.measure.model_dump(), "seconds": _TRIAL_SECONDS}),
+            fidelity_data=prepared.data.get("calibration"),
+            seed=job.recipe.seed,
+            parts={"latency", "fidelity"},
+        )
+    return Trial(name, passes, steps, trial.model.stored_bytes(), _worst_cosine(found, name), _speedup(found, name))
+
+
+def _worst_cosine(found: Comparison, name: str) -> float | None:
+    if isinstance(found.fidelity, str):
+        return None
+    outputs = found.fidelity.models[name].values()
+    cosines = [1.0 if output.identical else output.cosine for output in outputs]
+    return min((cosine for cosine in cosines if cosine is not None), default=None)
+
+
+def _speedup(found: Comparison, name: str) -> float | None:
+    return None if isinstance(found.latency, str) else found.latency.models[name].speedup
+
+
+def _clip(prepared: Prepared, trial: Trial, least_cosine: float) -> Iterator[Trial]:
+    """The trial again with rare outliers of the activations left out of their ranges."""
+    if not any(step.operation.name == "quantize_static" for step in trial.passes):
+        return
+    for percentile in _PERCENTILES:
+        passes = [_clipping(step, percentile) for step in trial.passes]
+        clipped = _try(prepared, f"{trial.name}, percentile {percentile}", passes)
+        yield clipped
+        if clipped.is_close(least_cosine) or _closeness(clipped) < _closeness(trial):
+            return
+
+
+def _clipping(step: Step, percentile: float) -> Step:
+    if step.operation.name != "quantize_static":
+        return step
+    return step_from(
+        step.operation, {**step.options.model_dump(), "calibrator": "percentile", "percentile": percentile}
+    )
+
+
+def _repair(prepared: Prepared, trial: Trial, least_cosine: float) -> Iterator[Trial]:
+    """The trial again with 1, 2, 4 ... of the layers that add most noise left in float, while that helps enough."""
+    layers, before = noisiest(prepared, trial.passes, _quantized(trial)), trial
+    for number in (2**i for i in range(_MOST_REPAIRS)):
+        if number > len(layers):
+            return
+        passes = [_skipping(step, layers[:number]) for step in trial.passes]
+        repaired = _try(prepared, f"{trial.name}, {number} of its layers in float", passes)
+        if 1 - _closeness(repaired) > _WORTH_IT * (1 - _closeness(before)):
+            return
+        yield repaired
+        if repaired.is_close(least_cosine):
+            return
+        before = repaired
+
+
+def _quantized(trial: Trial) -> list[str]:
+    """Nodes that the trial's shrinking steps touched."""
+    return [name for step in trial.steps if step.promise == Promise.SHRINKS.value for name in step.touched]
+
+
+def _skipping(step: Step, names: Sequence[str]) -> Step:
+    if step.operation.promises is not Promise.SHRINKS:
+        return step
+    return step_from(
+        step.operation, {**step.options.model_dump(), "skip": [escape(name) for name in names], **_MAY_FAIL}
+    )

@@ -1,0 +1,191 @@
+"""Small codes packed into bytes, and the few standard operators that unpack them.
+
+Codes 0..levels-1 are written in digits, each digit of base b, and n = floor(log_b 256) digits share a byte,
+    byte = d_0 + d_1 b + ... + d_{n-1} b^(n-1).
+For b = 2^k that is bit packing, lowest bits first. Levels that waste a byte are split over two or three bases: 3-bit
+codes are a base-4 digit and a base-2 digit, each packed with its own kind; ternary codes go 5 to a byte (1.6 bits).
+
+A byte is unpacked by one lookup: row ``byte`` of a table of 256 rows holds its digits, times their weight. So
+    codes = sum over bases of Gather(table, Cast(bytes)),
+operators that ONNX has had since opset 1. onnxruntime folds them when it loads the model (constants only are read):
+the model then runs as if the decoded tensor had been stored. A trial with 16.8 million 4-bit codes: loaded in 0.18 s,
+where the float weight took 0.12 s, BitShift and Mod 0.34 s, and a UINT4 tensor with Cast 0.19 s (opset 21).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..graph.edit import Editor
+from ..model import Model
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+Array = Any  # a NumPy array; dtype and shape are in the docstrings
+_BYTE = 256
+
+
+def radices(levels: int) -> tuple[int, ...]:
+    """Bases of the digits that a code of so many levels is stored in; few bytes first, then few bases."""
+    if levels <= 6:
+        return (max(levels, 2),)
+    for limit, bases in ((8, (4, 2)), (16, (16,)), (32, (16, 2)), (64, (16, 4)), (128, (16, 4, 2))):
+        if levels <= limit:
+            return bases
+    return (_BYTE,)
+
+
+def per_byte(base: int) -> int:
+    """How many digits of a base share a byte."""
+    count = 1
+    while base ** (count + 1) <= _BYTE:
+        count += 1
+    return count
+
+
+def stride(bases: Sequence[int]) -> int:
+    """Rows of codes are padded to a multiple of this, so that every base fills whole bytes."""
+    return math.lcm(*map(per_byte, bases))
+
+
+def packed_bytes(count: int, bases: Sequence[int]) -> int:
+    """Bytes that a row of ``count`` codes takes."""
+    padded = -(-count // stride(bases)) * stride(bases)
+    return sum(padded // per_byte(base) for base in bases)
+
+
+def pack(codes: Array, base: int) -> Array:
+    """uint8 bytes [..., ceil(n / per_byte)] of the codes [..., n]; what is missing at the end is zero."""
+    import numpy as np
+
+    count = per_byte(base)
+    if count == 1:
+        return codes.astype(np.uint8)
+    missing = -codes.shape[-1] % count
+    if missing:
+        codes = np.pad(codes, [(0, 0)] * (codes.ndim - 1) + [(0, missing)])
+    digits = codes.reshape(*codes.shape[:-1], -1, count)
+    packed = digits[..., 0].astype(np.uint8)
+    for i in range(1, count):  # at most 7 times
+        packed += (digits[..., i] * base**i).astype(np.uint8)
+    return packed
+
+
+def unpack(packed: Array, base: int, count: int) -> Array:
+    """uint8 codes [..., count] of what ``pack`` gave."""
+    digits = table(base, "uint8")[packed]
+    return digits.reshape(*packed.shape[:-1], -1)[..., :count]
+
+
+def table(base: int, dtype: str, factor: float = 1) -> Array:
+    """The digits of every byte value, times ``factor``: [256, per_byte]."""
+    import numpy as np
+
+    count = per_byte(base)
+    digits = np.arange(_BYTE)[:, None] // base ** np.arange(count) % base
+    return (digits * factor).astype(dtype)
+
+
+def digit(codes: Array, bases: Sequence[int], position: int) -> Array:
+    """The digits at one position of mixed-radix codes: c // (b_0 ... b_{p-1}) mod b_p."""
+    below = math.prod(bases[:position])
+    return codes if len(bases) == 1 else codes // below % bases[position]
+
+
+@dataclass
+class Unpacker:
+    """Stores packed codes in a model and writes the lookups that unpack them; tables are shared by the whole model."""
+
+    model: Model
+    shared: dict[Any, ir.Value] = field(default_factory=dict)
+
+    def store(
+        self, name: str, codes: Callable[[], Array], shape: tuple[int, int], bases: Sequence[int], graph: ir.Graph
+    ) -> list[ir.Value]:
+        """One uint8 weight [rows, bytes] a base, made when the model is saved; rows are padded to the stride."""
+        import onnx_ir as ir
+
+        rows, columns = shape
+        padded = -(-columns // stride(bases)) * stride(bases)
+        tensors = [
+            ir.LazyTensor(
+                lambda position=position: ir.Tensor(_packed(codes(), padded, bases, position)),
+                dtype=ir.DataType.UINT8,
+                shape=ir.Shape((rows, padded // per_byte(base))),
+            )
+            for position, base in enumerate(bases)
+        ]
+        return [self.model.add_weight(name, tensor, graph) for tensor in tensors]
+
+    def unpack(
+        self, edit: Editor, planes: Sequence[ir.Value], bases: Sequence[int], dtype: str, columns: int
+    ) -> ir.Value:
+        """Codes [rows, columns] of the given dtype, from planes that ``store`` made."""
+        tables = [
+            self.constant(f"digits_base{base}", table(base, dtype, math.prod(bases[:position])))
+            for position, base in enumerate(bases)
+        ]
+        padded = -(-columns // stride(bases)) * stride(bases)
+        return self.columns(edit, self.lookup(edit, planes, tables, [-1, padded]), padded, columns)
+
+    def lookup(
+        self, edit: Editor, planes: Sequence[ir.Value], tables: Sequence[ir.Value], shape: Sequence[int]
+    ) -> ir.Value:
+        """The sum over planes of table[bytes], in the given shape."""
+        import onnx_ir as ir
+
+        total: ir.Value | None = None
+        for plane, rows in zip(planes, tables, strict=True):
+            bytes_ = edit.op("Cast", plane, to=ir.DataType.INT32.value)
+            digits = edit.op("Reshape", edit.op("Gather", rows, bytes_, axis=0), self.shape(shape))
+            total = digits if total is None else edit.op("Add", total, digits)
+        assert total is not None
+        return total
+
+    def columns(self, edit: Editor, value: ir.Value, present: int, wanted: int) -> ir.Value:
+        """The first ``wanted`` of the ``present`` entries along the last axis."""
+        if present == wanted:
+            return value
+        return edit.op("Slice", value, self.shape([0]), self.shape([wanted]), self.shape([-1]))
+
+    def constant(self, name: str, array: Array) -> ir.Value:
+        """A weight of the main graph, stored once however often it is asked for."""
+        import onnx_ir as ir
+
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self.shared:
+            self.shared[key] = self.model.add_weight(name, ir.Tensor(array))
+        return self.shared[key]
+
+    def shape(self, sizes: Sequence[int]) -> ir.Value:
+        """Whole numbers that operators take: a shape, a bound, an axis."""
+        import numpy as np
+
+        return self.constant("sizes", np.array(sizes, np.int64))
+
+
+def _packed(codes: Array, padded: int, bases: Sequence[int], position: int) -> Array:
+    import numpy as np
+
+    if codes.shape[1] < padded:
+        codes = np.pad(codes, ((0, 0), (0, padded - codes.shape[1])))
+    return pack(digit(codes, bases, position), bases[position])
+
+
+def editor_for(model: Model, value: ir.Value) -> Editor:
+    """An editor in front of a weight's first reader in the graph that owns it (or at that graph's beginning)."""
+    graph = owner(value)
+    users = {node for node, _ in value.uses()}
+    return Editor(model, next((node for node in graph if node in users), graph[0]))
+
+
+def owner(value: ir.Value) -> ir.Graph:
+    """The graph whose initializer a weight is."""
+    import onnx_ir as ir
+
+    assert isinstance(value.graph, ir.Graph)
+    return value.graph
