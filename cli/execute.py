@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from compress_ops.measure.report import Report
@@ -14,13 +15,17 @@ if TYPE_CHECKING:
 
     from .show import Manner
 
+T = TypeVar("T")
+
 
 def execute(job: Job, manner: Manner, *, allow_unproven: bool = False) -> None:
     """Do the job and give its report; a job without an output is a dry run, of which the plan is given."""
+    from compress_ops.pipeline import run
+
     if job.dry_run:
         _give_plan(job, manner)
     else:
-        _end(_give_report(job, manner), allow_unproven)
+        end(give_report(run, job, manner), allow_unproven)
 
 
 def _give_plan(job: Job, manner: Manner) -> None:
@@ -30,23 +35,24 @@ def _give_plan(job: Job, manner: Manner) -> None:
 
     from .show import give
 
-    steps = _watched(plan, job, manner)
+    steps = watched(plan, job, manner)
     page = plan_page(job.model.name, steps, verbose=manner.verbose)
     give(page, lambda beside: {"model": str(job.model), "plan": plain(steps)}, manner)
 
 
-def _give_report(job: Job, manner: Manner) -> Report:
+def give_report(action: Callable[[Job], Report], job: Job, manner: Manner) -> Report:
+    """Do the job by ``action`` and show its report."""
     from compress_ops.measure.tables import report_page
-    from compress_ops.pipeline import run
 
     from .show import give
 
-    report: Report = _watched(run, job, manner)
+    report: Report = watched(action, job, manner)
     give(report_page(report, verbose=manner.verbose), report.plain, manner)
     return report
 
 
-def _watched(action: Any, job: Job, manner: Manner) -> Any:
+def watched(action: Callable[[Job], T], job: Job, manner: Manner) -> T:
+    """Do something with a job while progress is shown."""
     from dataclasses import replace
 
     from .progress import watching
@@ -55,7 +61,7 @@ def _watched(action: Any, job: Job, manner: Manner) -> Any:
         return action(replace(job, progress=progress))
 
 
-def _end(report: Report, allow_unproven: bool) -> None:
+def end(report: Report, allow_unproven: bool) -> None:
     """Exit status 1 for a budget that is missed, or not proven; the output is there, and stderr says why."""
     from .guard import BUDGET
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import options
+
+if TYPE_CHECKING:
+    from compress_ops.measure.report import Report
 
 
 def quantize(
@@ -23,8 +27,14 @@ def quantize(
     dim: options.Dims = None,
     value: options.Values = None,
     set_: options.Set = None,
+    min_cosine: Annotated[
+        float, typer.Option("--min-cosine", min=0, max=1, help="How close to the float model's outputs to stay.")
+    ] = 0.99,
+    recipe_out: Annotated[
+        Path | None, typer.Option("--recipe-out", metavar="FILE", help="Write the recipe that was chosen.")
+    ] = None,
     show_recipe: Annotated[
-        bool, typer.Option("--show-recipe", help="Print the recipe that this stands for, and stop.")
+        bool, typer.Option("--show-recipe", help="Print the recipe that would be chosen, and stop.")
     ] = False,
     no_measure: options.NoMeasure = False,
     dry_run: options.DryRun = False,
@@ -37,43 +47,65 @@ def quantize(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Make a model int8, without a recipe.
+    """Make a model int8, by the recipe that suits it best.
 
-    With --data, activations are quantized too, with ranges from that data (static); without, as they come (dynamic).
+    Candidates are tried on the model: with --data static and dynamic quantization, smoothing, clipped outliers, and
+    single layers left in float; without it dynamic quantization. The fastest one whose outputs stay close to the float
+    model's (--min-cosine, judged on the data) is taken, and proven. --recipe-out keeps it as a recipe.
 
-    The result must be faster than the original, or at least not slower: where that is missed or not proven, the exit
-    status is 1 (the output is written). --set gives any option of the passes; --show-recipe shows where they stand.
+    The result must not be slower than the original: where that is missed or not proven, the exit status is 1 (the
+    output is written).
     """
-    from compress_ops.pipeline import Job
+    from functools import partial
+
+    from compress_ops.pipeline import Job, choose_int8, run_chosen
     from compress_ops.recipe import parse_recipe
 
-    from .execute import execute, output
+    from .execute import end, execute, give_report, output, watched
     from .show import Manner, put
 
     measure = {"dims": dict(dim or []), "values": dict(value or [])}
-    text = recipe_text(
-        provider=provider,
-        threads=threads,
-        seed=seed,
-        data=_data_section(data, evaluation, labels, metric, batch_size),
-        measure={name: given for name, given in measure.items() if given},
-        passes=["simplify", "quantize_static" if data else "quantize_dynamic"],
-        budget={} if no_measure or dry_run else {"min_speedup": 1},
-    )
-    loaded = parse_recipe(text, "quantize", set_ or ())
-    if show_recipe:
-        put(text if not set_ else recipe_text(**loaded.document.data))
-        return
+    sections = {
+        "provider": provider,
+        "threads": threads,
+        "seed": seed,
+        "data": _data_section(data, evaluation, labels, metric, batch_size),
+        "measure": {name: given for name, given in measure.items() if given},
+    }
+    budget = {} if no_measure or dry_run else {"min_speedup": 1}
+    passes = ["simplify", "quantize_static" if data else "quantize_dynamic"]
     job = Job(
-        loaded,
+        parse_recipe(recipe_text(**sections, passes=passes, budget=budget), "quantize", set_ or ()),
         model=model,
-        out=output(out, dry_run=dry_run),
+        out=output(out, dry_run=dry_run or show_recipe),
         force=force,
         measure=not no_measure,
         check_steps=check_steps,
         allow_code=allow_code,
     )
-    execute(job, Manner(as_json, report, quiet, verbose), allow_unproven=allow_unproven)
+    manner = Manner(as_json, report, quiet, verbose)
+    if show_recipe:
+        best, _ = watched(partial(choose_int8, least_cosine=min_cosine), job, manner)
+        put(recipe_text(**sections, passes=[step.written() for step in best.passes]))
+    elif job.dry_run:
+        execute(job, manner)
+    else:
+        done = give_report(partial(run_chosen, least_cosine=min_cosine), job, manner)
+        if recipe_out is not None:
+            _keep_recipe(done, list(sections), recipe_out)
+        end(done, allow_unproven)
+
+
+def _keep_recipe(report: Report, sections: list[str], path: Path) -> None:
+    """Write the chosen recipe, its paths relative to where it lies."""
+    from compress_ops.catalogue import PASSES
+    from compress_ops.recipe import step_from
+
+    from .show import replace_file
+
+    plain = report.plain(path.parent)["recipe"]
+    passes = [step_from(PASSES[name], options).written() for step in plain["passes"] for name, options in step.items()]
+    replace_file(path, recipe_text(**{name: plain.get(name) for name in sections}, passes=passes))
 
 
 def _data_section(

@@ -11,6 +11,7 @@ import onnx
 import onnx.parser
 import onnxruntime
 
+from compress_ops.data.base import Batch, Dataset
 from compress_ops.model import Model, load
 from compress_ops.passes import Context
 
@@ -67,3 +68,24 @@ def context(**fields: object) -> Context:
 def noise(*shape: int, seed: int = 0, scale: float = 1.0) -> np.ndarray:
     """Seeded normal float32 numbers."""
     return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
+
+
+class Given(Dataset):
+    """Feeds as they are; counts how often they are gone through and how many are alive at once."""
+
+    name = "given"
+
+    def __init__(self, *feeds):
+        self.feeds, self.passes, self.served = feeds, 0, 0
+
+    def __len__(self):
+        return len(self.feeds)
+
+    def batches(self, limit=None):
+        self.passes += 1
+        for feed in self.feeds[:limit]:
+            self.served += 1
+            yield Batch(feed, None, 1)
+
+    def digest(self):
+        return ""

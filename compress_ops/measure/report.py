@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,17 @@ class StepReport:
 
 
 @dataclass(frozen=True)
+class TrialReport:
+    """A candidate recipe that was tried: bytes, cosine of the worst output to the float model's, median speed-up."""
+
+    name: str
+    bytes: int
+    cosine: float | None
+    speedup: float | None
+    chosen: bool
+
+
+@dataclass(frozen=True)
 class Report:
     """A finished run. ``comparison`` is None where nothing was measured; sizes count generated constants as stored."""
 
@@ -58,6 +69,7 @@ class Report:
     seconds: float
     cpu_seconds: float
     peak_memory_bytes: int | None = None
+    trials: list[TrialReport] = field(default_factory=list)
 
     def plain(self, beside: Path) -> dict[str, Any]:
         """The report as JSON types. Paths are written relative to the folder ``beside``, where the report will lie."""
@@ -73,7 +85,7 @@ class Report:
 
 _PLAIN = (
     "hashes", "steps", "bytes_before", "bytes_after", "comparison", "verdicts", "environment", "seconds", "cpu_seconds",
-    "peak_memory_bytes",
+    "peak_memory_bytes", "trials",
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from .comparison import Comparison
 from .environment import Environment
 from .measured import comparison_headline, measured_tables, metric_change, speed_change
 from .page import Page, Table
-from .report import Report, StepReport
+from .report import Report, StepReport, TrialReport
 
 
 def report_page(report: Report, *, verbose: bool = False) -> Page:
@@ -22,6 +22,7 @@ def report_page(report: Report, *, verbose: bool = False) -> Page:
         headline=_headline(report),
         tables=[
             *budget_tables(report.verdicts),
+            *trials_tables(report.trials),
             steps_table(report.steps),
             *(measured_tables(report.comparison) if report.comparison else [_not_measured(report)]),
             *declined_tables(report.steps, verbose=verbose),
@@ -64,6 +65,22 @@ def comparison_page(comparison: Comparison) -> Page:
         headline=comparison_headline(comparison),
         tables=[*measured_tables(comparison), environment_table(comparison.environment)],
     )
+
+
+def trials_tables(trials: Sequence[TrialReport]) -> list[Table]:
+    """The candidates that were tried, where the recipe was chosen."""
+    rows = [
+        [
+            trial.name,
+            units.size(trial.bytes),
+            "-" if trial.cosine is None else f"{trial.cosine:.5f}",
+            "-" if trial.speedup is None else f"{trial.speedup:.2f}x",
+            "chosen" if trial.chosen else "",
+        ]
+        for trial in trials
+    ]
+    notes = ["Short trials on the calibration data, where there is some; the tables below measure the result in full."]
+    return [Table("Candidates", ["Candidate", "Size", "Cosine", "Speed-up", ""], rows, notes)] if rows else []
 
 
 def plan_page(name: str, steps: Sequence[StepReport], *, verbose: bool = False) -> Page:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from .choose import CLOSE_ENOUGH, choose_int8, run_chosen, with_passes
 from .execute import plan, run
 from .job import Job
 
-__all__ = ["Job", "plan", "run"]
+__all__ = ["CLOSE_ENOUGH", "Job", "choose_int8", "plan", "run", "run_chosen", "with_passes"]

@@ -16,11 +16,12 @@ from ..catalogue import PASSES
 from ..errors import OnnxpressError
 from ..measure.comparison import Comparison, compare_models
 from ..measure.feeds import MeasureSettings
-from ..measure.report import StepReport
+from ..measure.report import Report, StepReport, TrialReport
 from ..model import Model, load
 from ..passes import Promise
 from ..quantize.eligible import why_not
 from ..recipe import LoadedRecipe, Step, step_from
+from .execute import run
 from .job import Job, Prepared
 from .noise import noisiest
 from .preflight import prepare
@@ -53,18 +54,25 @@ class Trial:
         return self.cosine is not None and self.cosine >= least
 
 
-def choose_int8(job: Job, least_cosine: float = CLOSE_ENOUGH) -> tuple[Job, list[Trial]]:
-    """The job with the best passes filled in, and all trials in the order in which they were made.
+def run_chosen(job: Job, least_cosine: float = CLOSE_ENOUGH) -> Report:
+    """Choose passes for the job, run it with them, and report the trials beside the result.
 
-    Raises OnnxpressError when no candidate can be applied to the model.
+    Raises OnnxpressError when no candidate can be applied to the model, and where run() does.
     """
+    best, trials = choose_int8(job, least_cosine)
+    told = [TrialReport(t.name, t.bytes, t.cosine, t.speedup, chosen=t is best) for t in trials]
+    return replace(run(with_passes(job, best.passes)), trials=told)
+
+
+def choose_int8(job: Job, least_cosine: float = CLOSE_ENOUGH) -> tuple[Trial, list[Trial]]:
+    """The best candidate, and all trials in the order in which they were made."""
     prepared = prepare(job)
     with_data = "calibration" in prepared.data
     trials = [*_try_all(prepared, _candidates(prepared.model, with_data=with_data))]
     for more in (_clip, _repair):
         if with_data and not any(trial.is_close(least_cosine) for trial in trials):
             trials += more(prepared, max(trials, key=_closeness), least_cosine)
-    return _with_passes(job, _best(trials, least_cosine).passes), trials
+    return _best(trials, least_cosine), trials
 
 
 def _best(trials: Sequence[Trial], least_cosine: float) -> Trial:
@@ -139,12 +147,13 @@ def _steps(passes: Passes) -> list[Step]:
     return [step_from(PASSES[name], options) for entry in passes for name, options in entry.items()]
 
 
-def _with_passes(job: Job, passes: list[Step]) -> Job:
+def with_passes(job: Job, passes: list[Step]) -> Job:
+    """The job with other passes in its recipe."""
     return replace(job, loaded=LoadedRecipe(job.recipe.model_copy(update={"passes": passes}), job.loaded.folder))
 
 
 def _try(prepared: Prepared, name: str, passes: list[Step]) -> Trial:
-    job = _with_passes(prepared.job, passes)
+    job = with_passes(prepared.job, passes)
     trial = replace(prepared, job=job, model=load(job.model))
     steps = list(apply_steps(trial))
     with trial.model.exported() as path:

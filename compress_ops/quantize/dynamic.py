@@ -17,7 +17,7 @@ from ..graph.edit import Editor, attribute, constant_of
 from ..graph.opset import require_opset
 from ..model import ONNX_DOMAINS, Model
 from ..passes import ALL, NONE, Change, Context, Only, Promise, Skip, register, selected
-from .eligible import why_not
+from .eligible import reasons
 from .formats import AS_STORED, Layout, Symmetric, as_half, lazy_codes
 
 if TYPE_CHECKING:
@@ -50,9 +50,13 @@ def quantize_dynamic(
     """
     require_opset(model, _MINIMUM_OPSET)
     work = _Work(model, per_channel, Symmetric(7 if reduce_range else 8), Change())
-    for node in ctx.progress(list(model.nodes()), "quantize_dynamic"):
-        if node.op_type in operators and node.domain in ONNX_DOMAINS and selected(node, only, skip):
-            _quantize(work, node)
+    wanted = [
+        node
+        for node in model.nodes()
+        if node.op_type in operators and node.domain in ONNX_DOMAINS and selected(node, only, skip)
+    ]
+    for node, reason in ctx.progress(reasons(wanted).items(), "quantize_dynamic", len(wanted)):
+        _quantize(work, node, reason)
     model.drop_unused()
     return work.change
 
@@ -67,10 +71,9 @@ class _Work:
     coded: dict[Any, tuple[ir.Value, ir.Value]] = field(default_factory=dict)
 
 
-def _quantize(work: _Work, node: ir.Node) -> None:
+def _quantize(work: _Work, node: ir.Node, reason: str) -> None:
     if node.op_type == "Gather" and constant_of(node.inputs[0]) is None:
         return  # a lookup in a computed tensor has no weight to speak of
-    reason = why_not(node)
     if reason:
         work.change.decline(node.name, reason)
         return
@@ -185,17 +188,21 @@ def _coded(
 ) -> tuple[ir.Value, ir.Value]:
     """The weight's int8 codes and its scale as initializers; made once for a weight used several times.
 
-    ``half_scale`` stores float16 scales where they lose nothing that matters (a table has one for each of many rows).
+    They stand in the weight's own graph, where all that read it see them. ``half_scale`` stores float16 scales where
+    they lose nothing that matters (a table has one for each of many rows).
     """
-    key = (weight, layout, axes)
+    import onnx_ir as ir
+
+    key = (weight, layout, axes if work.per_channel else None)
     if key not in work.coded:
         source = weight.const_value
-        assert source is not None
+        assert source is not None and isinstance(weight.graph, ir.Graph)
         scale = work.weights.scale(layout.apply(source.numpy()), axes if work.per_channel else None)
         scale = as_half(scale) if half_scale else scale
         stored = scale.reshape(scale_shape) if work.per_channel else scale.reshape(())
-        codes = work.model.add_weight(
-            f"{weight.name}_int8", lazy_codes(source, scale, work.weights, layout), edit.graph
+        coded = lazy_codes(source, scale, work.weights, layout)
+        work.coded[key] = (
+            work.model.add_weight(f"{weight.name}_int8", coded, weight.graph),
+            work.model.add_weight(f"{weight.name}_scale", ir.Tensor(stored), weight.graph),
         )
-        work.coded[key] = (codes, edit.constant(f"{weight.name}_scale", stored))
     return work.coded[key]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..graph.edit import attribute, constant_of
@@ -19,6 +19,25 @@ def weight_index(node: ir.Node) -> int:
     return 0 if node.op_type == "Gather" else 1
 
 
+def reasons(nodes: Iterable[ir.Node]) -> dict[ir.Node, str]:
+    """For each node why it stays as it is, empty where it can be quantized.
+
+    A weight that something else reads as float would have to be stored twice, which is no gain.
+    """
+    found = {node: why_not(node) for node in nodes}
+    able = {node for node, reason in found.items() if not reason}
+    return {node: reason or _stays_float(node, able) for node, reason in found.items()}
+
+
+def _stays_float(node: ir.Node, able: set[ir.Node]) -> str:
+    weight = node.inputs[weight_index(node)]
+    assert weight is not None
+    others = [user.name for user, index in weight.uses() if user not in able or index != weight_index(user)]
+    if others or weight.is_graph_output():
+        return f"{node.op_type}: its weight stays float for {others[0] if others else 'an output of the model'}"
+    return ""
+
+
 def why_not(node: ir.Node) -> str:
     """Why the node's weight cannot become int8 or would not gain from it; empty when it can."""
     import onnx_ir as ir
@@ -32,8 +51,11 @@ def why_not(node: ir.Node) -> str:
         return f"{node.op_type}: both inputs are constants; run simplify first"
     if source.size * 3 < _OVERHEAD:
         return f"{node.op_type}: its weight of {source.nbytes} bytes is too small to gain"
+    bias = constant_of(node.inputs[2]) if len(node.inputs) > 2 else None
     special = _SPECIAL[node.op_type](node, source) if node.op_type in _SPECIAL else ""
-    return special or ("" if is_finite(source.numpy()) else f"{node.op_type}: its weight has NaN or infinite values")
+    if special or all(is_finite(tensor.numpy()) for tensor in (source, bias) if tensor is not None):
+        return special
+    return f"{node.op_type}: its weight or bias has NaN or infinite values"
 
 
 def _matmul(node: ir.Node, source: ir.TensorProtocol) -> str:

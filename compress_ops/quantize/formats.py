@@ -30,15 +30,15 @@ class Symmetric:
     def limit(self) -> int:
         return (1 << (self.bits - 1)) - 1
 
-    def scale(self, weight: Array, axes: tuple[int, ...] | None) -> Array:
+    def scale(self, weight: Array, axes: tuple[int, ...] | None, least: Array | float = 0.0) -> Array:
         """float32 scales, max|w| / limit over ``axes`` (None: over everything), kept as axes of size 1.
 
-        All-zero slices get scale 1, so that their codes are zeros.
+        None is smaller than ``least``. All-zero slices without such get scale 1, so that their codes are zeros.
         """
         import numpy as np
 
         largest = np.maximum(weight.max(axis=axes, keepdims=True), -weight.min(axis=axes, keepdims=True))
-        scale = largest.astype(np.float32) / np.float32(self.limit)
+        scale = np.maximum(largest.astype(np.float32) / np.float32(self.limit), np.float32(least))
         tiny = np.finfo(np.float32).tiny
         return np.where(scale < tiny, np.float32(1), scale)
 

@@ -23,6 +23,7 @@ class Writer:
     per_channel: bool
     coded: dict[Any, tuple[ir.Value, np.ndarray[Any, Any]]] = field(default_factory=dict)
     zeros: dict[tuple[int, ...], ir.Value] = field(default_factory=dict)
+    least: dict[Any, np.ndarray[Any, Any]] = field(default_factory=dict)
 
     def activation(self, value: ir.Value, form: Asymmetric, readers: set[ir.Node] | None) -> None:
         """Quantize a value for ``readers``, or for all that read it, the model's outputs included (None)."""
@@ -37,11 +38,24 @@ class Writer:
         if readers is None and value.is_graph_output():
             self._stand_for_output(value, floats)
 
+    def make_room(self, node: ir.Node, input_scale: float) -> None:
+        """Let the weight's scale be large enough for the bias, whose scale is that of input times weight.
+
+        Channels of tiny weights (vanished batch normalizations) need it: int32 would not hold their bias. It gets 30
+        bits, so that the products have room beside it.
+        """
+        import numpy as np
+
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+        if bias is not None and bias.const_value is not None:
+            needed = np.abs(bias.const_value.numpy().reshape(-1)) / (float(input_scale) * 2**30)
+            weight, axis = self._weight_and_axis(node)
+            least = needed if axis is not None else needed.max()
+            self.least[weight, axis] = np.maximum(self.least.get((weight, axis), np.zeros(1)), least)
+
     def weight(self, node: ir.Node) -> np.ndarray[Any, Any]:
         """Store the node's weight as int8 behind a DequantizeLinear; returns its float32 scales, flat."""
-        weight = node.inputs[1]
-        assert weight is not None and weight.const_value is not None
-        axis = self._channel_axis(node, len(weight.const_value.shape))
+        weight, axis = self._weight_and_axis(node)
         if (weight, axis) not in self.coded:
             self.coded[weight, axis] = self._code(weight, axis)
         dequantized, scale = self.coded[weight, axis]
@@ -63,17 +77,24 @@ class Writer:
         stored = self.model.add_weight(f"{bias.name}_int32", ir.Tensor(codes))
         node.replace_input_with(2, self._dequantized(stored, scale, 0))
 
-    def _channel_axis(self, node: ir.Node, rank: int) -> int | None:
-        """The output channels' axis of a weight; None where one scale serves the whole weight."""
+    def _weight_and_axis(self, node: ir.Node) -> tuple[ir.Value, int | None]:
+        """The node's weight and its axis of output channels; None where one scale serves the whole weight."""
+        weight = node.inputs[1]
+        assert weight is not None and weight.const_value is not None
+        rank = len(weight.const_value.shape)
         if not self.per_channel or (node.op_type == "MatMul" and rank > 2):
-            return None
-        return 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else rank - 1
+            return weight, None
+        return weight, 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else rank - 1
 
     def _code(self, weight: ir.Value, axis: int | None) -> tuple[ir.Value, np.ndarray[Any, Any]]:
+        import numpy as np
+
         source = weight.const_value
         assert source is not None
         others = None if axis is None else tuple(i for i in range(len(source.shape)) if i != axis)
-        scale = self.weights.scale(source.numpy(), others)
+        shape = [-1 if i == axis else 1 for i in range(len(source.shape))]
+        least = self.least.get((weight, axis), np.zeros(1)).reshape(shape if axis is not None else ())
+        scale = self.weights.scale(source.numpy(), others, least)
         stored = self.model.add_weight(f"{weight.name}_int8", lazy_codes(source, scale, self.weights, AS_STORED))
         flat = scale.reshape(-1) if axis is not None else scale.reshape(())
         return self._dequantized(stored, flat, axis), flat.reshape(-1)

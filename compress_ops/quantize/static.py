@@ -7,6 +7,7 @@ onnxruntime fuses DequantizeLinear -> operator -> QuantizeLinear into that kerne
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -15,7 +16,7 @@ from ..graph.opset import require_opset
 from ..model import ONNX_DOMAINS, Model
 from ..passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register, selected
 from .calibrate import Ranges, calibrate
-from .eligible import why_not
+from .eligible import reasons
 from .formats import Asymmetric, Symmetric
 from .placement import CORE, Placement, absorbed_output, place
 from .qdq import Writer
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 Operator = Literal["Conv", "Gemm", "MatMul"]
 OPERATORS: list[Operator] = ["Conv", "Gemm", "MatMul"]
 assert tuple(OPERATORS) == CORE
+_INSIDE = "it stands in a subgraph, whose activations cannot be calibrated"
 _MINIMUM_OPSET = 13  # DequantizeLinear with an axis
 
 
@@ -60,11 +62,12 @@ def quantize_static(
     """
     require_opset(model, _MINIMUM_OPSET)
     change = Change()
-    core = [node for node in model.nodes() if _wanted(node, operators, only, skip) and _eligible(model, node, change)]
-    placement = place(model, core, lambda node: selected(node, only, skip))
-    ranges = calibrate(model, ctx, placement.calibrated, calibrator, percentile)
-    if _drop_unusable(placement, ranges, change):
-        placement = place(model, placement.core, lambda node: selected(node, only, skip))
+    core = _eligible(model, [node for node in model.nodes() if _wanted(node, operators, only, skip)], change)
+
+    def ranges_of(values: list[ir.Value]) -> Ranges:
+        return calibrate(model, ctx, values, calibrator, percentile)
+
+    placement, ranges = _placed(model, core, lambda node: selected(node, only, skip), ranges_of, change)
     writer = Writer(model, Symmetric(7 if reduce_range else 8), per_channel)
     _write(writer, placement, _forms(placement, ranges, activation_type), change)
     model.drop_unused()
@@ -75,25 +78,38 @@ def _wanted(node: ir.Node, operators: list[Operator], only: list[str], skip: lis
     return node.op_type in operators and node.domain in ONNX_DOMAINS and selected(node, only, skip)
 
 
-def _eligible(model: Model, node: ir.Node, change: Change) -> bool:
-    reason = (
-        "it stands in a subgraph, whose activations cannot be calibrated"
-        if node.graph is not model.graph
-        else why_not(node)
-    )
-    if reason:
-        change.decline(node.name, reason)
-    return not reason
+def _eligible(model: Model, nodes: list[ir.Node], change: Change) -> list[ir.Node]:
+    inside = {node: _INSIDE for node in nodes if node.graph is not model.graph}
+    found = {**reasons(node for node in nodes if node not in inside), **inside}
+    for node, reason in found.items():
+        if reason:
+            change.decline(node.name, reason)
+    return [node for node, reason in found.items() if not reason]
 
 
-def _drop_unusable(placement: Placement, ranges: Ranges, change: Change) -> bool:
-    """Decline core nodes whose input or output was not finite on the calibration data."""
-    bad = {name for name, found in ranges.items() if not (math.isfinite(found.low) and math.isfinite(found.high))}
-    spoiled = [node for node in placement.core if _touches(node, bad)]
-    for node in spoiled:
-        change.decline(node.name, f"{node.op_type}: its activations are not finite on the calibration data")
-    placement.core = [node for node in placement.core if node not in spoiled]
-    return bool(spoiled)
+def _placed(
+    model: Model,
+    core: list[ir.Node],
+    glue_allowed: Callable[[ir.Node], bool],
+    ranges_of: Callable[[list[ir.Value]], Ranges],
+    change: Change,
+) -> tuple[Placement, Ranges]:
+    """A placement all of whose values were finite on the calibration data, and their ranges.
+
+    Nodes at other values are left out; what reads them may then need a range that it had inherited before.
+    """
+    ranges: Ranges = {}
+    bad: set[str] = set()
+    while True:
+        placement = place(model, core, lambda node: glue_allowed(node) and not _touches(node, bad))
+        missing = [value for value in placement.calibrated if value.name not in ranges]
+        if not missing:
+            return placement, ranges
+        ranges.update(ranges_of(missing))
+        bad.update(name for name, found in ranges.items() if not math.isfinite(found.high - found.low))
+        for node in [node for node in core if _touches(node, bad)]:
+            change.decline(node.name, f"{node.op_type}: its activations are not finite on the calibration data")
+            core.remove(node)
 
 
 def _touches(node: ir.Node, names: set[str]) -> bool:
@@ -111,6 +127,8 @@ def _forms(placement: Placement, ranges: Ranges, activation_type: str) -> dict[i
 def _write(writer: Writer, placement: Placement, forms: dict[ir.Value, Asymmetric], change: Change) -> None:
     sources = {node: forms[node.inputs[0]] for node in placement.core if node.inputs[0] is not None}
     integer = {*placement.core, *placement.glue}
+    for node in placement.core:
+        writer.make_room(node, float(sources[node].scale))
     for node in placement.core:
         scale = writer.weight(node)
         writer.bias(node, scale * sources[node].scale)

@@ -6,6 +6,7 @@ What is commented out is YAML too: taking away its leading ``# `` gives a valid 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from textwrap import shorten
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -16,6 +17,7 @@ from .types import Budget, Data, Images, Measure, Recipe, Section
 
 _ACTIVE = ("simplify", "quantize_dynamic")
 _COLUMN = 44  # where the descriptions begin
+_WIDTH = 140
 
 _HEAD = """\
 ## A recipe for onnxpress: what to do to an ONNX model, and what the result must reach.
@@ -92,7 +94,11 @@ def _value(name: str, field: FieldInfo) -> Any:
 
 
 def _line(text: str, description: str | None) -> str:
-    return f"{text:<{_COLUMN}}  # {description}" if description else text
+    """A line with its description beside it; what does not fit is in the reference (onnxpress passes NAME)."""
+    if not description:
+        return text
+    column = max(_COLUMN, len(text))
+    return f"{text:<{column}}  # {shorten(description, max(_WIDTH - column - 4, 30), placeholder=' ...')}"
 
 
 def _yaml(value: Any) -> str:

@@ -75,7 +75,6 @@ def _has(data: Any, part: str | int) -> bool:
 
 def read_document(text: str, file: str) -> Document:
     """Parse text; a syntax error is raised at once, other faults are collected in the document."""
-    import yaml
 
     document = Document(file)
     try:

@@ -111,6 +111,11 @@ class Step:
             if name not in StepOptions.model_fields
         }
 
+    def written(self) -> str | dict[str, Any]:
+        """The step as a person would write it: its bare name, or its name with the options that are not defaults."""
+        options = self.options.model_dump(mode="json", exclude_defaults=True)
+        return {self.operation.name: options} if options else self.operation.name
+
     def resolved(self) -> dict[str, Any]:
         """The step as a recipe would write it, every default filled in."""
         return {self.operation.name: self.options.model_dump(mode="json")}

@@ -71,11 +71,13 @@ CONVOLUTION = [
     Case("y = Conv<strides=[2],pads=[1,1]>(x, w)", x=(2, 2, 6), w=(3, 2, 3)),
     Case("y = Conv<group=2,dilations=[2]>(x, w)", x=(2, 2, 6), w=(2, 1, 3)),
     Case("y = Conv(x, w)", x=(1, 1, 3, 3, 2), w=(2, 1, 2, 2, 2)),
+    Case("y = Conv<pads=[1,1,1,1],strides=[2,2]>(x, w)", x=(1, 1, 34, 33), w=(2, 1, 3, 2), linear=True),
     Case("y = ConvTranspose(x, w, b)", x=(2, 2, 2, 3), w=(2, 3, 2, 2), b=(3,)),
     Case("y = ConvTranspose<strides=[2,2]>(x, w, b)", x=(1, 2, 2, 3), w=(2, 2, 2, 2), b=(2,)),
     Case("y = ConvTranspose<strides=[2,2],pads=[1,1,1,1],output_padding=[1,1]>(x, w)", x=(1, 1, 3, 3), w=(1, 2, 3, 3)),
     Case("y = ConvTranspose<group=2>(x, w)", x=(1, 2, 3, 3), w=(2, 2, 2, 2), linear=True),
     Case("y = ConvTranspose<strides=[2,2],group=2>(x, w)", x=(1, 4, 2, 2), w=(4, 1, 2, 2), linear=True),
+    Case("y = ConvTranspose<strides=[2,1],group=2>(x, w)", x=(2, 2, 2, 2), w=(2, 1, 2, 2), linear=True),
     Case("y = ConvTranspose<dilations=[2,1]>(x, w)", x=(1, 1, 3, 3), w=(1, 2, 2, 2)),
     Case(
         "y = ConvTranspose<strides=[2,2],output_shape=[5,6]>(x, w)",

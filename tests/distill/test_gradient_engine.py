@@ -91,19 +91,11 @@ def test_old_opsets_are_raised() -> None:
 
 
 def test_every_unsupported_node_is_named_at_once() -> None:
-    bad = (
-        model(
-            "a = MatMul(x, w1) [one] b = Det(a) [two] c = NonZero(x) d = Hardmax(a) [three] y = Unique(a)",
-            inputs="float[2,3,3] x",
-            weights="float[3,3] w1 = {1,2,3,4,5,6,7,8,9}",
-        )
-        if False
-        else model(
-            "a = MatMul(x, w1) b = STFT(a, k) c = Bernoulli(a) y = Add(b, c)",
-            weights="float[3,3] w1 = {1,2,3,4,5,6,7,8,9}, int64 k = {1}",
-        )
+    bad = model(
+        "a = MatMul(x, w1) b = STFT(a, k) c = Bernoulli(a) y = Add(b, c)",
+        weights="float[3,3] w1 = {1,2,3,4,5,6,7,8,9}, int64 k = {1}",
     )
-    with pytest.raises(PassError, match="no gradient is known for STFT '.*', Bernoulli '") as caught:
+    with pytest.raises(PassError, match=r"no gradient is known for STFT '.*', Bernoulli '") as caught:
         build_gradients(bad, of=["y"], parameters=["w1"])
     assert "train only" in caught.value.hint
 
@@ -137,7 +129,7 @@ def test_values_that_are_not_there() -> None:
 def test_a_rule_that_needs_sizes_says_so_and_gets_them() -> None:
     padded = model("y = AveragePool<kernel_shape=[3,3],pads=[1,1,1,1]>(x)", inputs="float[n,c,h,w] x")
     padded.graph.outputs[0].shape = None
-    with pytest.raises(PassError, match="AveragePool '.*': the gradient needs the sizes of 'x'") as caught:
+    with pytest.raises(PassError, match=r"AveragePool '.*': the gradient needs the sizes of 'x'") as caught:
         build_gradients(padded, of=["y"], parameters=[], inputs=["x"])
     assert "shapes=" in caught.value.hint
     assert build_gradients(padded, of=["y"], parameters=[], inputs=["x"], shapes={"x": (1, 1, 4, 4)}).gradients
@@ -148,7 +140,7 @@ def test_dropout_in_training_mode_is_refused() -> None:
         "a = MatMul(x, w1) y = Dropout(a, r, t)",
         weights="float[3,3] w1 = {1,2,3,4,5,6,7,8,9}, float r = {0.5}, bool t = {1}",
     )
-    with pytest.raises(PassError, match="Dropout '.*' has no gradient: it is in training mode"):
+    with pytest.raises(PassError, match=r"Dropout '.*' has no gradient: it is in training mode"):
         build_gradients(random, of=["y"], parameters=["w1"])
 
 
@@ -157,8 +149,9 @@ def test_what_can_be_trained() -> None:
     layered = model(
         "a = MatMul(x, w1) b = BatchNormalization(a, s, b0, mean, var) q = Less(b, compared) c = Where(q, b, half)"
         "d = Mul(c, half) y = Reshape(d, k)",
-        weights="float[3,3] w1 = {1,2,3,4,5,6,7,8,9}, float[3] s = {1,1,1}, float[3] b0 = {0,0,0}, float[3] mean = {0,0,0},"
-        "float[3] var = {1,1,1}, float[3] compared = {1,2,3}, float half = {0.5}, int64[2] k = {3, 2}",
+        weights="float[3,3] w1 = {1,2,3,4,5,6,7,8,9}, float[3] s = {1,1,1}, float[3] b0 = {0,0,0}, "
+        "float[3] mean = {0,0,0}, float[3] var = {1,1,1}, float[3] compared = {1,2,3}, float half = {0.5}, "
+        "int64[2] k = {3, 2}",
     )
     assert trainable(layered) == ["w1", "s", "b0"]
 

@@ -106,6 +106,12 @@ def test_data_that_does_not_fit_is_told_at_the_line_that_names_it(job: MakeJob, 
     assert any("'x'" in fault and "missing" in fault for fault in faults)
 
 
+def test_evaluation_alone_needs_its_labels(job: MakeJob, told: Told, tmp_path: Path, data: Path) -> None:
+    text = "data:\n  calibration: data.npz\n  evaluation: {path: data.npz, labels: label, metrics: [top1]}\n" + MATRIX
+    (fault,) = told(job(text, folder=tmp_path))
+    assert fault == "r.yaml:4:22: data.npz: there is no labels array 'label'"
+
+
 def test_missing_data_beside_other_faults(job: MakeJob, told: Told, tmp_path: Path) -> None:
     text = "data: {calibration: none.npz}\npasses:\n  - quantize_static: {skip: nothing}\nprovider: cdua"
     first, second, third = told(job(text, folder=tmp_path))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.parser
 import onnx_ir as ir
 import onnxruntime
 import pytest
@@ -194,6 +195,23 @@ def test_a_model_may_replace_itself(job: MakeJob, linear: Path) -> None:
     report = run(job("passes: [quantize_dynamic]", out=linear, force=True))
     assert (report.bytes_before, report.bytes_after) == (before, linear.stat().st_size)
     assert "MatMulInteger" in {node.op_type for node in onnx.load(linear).graph.node}
+
+
+def test_constants_that_the_graph_generates_count_on_both_sides(job: MakeJob, tmp_path: Path) -> None:
+    """400 x 64 floats from a few bytes: storing them is no growth."""
+    text = """<ir_version: 8, opset_import: ["": 17]>
+    g (float[n,400] x) => (float[n,64] y) <int64[2] shape = {400, 64}> {
+        w = ConstantOfShape <value = float[1] {0.5}> (shape) y = MatMul(x, w) }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "generated.onnx")
+    report = run(
+        job(
+            "passes: [simplify, prune_weights: {threshold: 0.1, allow_unchanged: true}]",
+            model=tmp_path / "generated.onnx",
+        )
+    )
+    stored = 400 * 64 * 4
+    assert stored < report.bytes_before < stored + 300
+    assert stored < report.bytes_after == report.out.stat().st_size < stored + 600
 
 
 # Weights outside the file

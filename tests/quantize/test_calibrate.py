@@ -7,33 +7,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from compress_ops.data.base import Batch, Dataset
+from compress_ops.data.base import Batch
 from compress_ops.errors import PassError
 from compress_ops.quantize import calibrate as module
 from compress_ops.quantize.calibrate import BINS, calibrate
-from tests.helpers import context, model_of, noise, proto
-
-
-class Given(Dataset):
-    """Feeds as they are; counts how often they are gone through and how many are alive at once."""
-
-    name = "given"
-
-    def __init__(self, *feeds):
-        self.feeds, self.passes, self.served = feeds, 0, 0
-
-    def __len__(self):
-        return len(self.feeds)
-
-    def batches(self, limit=None):
-        self.passes += 1
-        for feed in self.feeds[:limit]:
-            self.served += 1
-            yield Batch(feed, None, 1)
-
-    def digest(self):
-        return ""
-
+from tests.helpers import Given, context, model_of, noise, proto
 
 MODEL = "g (float[N,L,8] x) => (float[N,L,4] y) { h = MatMul(x, w)  r = Relu(h)  y = Neg(r) }"
 W = noise(8, 4)

@@ -79,8 +79,8 @@ def test_passes_are_a_list_with_a_step(written: str) -> None:
         ("measure: {second: 1}", "r.yaml:3:11: unknown option 'second'; did you mean 'seconds'?"),
         ("data: {calibraton: x}", "r.yaml:3:8: unknown option 'calibraton'; did you mean 'calibration'?"),
         (
-            "data:\n  evaluation:\n    path: x\n    lables: y",
-            "r.yaml:6:5: unknown option 'lables'; did you mean 'labels'?",
+            "data:\n  evaluation:\n    path: x\n    labelz: y",
+            "r.yaml:6:5: unknown option 'labelz'; did you mean 'labels'?",
         ),
         ("data: {images: {resiz: 1}}", "r.yaml:3:17: unknown option 'resiz'; did you mean 'resize'?"),
     ],
@@ -92,7 +92,7 @@ def test_an_unknown_option_is_told_at_its_key_at_every_depth(written: str, told:
 @pytest.mark.parametrize(
     ("written", "told"),
     [
-        ("simplfy", "3:5: unknown pass 'simplfy'; did you mean 'simplify'?"),
+        ("simplifi", "3:5: unknown pass 'simplifi'; did you mean 'simplify'?"),
         ("prun", "3:5: unknown pass 'prun'; did you mean 'prune_weights'?"),  # the design's own example
         ("prune_wieghts: {ratio: 0.5}", "3:5: unknown pass 'prune_wieghts'; did you mean 'prune_weights'?"),
         ("xyzzy", "3:5: unknown pass 'xyzzy'"),
@@ -284,7 +284,7 @@ def test_every_step_may_be_allowed_to_do_nothing_or_to_grow() -> None:
 def test_all_faults_are_told_at_once_in_the_order_of_their_lines() -> None:
     text = (
         "passes:\n"
-        "  - simplfy\n"
+        "  - simplifi\n"
         "  - prune_weights: {ratio: 2, scop: x}\n"
         "  - {a: 1, b: 2}\n"
         "threads: many\n"
@@ -322,10 +322,10 @@ def test_places_are_right_in_indented_and_flowing_text() -> None:
         ("threads=0", "threads: should be greater than or equal to 1 (found 0)"),
         ("budget.max_sise=1", "unknown option 'max_sise'; did you mean 'max_size'?"),
         ("budget={max_sise: 1}", "unknown option 'max_sise'; did you mean 'max_size'?"),
-        ("data={evaluation: {path: x, lables: y}}", "unknown option 'lables'; did you mean 'labels'?"),
+        ("data={evaluation: {path: x, labelz: y}}", "unknown option 'labelz'; did you mean 'labels'?"),
         ("data.evaluation.labels=y", "'path' of evaluation is required"),
         ("measure.dims.0=x", "0: should be a valid integer (found 'x')"),
-        ("passes.0=simplfy", "unknown pass 'simplfy'; did you mean 'simplify'?"),
+        ("passes.0=simplifi", "unknown pass 'simplifi'; did you mean 'simplify'?"),
         ("passes.0.simplify.fold=1", "unknown option 'fold'; did you mean 'fold_batchnorm'?"),
         ("passes=[prune_weights: {skip: [1]}]", "skip[0]: should be a valid string (found 1)"),
         ("passes=[]", "passes must be a list with at least one step"),

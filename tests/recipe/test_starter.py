@@ -38,7 +38,7 @@ def test_every_option_of_every_pass_is_there_with_its_default(name: str) -> None
     for option, field in PASSES[name].options.model_fields.items():
         if option not in StepOptions.model_fields:
             assert f" {option}: " in part
-            assert str(field.description) in part
+            assert str(field.description)[:30] in part
 
 
 def test_defaults_are_the_codes_own() -> None:

@@ -77,17 +77,30 @@ def _bias_gradient(step: Step, dy: ir.Value) -> ir.Value:
 
 def _weight_gradient(step: Step, small: ir.Value, large: ir.Value, window: Window, group: int) -> ir.Value:
     """[channels of small, channels of large / group, *kernel]."""
-    weight = step.inputs[1]
-    rank, across = step.rank(weight), step.shape(weight)[1]
-    channels_first = [1, 0, *range(2, rank)]
-    rows = _matrix(step, step.op("Transpose", small, perm=channels_first), group)
-    slices = tap_slices(step, step.op("Transpose", large, perm=channels_first), window)
-    products = [_product(step, rows, _matrix(step, tap, group), group) for tap in slices]
+    channels, across = step.shape(step.inputs[1])[:2]
+    if group == channels and across == 1 and group > 1:
+        products = _by_channel(step, small, tap_slices(step, large, window))
+    else:
+        products = _by_matrix(step, small, large, window, group)
     return _stacked(step, products, across, window.kernel)
 
 
+def _by_channel(step: Step, small: ir.Value, taps: list[ir.Value]) -> list[ir.Value]:
+    """Depthwise: a sum of products a channel."""
+    others = [0, *range(2, step.rank(step.x))]
+    return [step.sum(step.mul(small, tap), others, keepdims=0) for tap in taps]
+
+
+def _by_matrix(step: Step, small: ir.Value, large: ir.Value, window: Window, group: int) -> list[ir.Value]:
+    """One product over all samples and positions a tap and group."""
+    channels_first = [1, 0, *range(2, step.rank(step.x))]
+    rows = _matrix(step, step.op("Transpose", small, perm=channels_first), group)
+    slices = tap_slices(step, step.op("Transpose", large, perm=channels_first), window)
+    return [_product(step, rows, _matrix(step, tap, group), group) for tap in slices]
+
+
 def _matrix(step: Step, value: ir.Value, group: int) -> ir.Value:
-    """A row a channel, in one matrix a group, over all samples and positions."""
+    """A row a channel, in one matrix a group."""
     if group == 1:
         return step.op("Flatten", value, axis=1)
     channels = step.op("Shape", value, start=0, end=1)
@@ -98,14 +111,11 @@ def _matrix(step: Step, value: ir.Value, group: int) -> ir.Value:
 def _product(step: Step, rows: ir.Value, taps: ir.Value, group: int) -> ir.Value:
     if group == 1:
         return step.op("Gemm", rows, taps, transB=1)
-    taps.shape = None
     return step.op("MatMul", rows, step.op("Transpose", taps, perm=[0, 2, 1]))
 
 
 def _stacked(step: Step, products: Sequence[ir.Value], across: int, kernel: tuple[int, ...]) -> ir.Value:
     """A product a tap, as the last axes of one weight."""
-    shape = step.integers([-1, across, *kernel])
     columns = [step.op("Reshape", product, step.integers([-1, across, 1])) for product in products]
-    if len(columns) == 1:
-        return step.op("Reshape", columns[0], shape)
-    return step.op("Reshape", step.op("Concat", *columns, axis=2), shape)
+    stacked = columns[0] if len(columns) == 1 else step.op("Concat", *columns, axis=2)
+    return step.op("Reshape", stacked, step.integers([-1, across, *kernel]))

@@ -111,6 +111,14 @@ class Step:
             return self.op("HardSigmoid", value, alpha=1e30, beta=0.0)
         return self.mask("Greater", value, self.number(0))
 
+    def zero(self, value: ir.Value) -> ir.Value:
+        """1 where the value, nowhere above 0, is 0, else 0."""
+        import onnx_ir as ir
+
+        if self.dtype == ir.DataType.FLOAT:
+            return self.op("HardSigmoid", value, alpha=1e30, beta=1.0)
+        return self.mask("Equal", value, self.number(0))
+
     def mask(self, comparison: str, a: ir.Value, b: ir.Value) -> ir.Value:
         """1 where the comparison holds, else 0."""
         return self.op("Cast", self.op(comparison, a, b), to=self.dtype)

@@ -80,6 +80,7 @@ class Trace:
     head_labels: list[Array] = field(default_factory=list)
     splits: list[tuple[ir.Node, Array, int]] = field(default_factory=list)
     constants: set[ir.Value] = field(default_factory=set)
+    generated: set[int] = field(default_factory=set)
     _starts: list[int] = field(default_factory=list)
     _owners: list[tuple[ir.Value, int, int]] = field(default_factory=list)
 
@@ -205,6 +206,7 @@ class Trace:
         if not isinstance(element, int) or element < 2:
             return self.axis_of(element)
         labels = self.labels.fresh(element)
+        self.generated.update(labels.tolist())
         self.count(node, index, position, labels)
         return labels
 

@@ -26,6 +26,7 @@ def merge(trace: Trace, axes: Sequence[Axis], node: ir.Node) -> Axis:
     """Several axes as one, row-major; an index that two channels share cannot follow either, so both stay."""
     if len(axes) == 1:
         return axes[0]
+    axes = _without_repeats(trace, axes, node)
     sizes = [len(axis) if live(axis) else axis for axis in axes]
     numbers = [size for size in sizes if isinstance(size, int)]
     if not any(map(live, axes)):
@@ -40,6 +41,15 @@ def merge(trace: Trace, axes: Sequence[Axis], node: ir.Node) -> Axis:
             trace.protect([labels[both]], node, "it flattens two dimensions of channels into one")
         flat = np.where(both, NEVER, np.maximum(outer, inner)).reshape(-1)
     return flat
+
+
+def _without_repeats(trace: Trace, axes: Sequence[Axis], node: ir.Node) -> Sequence[Axis]:
+    """Where channels meet a written number of repetitions (shared keys of attention), only the channels are cut."""
+    repeats = [axis for axis in axes if live(axis) and trace.generated.issuperset(axis.tolist())]
+    if len(repeats) == sum(map(live, axes)):
+        return axes
+    trace.protect(repeats, node, "it repeats channels as often")
+    return [len(axis) if any(axis is repeat for repeat in repeats) and live(axis) else axis for axis in axes]
 
 
 def split(trace: Trace, axis: Axis, sizes: Sequence[int], node: ir.Node) -> Layout:

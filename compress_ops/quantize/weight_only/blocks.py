@@ -106,7 +106,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Blocked:
-    """A weight [rows, inner] in blocks; ``codes()`` makes its uint8 codes [rows, blocks * size] when they are needed."""
+    """A weight [rows, inner] in blocks; ``codes()`` makes its uint8 codes [rows, blocks * size] when needed."""
 
     format: BlockFormat
     rows: int

@@ -1,4 +1,4 @@
-"""GPTQ: rounding that lets later weights make up for the errors of earlier ones (Frantar et al. 2022, arXiv:2210.17323).
+"""GPTQ: later weights make up for the rounding errors of earlier ones (Frantar et al. 2022, arXiv:2210.17323).
 
 For inputs X the error of a row of outputs is |X (w - q)|^2 = (w - q)^T H (w - q) with H = X^T X. With the Cholesky
 factor H = L L^T that is sum_j (L_jj (w_j - q_j) + sum_{i>j} L_ij (w_i - q_i))^2, and going from the last column to

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...graph.edit import MICROSOFT, Editor
-from ..packing import Unpacker, editor_for, owner, pack, per_byte, radices
+from ..packing import Unpacker, editor_for, owner, pack, per_byte, radices, table
 from .blocks import Array, Blocked
 from .sites import Weight
 
@@ -27,8 +27,8 @@ class _Codes:
     scale: ir.Value
     zero: ir.Value | None
     bits: int
-    bytes_per_block: int
     columns: int
+    tied: bool
 
 
 def write(unpacker: Unpacker, weight: Weight, blocked: Blocked, accuracy_level: int) -> None:
@@ -46,57 +46,67 @@ def _store(unpacker: Unpacker, weight: Weight, blocked: Blocked) -> _Codes:
     import onnx_ir as ir
 
     bits = 4 if blocked.format.bits == 3 else blocked.format.bits
-    base, graph = 1 << bits, owner(weight.value)
-    columns = _columns(weight, blocked)
-    if blocked.format.bits == 3:
-        packed = _widened(unpacker, weight, blocked)
-    else:
-        stored = unpacker.store(
-            f"{weight.name}_int{bits}", lambda: blocked.codes()[:, :columns], (blocked.rows, columns), (base,), graph
-        )
-        packed = stored[0]
-    add = unpacker.model.add_weight
+    graph, add = owner(weight.value), unpacker.model.add_weight
+    columns = _columns(weight, blocked, bits)
+    shape = [blocked.rows, columns * bits // 8]
+    if weight.roles == {"matrix"}:
+        shape = [blocked.rows, blocked.blocks, blocked.format.size * bits // 8]
+    packed = _widened(unpacker, weight, blocked, shape) if bits != blocked.format.bits else None
+    if packed is None:
+        packed = add(f"{weight.name}_int{bits}", _packed(blocked, columns, shape), graph)
     scale = add(f"{weight.name}_scale", ir.Tensor(blocked.grid.scale), graph)
-    zeros = None if blocked.grid.zero is None else ir.Tensor(pack(blocked.grid.zero, base))
+    zeros = None if blocked.grid.zero is None else ir.Tensor(pack(blocked.grid.zero, 1 << bits))
     zero = None if zeros is None else add(f"{weight.name}_zero_point", zeros, graph)
-    return _Codes(packed, scale, zero, bits, blocked.format.size * bits // 8, columns)
+    return _Codes(packed, scale, zero, bits, columns, tied="table" in weight.roles)
 
 
-def _columns(weight: Weight, blocked: Blocked) -> int:
+def _columns(weight: Weight, blocked: Blocked, bits: int) -> int:
     """Codes stored of each row: whole blocks for a matrix, whole bytes for what is only a table."""
-    whole_blocks = blocked.blocks * blocked.format.size
-    if weight.roles != {"table"} or blocked.format.bits == 3:
-        return whole_blocks
-    return -(-blocked.inner // per_byte(1 << blocked.format.bits)) * per_byte(1 << blocked.format.bits)
+    if weight.roles != {"table"} or bits != blocked.format.bits:
+        return blocked.blocks * blocked.format.size
+    return -(-blocked.inner // per_byte(1 << bits)) * per_byte(1 << bits)
 
 
-def _widened(unpacker: Unpacker, weight: Weight, blocked: Blocked) -> ir.Value:
+def _packed(blocked: Blocked, columns: int, shape: list[int]) -> ir.LazyTensor:
+    import onnx_ir as ir
+
+    base = 1 << blocked.format.bits
+    return ir.LazyTensor(
+        lambda: ir.Tensor(pack(blocked.codes()[:, :columns], base).reshape(shape)),
+        dtype=ir.DataType.UINT8,
+        shape=ir.Shape(shape),
+    )
+
+
+def _widened(unpacker: Unpacker, weight: Weight, blocked: Blocked, shape: list[int]) -> ir.Value:
     """3-bit codes, stored in digits of base 4 and 2, each looked up as halves of bytes that hold 4-bit codes."""
     import onnx_ir as ir
 
     bases, columns = radices(8), blocked.blocks * blocked.format.size
     graph, edit = owner(weight.value), editor_for(unpacker.model, weight.value)
     planes = unpacker.store(f"{weight.name}_int3", blocked.codes, (blocked.rows, columns), bases, graph)
-    tables = [unpacker.constant(f"halves_base{base}", _halves(base, factor)) for base, factor in zip(bases, (1, 4))]
-    widened = unpacker.lookup(edit, planes, tables, [blocked.rows, columns // 2])
-    return edit.op("Cast", widened, to=ir.DataType.UINT8.value)
+    tables = [
+        unpacker.constant(f"halves_base{base}", _halves(base, factor))
+        for base, factor in zip(bases, (1, 4), strict=True)
+    ]
+    return edit.op("Cast", unpacker.lookup(edit, planes, tables, shape), to=ir.DataType.UINT8.value)
 
 
 def _halves(base: int, factor: int) -> Array:
     """Of every byte of digits, the bytes that hold the digits in 4 bits each: int32 [256, per_byte / 2]."""
-    from ..packing import table
-
     digits = table(base, "int32", factor)
     return digits[:, 0::2] + 16 * digits[:, 1::2]
 
 
 def _product(unpacker: Unpacker, edit: Editor, codes: _Codes, blocked: Blocked, accuracy_level: int) -> ir.Value:
-    node = edit.node
-    shape = [blocked.rows, blocked.blocks, codes.bytes_per_block]
+    node, packed = edit.node, codes.packed
+    if codes.tied:
+        shape = [blocked.rows, blocked.blocks, blocked.format.size * codes.bits // 8]
+        packed = edit.op("Reshape", packed, unpacker.shape(shape))
     product = edit.op(
         "MatMulNBits",
         node.inputs[0],
-        edit.op("Reshape", codes.packed, unpacker.shape(shape)),
+        packed,
         codes.scale,
         *([codes.zero] if codes.zero is not None else []),
         domain=MICROSOFT,

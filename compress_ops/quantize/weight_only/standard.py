@@ -36,7 +36,7 @@ def write_qdq(unpacker: Unpacker, weight: Weight, blocked: Blocked) -> None:
     numbers = edit.op("DequantizeLinear", *inputs, axis=axis, block_size=blocked.format.size)
     if len(weight.sizes) > 2:
         numbers = edit.op("Reshape", numbers, unpacker.shape(weight.sizes))
-    _put(weight, numbers, rows_first=not columns_first)
+    _put(weight, numbers)
 
 
 def _integers(blocked: Blocked, columns_first: bool) -> ir.LazyTensor:
@@ -69,26 +69,11 @@ def _turned(array: Array, columns_first: bool) -> Array:
     return np.ascontiguousarray(array.T) if columns_first else array
 
 
-def _put(weight: Weight, numbers: ir.Value, rows_first: bool) -> None:
-    """Let the readers read ``numbers``; a reader that wants the other orientation is told so, or gets a Transpose."""
+def _put(weight: Weight, numbers: ir.Value) -> None:
+    """Let the readers read ``numbers``: a kernel of its own shape, or a matrix [inner, rows]."""
     for site in weight.sites:
-        node, index = site.node, next(i for i, v in enumerate(site.node.inputs) if _reads(v, weight.value))
-        if site.role == "matrix" and node.op_type == "Gemm":
-            _set_transposed(node, rows_first)
-            node.replace_input_with(index, numbers)
-        else:
-            node.replace_input_with(index, numbers)
-
-
-def _reads(value: ir.Value | None, weight: ir.Value) -> bool:
-    producer = value.producer() if value is not None else None
-    return value is weight or (producer is not None and weight in producer.inputs)
-
-
-def _set_transposed(node: ir.Node, transposed: bool) -> None:
-    import onnx_ir as ir
-
-    node.attributes["transB"] = ir.AttrInt64("transB", int(transposed))
+        site.node.replace_input_with(1, numbers)
+        site.node.attributes.pop("transB", None)
 
 
 def write_decoded(unpacker: Unpacker, weight: Weight, blocked: Blocked) -> None:

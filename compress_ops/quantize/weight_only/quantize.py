@@ -1,0 +1,211 @@
+"""quantize_weights: weights become 2, 3, 4 or 8 bits in blocks, activations stay float."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ...errors import PassError
+from ...graph.opset import require_opset
+from ...model import Model
+from ...passes import ALL, NONE, Change, Context, Only, Promise, Skip, register
+from ..packing import Unpacker, pack, packed_bytes, radices, unpack
+from . import kernels, standard
+from .blocks import Array, Blocked, BlockFormat, rounded_codes, signal_to_noise
+from .gptq import compensated_codes
+from .hessians import gather, in_groups, sources_of
+from .rounding import half_quadratic, nearest
+from .sites import OPERATORS, Operator, Weight, find_weights
+from .support import Storage, require_storage
+
+Method = Literal["rtn", "hqq", "gptq"]
+_OVERHEAD = 700  # bytes that the nodes of one weight take in the file, about
+_OPSET = {"MatMulNBits": 11, "qdq": 21, "decoded": 11}
+_WORST = 10  # tensors in the report
+
+
+@register("quantize_weights", promises=Promise.SHRINKS)
+def quantize_weights(
+    model: Model,
+    ctx: Context,
+    *,
+    bits: Annotated[
+        Literal[2, 3, 4, 8], Field(description="Bits per weight. 4 is the least that plain rounding bears.")
+    ] = 4,
+    block_size: Annotated[
+        Literal[16, 32, 64, 128, 256],
+        Field(
+            description="Weights that share a scale. 32 is most accurate (an encoder at 4 bits: cosine 0.991, 128: "
+            "0.987); 128 takes 0.84 bits less per weight and is the fastest on CPUs (a decoder's MatMul: 0.16 of the "
+            "float time, 32: 0.21)."
+        ),
+    ] = 32,
+    symmetric: Annotated[
+        bool, Field(description="No zero points: 1/8 bit less per weight at blocks of 32, and twice the error.")
+    ] = False,
+    method: Annotated[
+        Method | None,
+        Field(description="rtn, hqq, or gptq (needs calibration data). Absent: gptq with data, hqq without."),
+    ] = None,
+    storage: Annotated[
+        Storage,
+        Field(
+            description="MatMulNBits: kernels that compute from packed codes, the fastest. qdq: blocked "
+            "DequantizeLinear, for runtimes without them. decoded: unpacked at load, float speed anywhere."
+        ),
+    ] = "MatMulNBits",
+    accuracy_level: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=4,
+            description="MatMulNBits: 4 rounds activations to int8 in the kernel (up to twice as fast, about 0.5 % "
+            "error of a product), 0 computes in float32.",
+        ),
+    ] = 4,
+    clip: Annotated[
+        bool, Field(description="rtn, gptq: search each block's range for the least squared error.")
+    ] = True,
+    damping: Annotated[float, Field(gt=0, le=1, description="gptq: share of the mean added to H's diagonal.")] = 0.01,
+    activation_order: Annotated[
+        bool, Field(description="gptq: round the most active columns first; always at least as good when measured.")
+    ] = True,
+    operators: Annotated[list[Operator], Field(description="Operator types to quantize.")] = OPERATORS,
+    only: Only = ALL,
+    skip: Skip = NONE,
+) -> Change:
+    """Store weights in few bits, in blocks with a scale each (weight-only quantization).
+
+    rtn rounds to nearest. hqq (Badri & Shaji 2023) fits scale and zero point to a heavy-tailed error, without data.
+    gptq (Frantar et al. 2022, arXiv:2210.17323) lets later weights make up for the errors of earlier ones, given the
+    layer's inputs; embeddings (whose H is diagonal), and what data cannot reach (subgraphs, grouped convolutions), are
+    rounded by hqq. MatMul and Gemm become MatMulNBits (and Add), embeddings GatherBlockQuantized; tied embeddings stay
+    one tensor. Convolutions, which have no such kernel, are unpacked at load. 3 bits are stored as 3 bits and computed
+    in the 4-bit kernel. Weights that another operator needs as they are, that are not finite or too small to gain,
+    are declined.
+    """
+    chosen: Method = method or ("gptq" if ctx.calibration is not None else "hqq")
+    if chosen == "gptq" and ctx.calibration is None:
+        raise PassError("method gptq needs calibration data", hint="give --data, or take method hqq or rtn")
+    require_storage(ctx, storage, bits)
+    require_opset(model, _OPSET[storage])
+    settings = _Settings(BlockFormat(bits, block_size, symmetric), chosen, storage, clip, damping, activation_order)
+    change = Change(chosen={"method": chosen})
+    weights = [w for w in find_weights(model, operators, only, skip, change) if _gains(w, settings, change)]
+    quality: dict[str, float] = {}
+    unpacker = Unpacker(model)
+    for weight, blocked in [*_quantized(model, ctx, weights, settings)]:
+        quality[weight.name] = signal_to_noise(weight.matrix(), blocked)
+        _write(unpacker, weight, blocked, settings, accuracy_level)
+        for site in weight.sites:
+            change.touch(site.node.name, f"{bits} bits in blocks of {blocked.format.size} by {blocked.method}")
+    model.drop_unused()
+    change.notes["sqnr_db"] = dict(sorted(quality.items(), key=lambda item: item[1])[:_WORST])
+    return change
+
+
+@dataclass(frozen=True)
+class _Settings:
+    form: BlockFormat
+    method: Method
+    storage: Storage
+    clip: bool
+    damping: float
+    activation_order: bool
+
+
+def _form(weight: Weight, settings: _Settings) -> BlockFormat:
+    """The format for one weight: scales of its own type; standard operators need no whole block of a short row."""
+    form, dtype = settings.form, weight.tensor.dtype.numpy().name
+    size = form.size if _uses_kernels(weight, settings) else min(form.size, weight.inner)
+    return BlockFormat(form.bits, size, form.symmetric, dtype)
+
+
+def _uses_kernels(weight: Weight, settings: _Settings) -> bool:
+    return settings.storage == "MatMulNBits" and "kernel" not in weight.roles
+
+
+def _gains(weight: Weight, settings: _Settings, change: Change) -> bool:
+    """Whether the weight can be stored so, and is smaller then; declines it where not."""
+    reason = _why_not(weight, settings)
+    for site in weight.sites if reason else ():
+        change.decline(site.node.name, f"{site.node.op_type}: {reason}")
+    return not reason
+
+
+def _why_not(weight: Weight, settings: _Settings) -> str:
+    form = _form(weight, settings)
+    if settings.storage == "qdq" and len(weight.roles) > 1:
+        return "its weight is tied, which qdq cannot store once; use storage MatMulNBits or decoded"
+    blocks = weight.rows * form.blocks_of(weight.inner)
+    scales = blocks * (weight.tensor.dtype.itemsize + (0 if form.symmetric else 1))
+    stored = packed_bytes(blocks * form.size, radices(1 << form.bits)) + scales + _OVERHEAD
+    if stored >= weight.tensor.nbytes:
+        return f"its weight of {weight.tensor.nbytes} bytes would take {stored}"
+    return ""
+
+
+def _quantized(
+    model: Model, ctx: Context, weights: list[Weight], settings: _Settings
+) -> Iterator[tuple[Weight, Blocked]]:
+    """Every weight with its blocks. Hessians are those of the model as it came, whatever is written later."""
+    sources = {weight.value: sources_of(model, weight) if settings.method == "gptq" else [] for weight in weights}
+    for group in in_groups(weights, sources):
+        wanted = [source for weight in group for source in sources[weight.value]]
+        hessians = gather(model, ctx, wanted)
+        for weight in ctx.progress(group, "quantize_weights"):
+            found = [hessians[source.key] for source in sources[weight.value]]
+            yield weight, _rounded(weight, settings, found)
+
+
+def _rounded(weight: Weight, settings: _Settings, hessians: list[Array]) -> Blocked:
+    matrix, form = weight.matrix(), _form(weight, settings)
+    if settings.method == "gptq" and (usable := _usable(hessians)) is not None:
+        return _compensated(weight, form, settings, usable)
+    if settings.method == "rtn":
+        grid, method = nearest(matrix, form, settings.clip), "rtn"
+    else:
+        grid, method = half_quadratic(matrix, form), _why_hqq(settings, hessians)
+    codes = lambda: rounded_codes(weight.matrix(), form, grid)  # noqa: E731
+    return Blocked(form, weight.rows, weight.inner, grid, codes, method)
+
+
+def _usable(hessians: list[Array]) -> Array | None:
+    """The sum over the weight's readers; None where data gave nothing to go by."""
+    import numpy as np
+
+    if not hessians:
+        return None
+    total = sum(hessians[1:], hessians[0])
+    return total if np.isfinite(total).all() and total.any() else None
+
+
+def _why_hqq(settings: _Settings, hessians: list[Array]) -> str:
+    if settings.method == "hqq":
+        return "hqq"
+    reason = "its inputs are zero or not finite on the calibration data" if hessians else "no inputs to go by"
+    return f"hqq ({reason})"
+
+
+def _compensated(weight: Weight, form: BlockFormat, settings: _Settings, hessian: Array) -> Blocked:
+    """GPTQ's codes depend on data, so they are kept, packed."""
+    matrix = weight.matrix()
+    grid = nearest(matrix, form, settings.clip)
+    codes = compensated_codes(matrix, hessian, form, grid, settings.damping, settings.activation_order)
+    base, columns = 1 << form.bits, codes.shape[1]
+    packed = pack(codes, base)
+    return Blocked(form, weight.rows, weight.inner, grid, lambda: unpack(packed, base, columns), "gptq")
+
+
+def _write(unpacker: Unpacker, weight: Weight, blocked: Blocked, settings: _Settings, accuracy_level: int) -> None:
+    if _uses_kernels(weight, settings):
+        kernels.write(unpacker, weight, blocked, accuracy_level)
+    elif weight.roles == {"table"}:
+        standard.write_lookups(unpacker, weight, blocked)
+    elif settings.storage == "qdq":
+        standard.write_qdq(unpacker, weight, blocked)
+    else:
+        standard.write_decoded(unpacker, weight, blocked)
