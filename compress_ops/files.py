@@ -68,17 +68,18 @@ def check_tensors(proto: Any, path: Path) -> None:
     """Refuse tensors that do not hold what their shape asks for: the file is damaged."""
     for tensor in _tensors(proto):
         if not _is_external(tensor):
-            have, need = _stored(tensor), _needed(tensor, path)
+            need, have = _needed(tensor, path), _stored(tensor)
             if have != need:
                 raise ModelError(f"{path} is damaged: '{tensor.name}' needs {need} bytes or numbers, {have} are there")
 
 
 def _stored(tensor: Any) -> int:
     """Bytes, or numbers where the tensor lists them one by one."""
+    import onnx
+
     if tensor.HasField("raw_data"):
         return len(tensor.raw_data)
-    kinds = ("float", "int32", "string", "int64", "double", "uint64")
-    return sum(len(getattr(tensor, f"{kind}_data")) for kind in kinds)
+    return len(getattr(tensor, onnx.helper.tensor_dtype_to_field(tensor.data_type)))
 
 
 def _needed(tensor: Any, path: Path) -> int:

@@ -68,7 +68,7 @@ def test_it_says_what_it_does_in_one_sentence_and_then_how(operation: Pass) -> N
 @EVERY_PASS
 def test_every_option_has_a_description_that_is_a_sentence(operation: Pass) -> None:
     for name, field in operation.options.model_fields.items():
-        assert re.fullmatch(r"[A-Zu0-9].*\.", field.description or ""), name
+        assert re.fullmatch(r"\w+\b.* .*\.", field.description or ""), name
 
 
 @EVERY_PASS

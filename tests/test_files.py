@@ -167,6 +167,14 @@ def test_a_weight_whose_shape_does_not_fit_its_bytes_is_refused(tmp_path, dims):
         load(tmp_path / "m.onnx")
 
 
+def test_a_weight_whose_numbers_are_of_another_type_is_refused(tmp_path):
+    proto = proto_of(MATMUL)
+    proto.graph.initializer.append(onnx.TensorProto(name="w", data_type=1, dims=[64, 16], int32_data=[0] * 1024))
+    onnx.save(proto, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="'w' needs 1024 bytes or numbers, 0 are there"):
+        load(tmp_path / "m.onnx")
+
+
 # --- external data ---
 
 

@@ -14,7 +14,6 @@ import onnxruntime
 import pytest
 
 from compress_ops.data import Dataset
-from compress_ops.errors import OnnxpressError
 from compress_ops.measure import comparison
 from compress_ops.measure.report import Report
 from compress_ops.model import Model
@@ -212,84 +211,6 @@ def test_constants_that_the_graph_generates_count_on_both_sides(job: MakeJob, tm
     stored = 400 * 64 * 4
     assert stored < report.bytes_before < stored + 300
     assert stored < report.bytes_after == report.out.stat().st_size < stored + 600
-
-
-# Weights outside the file
-
-
-@pytest.fixture
-def outside(linear: Path, tmp_path: Path) -> Path:
-    """The linear model with its weights in a file beside it."""
-    (tmp_path / "outside").mkdir()
-    path = tmp_path / "outside" / "model.onnx"
-    onnx.save(onnx.load(linear), path, save_as_external_data=True, location="model.weights", size_threshold=0)
-    return path
-
-
-def test_weights_outside_stay_outside_and_are_measured(job: MakeJob, outside: Path, tmp_path: Path) -> None:
-    (tmp_path / "result").mkdir()
-    out = tmp_path / "result" / "out.onnx"
-    report = run(job("passes: [quantize_dynamic]", model=outside, out=out, measure=True))
-    first, second = sorted(out.parent.iterdir())
-    assert first == out and second.name.startswith("out.onnx.") and second.suffix == ".data"
-    assert report.bytes_before == sum(file.stat().st_size for file in outside.parent.iterdir())
-    assert report.bytes_after == sum(file.stat().st_size for file in out.parent.iterdir())
-    sizes = report.comparison.size
-    assert [sizes["original"].file, sizes["result"].file] == [report.bytes_before, report.bytes_after]
-    assert out.stat().st_size < 1500 < second.stat().st_size
-    onnxruntime.InferenceSession(out)
-
-
-def test_a_fault_leaves_no_weights_outside_either(job: MakeJob, outside: Path, listing: Listing) -> None:
-    before = listing()
-    with pytest.raises(OnnxpressError):
-        run(job("passes: [quantize_dynamic, quantize_dynamic]", model=outside))
-    assert listing() == before
-
-
-def test_an_interrupted_measurement_leaves_old_weights_whole(
-    job: MakeJob, outside: Path, listing: Listing, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run(job("passes: [quantize_dynamic]", model=outside))
-    before = listing()
-    monkeypatch.setattr(comparison, "compare_latency", _interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        run(job("passes: [prune_weights: {ratio: 0.5}, quantize_dynamic]", model=outside, force=True, measure=True))
-    assert listing() == before
-
-
-def test_replacing_a_result_takes_its_old_weights_away(job: MakeJob, outside: Path, tmp_path: Path) -> None:
-    first = run(job("passes: [quantize_dynamic]", model=outside))
-    run(job("passes: [prune_weights: {ratio: 0.5}, quantize_dynamic]", model=outside, force=True))
-    assert len(list(tmp_path.glob("out.onnx.*.data"))) == 1
-    onnxruntime.InferenceSession(first.out)
-
-
-# Interruptions
-
-
-def _interrupt(*_: Any, **__: Any) -> None:
-    raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize("part", ["compare_latency", "compare_fidelity", "profile_run", "measure_size"])
-def test_an_interruption_while_measuring_leaves_nothing(
-    job: MakeJob, listing: Listing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
-) -> None:
-    (tmp_path / "out.onnx").write_bytes(b"old")
-    before = listing()
-    monkeypatch.setattr(comparison, part, _interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        run(job("passes: [quantize_dynamic]", force=True, measure=True))
-    assert listing() == before
-
-
-def test_a_bug_while_measuring_leaves_nothing(job: MakeJob, listing: Listing, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = listing()
-    monkeypatch.setattr(comparison, "compare_latency", lambda *_, **__: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        run(job("passes: [quantize_dynamic]", measure=True))
-    assert listing() == before
 
 
 # Dry runs, progress, seeds

@@ -123,10 +123,11 @@ class Write:
             return self("ReduceSum", value, np.array(axes, np.int64), keepdims=keepdims)
         return self("ReduceSum", value, axes=axes, keepdims=keepdims)
 
-    def normalize(self, value: ir.Value, mask: np.ndarray, axes: list[int], count: float, epsilon: float) -> ir.Value:
-        mean = self("Div", self.sum(self("Mul", value, mask), axes), np.float32(count))
+    def normalize(self, value: ir.Value, mask: np.ndarray, axes: list[int], count: object, epsilon: float) -> ir.Value:
+        count = count if isinstance(count, ir.Value) else np.float32(count)
+        mean = self("Div", self.sum(self("Mul", value, mask), axes), count)
         centred = self("Mul", self("Sub", value, mean), mask)
-        variance = self("Div", self.sum(self("Mul", centred, centred), axes), np.float32(count))
+        variance = self("Div", self.sum(self("Mul", centred, centred), axes), count)
         return self("Div", centred, self("Sqrt", self("Add", variance, np.float32(epsilon))))
 
 
@@ -185,7 +186,25 @@ def _group_norm(write: Write, node: ir.Node, mask: np.ndarray, masks: dict) -> N
     write.replace(write("Add", write("Mul", flat, scale), bias))
 
 
+def _instance_norm(write: Write, node: ir.Node, mask: np.ndarray, masks: dict) -> None:
+    rank, axes = mask.ndim, list(range(2, mask.ndim))
+    if not any(axis in masks for axis in axes):
+        return
+    epsilon = node.attributes["epsilon"].value if "epsilon" in node.attributes else 1e-5
+    size = write("Cast", write("ReduceProd", write("Slice", write("Shape", node.inputs[0]), ints(2), ints(rank))), to=1)
+    count = write("Mul", size, np.float32(np.prod([masks[a].mean() for a in axes if a in masks])))
+    normal = write.normalize(node.inputs[0], mask, axes, count, epsilon)
+    column = np.array([-1, *[1] * (rank - 2)])
+    scale, bias = (write("Reshape", value, column) for value in node.inputs[1:3])
+    write.replace(write("Add", write("Mul", normal, scale), bias))
+
+
+def ints(*numbers: int) -> np.ndarray:
+    return np.array(numbers, np.int64)
+
+
 REPLACEMENTS = {
+    "InstanceNormalization": _instance_norm,
     "LayerNormalization": _layer_norm,
     "ReduceMean": _reduce_mean,
     "LRN": _lrn,

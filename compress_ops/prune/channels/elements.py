@@ -35,9 +35,9 @@ Elements: TypeAlias = list[Element] | None
 
 @dataclass
 class Evaluator:
-    """Elements of values, each evaluated once; ``rank`` tells a value's number of dimensions where it is known."""
+    """Elements of values, each evaluated once; ``dims`` tells what Shape gives for a value, where that is known."""
 
-    rank: Callable[[ir.Value], int | None]
+    dims: Callable[[ir.Value], Elements]
     known: dict[ir.Value, Elements] = field(default_factory=dict)
 
     def __call__(self, value: ir.Value | None) -> Elements:
@@ -85,12 +85,8 @@ def _same(evaluate: Evaluator, node: ir.Node) -> Elements:
 
 
 def _shape(evaluate: Evaluator, node: ir.Node) -> Elements:
-    value = node.inputs[0]
-    rank = evaluate.rank(value) if value is not None else None
-    if value is None or rank is None:
-        return None
-    dims: list[Element] = [Dim(value, axis) for axis in range(rank)]
-    return dims[attribute(node, "start", 0) : attribute(node, "end", rank)]
+    dims = evaluate.dims(node.inputs[0]) if node.inputs[0] is not None else None
+    return None if dims is None else dims[attribute(node, "start", 0) : attribute(node, "end", len(dims))]
 
 
 def _concat(evaluate: Evaluator, node: ir.Node) -> Elements:
@@ -161,6 +157,7 @@ _OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
     "Sub": np.subtract,
     "Mul": np.multiply,
     "Div": lambda a, b: int(a / b) if b else 0,
+    "Mod": lambda a, b: a % b if b else 0,
     "Equal": np.equal,
 }
 _RULES: dict[str, Callable[[Evaluator, Any], Elements]] = {

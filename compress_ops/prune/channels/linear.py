@@ -178,6 +178,7 @@ def recurrent(trace: Trace, node: ir.Node) -> None:
     if attribute(node, "layout", 0):
         raise Unclear("batch-first recurrent operators are not understood")
     gates = _GATES[node.op_type]
+    trace.protect([weight[0], recurrence[0]], node, "these are its directions")
     trace.join(weight[2], layout[2], node)
     trace.read(node, weight[2], node.inputs[0], 2)
     hidden = _unit_of(trace, node, weight[1], gates)
@@ -204,6 +205,7 @@ def _state(trace: Trace, node: ir.Node, hidden: Axis, layout: Layout) -> None:
     if live(weight[1]):
         trace.produce(node, weight[1])
     trace.count(node, "hidden_size", None, hidden)
-    shapes: list[Layout] = [[layout[0], weight[0], layout[1], hidden], *[[weight[0], layout[1], hidden]] * 2]
-    for output, shape in zip(node.outputs, shapes, strict=False):
-        trace.set(output, [size if live(size) or isinstance(size, int | str) else None for size in shape])
+    directions = len(weight[0]) if live(weight[0]) else weight[0]
+    state: Layout = [directions, layout[1], hidden]
+    for output, shape in zip(node.outputs, [[layout[0], *state], state, state], strict=False):
+        trace.set(output, shape)

@@ -13,12 +13,15 @@ import math
 import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
+from onnxscript.optimizer import fold_constants
 
 from ...graph.edit import constant_of
-from ...model import Model
-from .elements import Dim, Evaluator
+from ...model import Model, make_uniform
+from .elements import Dim, Elements, Evaluator
 from .trace import declared
 
+_ROUNDS = 8  # a size that becomes known makes shapes known, from which further sizes follow
+_SMALL = 256  # elements of constants that are folded: shapes, paddings, indices
 Copies = list[tuple[ir.Value, ir.Value]]
 
 
@@ -28,8 +31,13 @@ def prepare(model: Model) -> Copies:
         common.InlinePass()(model.ir)
     _store_generated(model)
     with model.keeping_ports():
-        model.infer_shapes()
-    _write_known_sizes(model)
+        for _ in range(_ROUNDS):
+            model.infer_shapes()
+            folded = fold_constants(model.ir, input_size_limit=_SMALL, output_size_limit=_SMALL)
+            make_uniform(model)
+            if not _write_known_sizes(model) and not folded.modified:
+                break
+            _forget_guesses(model)
     model.drop_unused()
     return _separate_vectors(model)
 
@@ -67,27 +75,37 @@ def _home(node: ir.Node) -> ir.Graph:
     return node.graph
 
 
-def _write_known_sizes(model: Model) -> None:
-    evaluate = Evaluator(lambda value: None if (shape := declared(value)) is None else len(shape))
+def _write_known_sizes(model: Model) -> int:
+    """Replace integer tensors that follow from known dimensions by constants; returns how many."""
+    evaluate, written = Evaluator(_known_dims), 0
     for node in model.nodes():
-        for output in node.outputs[:1]:
-            numbers = _known_sizes(evaluate, output)
-            if numbers is not None and output.dtype is not None:
-                array = np.array(numbers, output.dtype.numpy()).reshape(output.shape.numpy() if output.shape else ())
-                weight = model.add_weight(output.name or "size", ir.Tensor(array), _home(node))
-                output.replace_all_uses_with(weight, replace_graph_outputs=False)
+        output = node.outputs[0]
+        numbers = evaluate.numbers(output) if _is_size(output) else None
+        if numbers and len(numbers) == math.prod(_static(output)) and output.dtype is not None:
+            array = np.array(numbers, output.dtype.numpy()).reshape(_static(output))
+            weight = model.add_weight(output.name or "size", ir.Tensor(array), _home(node))
+            output.replace_all_uses_with(weight)
+            written += 1
+    return written
 
 
-def _known_sizes(evaluate: Evaluator, value: ir.Value) -> list[int] | None:
-    """The elements of a computed integer tensor that mentions dimensions, where all are numbers."""
-    if value.shape is None or value.dtype is None or not value.dtype.is_integer() or value.is_graph_output():
-        return None
-    found = evaluate(value)
-    if not found or not any(isinstance(element, Dim) for element in found):
-        return None
-    sizes = [(declared(e.value) or [])[e.axis] if isinstance(e, Dim) else e for e in found]
-    numbers = [size for size in sizes if isinstance(size, int)]
-    return numbers if len(numbers) == len(sizes) == math.prod(_static(value)) else None
+def _forget_guesses(model: Model) -> None:
+    """Shape inference keeps the names that it invented ("unk__7") even when it could know better by now."""
+    for node in model.nodes():
+        for output in node.outputs:
+            sizes = [size for size in output.shape or [] if not isinstance(size, int)]
+            if any((size.value or "").startswith("unk__") for size in sizes) and not output.is_graph_output():
+                output.shape = None
+
+
+def _known_dims(value: ir.Value) -> Elements:
+    shape = declared(value)
+    return [size if isinstance(size, int) else Dim(value, axis) for axis, size in enumerate(shape or [])]
+
+
+def _is_size(value: ir.Value) -> bool:
+    integer = value.dtype is not None and value.dtype.name in ("INT64", "INT32")
+    return integer and value.shape is not None and bool(value.uses()) and not value.is_graph_output()
 
 
 def _static(value: ir.Value) -> list[int]:

@@ -150,12 +150,18 @@ def _unequal(trace: Trace, given: Layout, wanted: list[Axis], node: ir.Node) -> 
     found: Axis = None
     if given and wanted and live(given[-1]) and isinstance(wanted[-1], int):
         found = result[-1] = _inner(trace, given[-1], wanted[-1], node)
-    elif given and wanted and live(given[0]) and isinstance(wanted[0], int) and len(given[0]) % wanted[0] == 0:
-        found = result[0] = columns(trace, given[0], (wanted[0], len(given[0]) // wanted[0]), 0, node)
+    elif given and wanted and live(given[0]) and isinstance(wanted[0], int):
+        found = result[0] = _outer(trace, given[0], wanted[0], node)
     used = given[-1] if given and live(given[-1]) else given[0] if given else None
     left_over = [axis for axis in given if not (live(found) and axis is used)]
     trace.protect(left_over, node, "it mixes channels with a dimension of unknown size")
     return result
+
+
+def _outer(trace: Trace, axis: Array, size: int, node: ir.Node) -> Axis:
+    if len(axis) % size == 0 and size > 1:
+        return columns(trace, axis, (size, len(axis) // size), 0, node)
+    return np.repeat(axis, size // len(axis)) if size % len(axis) == 0 else size
 
 
 def _inner(trace: Trace, axis: Array, size: int, node: ir.Node) -> Axis:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from ...model import Model
-from .elements import Dim, Element, Evaluator, hands_on
+from .elements import Dim, Element, Elements, Evaluator, hands_on
 from .labels import Array, Labels
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Trace:
     _owners: list[tuple[ir.Value, int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.elements = Evaluator(self.rank)
+        self.elements = Evaluator(self._dims)
 
     def layout(self, value: ir.Value | None) -> Layout:
         """A value's axes; Unclear where not even their number is known."""
@@ -101,6 +101,10 @@ class Trace:
     def rank(self, value: ir.Value) -> int | None:
         known = self.layouts.get(value) if value in self.layouts else declared(value)
         return None if known is None else len(known)
+
+    def _dims(self, value: ir.Value) -> Elements:
+        rank = self.rank(value)
+        return [Dim(value, axis) for axis in range(rank)] if rank is not None else None
 
     def set(self, value: ir.Value, layout: Layout | None) -> None:
         """Store an output's axes; sizes that shape inference knows fill gaps. A single index is no longer cut."""
