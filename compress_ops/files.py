@@ -28,9 +28,10 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def model_files(path: Path) -> list[Path]:
-    """The .onnx file and the external data files that it names, each once."""
-    locations = {_external(tensor)["location"] for tensor in _tensors(read_proto(path)) if _is_external(tensor)}
+def model_files(path: Path, proto: Any = None) -> list[Path]:
+    """The .onnx file and the external data files that it names, each once; ``proto`` saves reading the file again."""
+    tensors = _tensors(proto if proto is not None else read_proto(path))
+    locations = {_external(tensor)["location"] for tensor in tensors if _is_external(tensor)}
     return [path, *(path.parent / location for location in sorted(locations))]
 
 

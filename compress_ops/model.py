@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import ModelError, PassError
-from .files import Staged, check_tensors, read_proto, refuse_what_would_be_lost, settle_external_data
+from .files import Staged, check_tensors, model_files, read_proto, refuse_what_would_be_lost, settle_external_data
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -36,11 +36,15 @@ class Contract:
 
 @dataclass
 class Model:
-    """An ONNX model in memory. ``ir`` is the onnx-ir model; ``path`` is where it came from."""
+    """An ONNX model in memory. ``ir`` is the onnx-ir model; ``path`` is where it came from, ``files`` what it lies in.
+
+    ``external``: some of its weights lie outside the .onnx file.
+    """
 
     ir: onnx_ir.Model
     path: Path | None = None
     external: bool = False
+    files: list[Path] = field(default_factory=list)
     _names: set[str] = field(default_factory=set, repr=False)
 
     @property
@@ -176,9 +180,10 @@ def load(path: Path) -> Model:
     proto = read_proto(path)
     refuse_what_would_be_lost(proto, path)
     check_tensors(proto, path)
+    files = model_files(path, proto)
     external = settle_external_data(proto, path)
     try:
-        model = Model(ir.from_proto(proto), path, external)
+        model = Model(ir.from_proto(proto), path, external, files)
         make_uniform(model)
     except Exception as error:
         raise ModelError(f"{path} is not a valid ONNX model: {_root_cause(error)}") from error

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError, did_you_mean
-from ..files import model_files
 from ..model import Model, load
 from .size import Size, measure_size
 
@@ -77,7 +76,7 @@ def inspect_model(path: Path, dims: Mapping[str, int] | None = None) -> Inspecti
     nodes = [_facts(node) for node in model.nodes()]
     return Inspection(
         path=path,
-        files=model_files(path),
+        files=model.files,
         size=measure_size(path),
         opsets={domain or "ai.onnx": version for domain, version in sorted(model.ir.opset_imports.items())},
         ir_version=model.ir.ir_version or 0,

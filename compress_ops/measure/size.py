@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files import model_files
 from ..model import load
 
 _ZSTD_LEVEL = 3  # zstd's own default
@@ -23,7 +22,8 @@ class Size:
 
 def measure_size(path: Path) -> Size:
     """The size of a model with its external data files, each counted once."""
-    model, files = load(path), model_files(path)
+    model = load(path)
+    files = model.files
     on_disk = sum(file.stat().st_size for file in files)
     return Size(on_disk, model.weight_bytes(), sum(map(_compressed_bytes, files)), on_disk + model.generated_bytes())
 

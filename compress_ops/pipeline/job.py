@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..data import Dataset
-from ..files import file_digest, model_files
+from ..files import file_digest
 from ..model import Model
 from ..progress import Progress, silent
 from ..recipe import LoadedRecipe, Recipe
@@ -52,11 +52,11 @@ class Prepared:
     outputs: tuple[Port, ...] = ()
 
 
-def model_digest(path: Path) -> str:
+def model_digest(model: Model) -> str:
     """SHA-256 over the .onnx file, or over the digests of all its files where weights live outside."""
     import hashlib
 
-    digests = [file_digest(file) for file in model_files(path)]
+    digests = [file_digest(file) for file in model.files]
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 

@@ -7,17 +7,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from ..data import Dataset, DataSettings, ImageSettings, open_data
 from ..data.fit import size_faults
 from ..errors import OnnxpressError, OutputError, Place, RecipeError, UsageError, raise_all
-from ..files import model_files
 from ..measure.metrics import parse_metric
 from ..model import Model, load
 from ..passes import Need, unmatched
 from ..recipe import Step
-from ..runtime import CPU, Port, Session, check_providers, open_session
+from ..runtime import CPU, Port, check_providers, open_session
 from .job import Job, Prepared, counted_bytes, model_digest
 
 T = TypeVar("T")
@@ -42,18 +41,19 @@ def prepare(job: Job) -> Prepared:
     collector = _Collector()
     collector.check(lambda: check_output(job.out, force=job.force) if job.out is not None else None)
     collector.check(lambda: check_providers(job.recipe.provider), _provider_place(job))
+    refused = _Collector()
+    ports = _ports(job, refused)  # before the model is loaded, so that it is not in memory twice
     model = collector.check(lambda: load(job.model))
-    session = _open_model(job, collector) if model is not None else None
-    data = _open_all(job, session.inputs, collector) if session is not None else {}
+    data = _open_all(job, ports.inputs, collector) if ports is not None and model is not None else {}
     if model is not None:
-        collector.faults += _unmatched_patterns(job, model)
+        collector.faults += [*refused.faults, *_unmatched_patterns(job, model)]
     collector.faults += [*_unmet_needs(job), *_unmeasured_budgets(job), *_unknown_metrics(job)]
     raise_all(collector.faults)
-    assert model is not None and session is not None
-    hashes = {"model": model_digest(job.model), **{role: dataset.digest() for role, dataset in data.items()}}
+    assert model is not None and ports is not None
+    hashes = {"model": model_digest(model), **{role: dataset.digest() for role, dataset in data.items()}}
     raise_all(_changed_since_report(job, hashes))
-    size = sum(file.stat().st_size for file in model_files(job.model))
-    return Prepared(job, model, data, counted_bytes(model, size), hashes, session.outputs)
+    size = sum(file.stat().st_size for file in model.files)
+    return Prepared(job, model, data, counted_bytes(model, size), hashes, ports.outputs)
 
 
 def _place(job: Job, path: tuple[str | int, ...], value: object) -> Place | None:
@@ -98,14 +98,20 @@ def data_settings(job: Job, *, needs_labels: bool) -> DataSettings:
     )
 
 
-def _open_model(job: Job, collector: _Collector) -> Session | None:
-    """The model on the provider that it will be measured on, so that one that does not start is known now.
+class _Ports(NamedTuple):
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+
+def _ports(job: Job, collector: _Collector) -> _Ports | None:
+    """The model's ports, from the provider that it will be measured on, so that one that does not start is known now.
 
     The CPU then stands in, to tell the inputs, so that the data is checked all the same.
     """
     place = _provider_place(job) if job.recipe.provider != list(CPU) else None
     asked = collector.check(lambda: open_session(job.model, job.recipe.provider, optimize=False), place)
-    return asked or collector.check(lambda: open_session(job.model, optimize=False))
+    session = asked or collector.check(lambda: open_session(job.model, optimize=False))
+    return _Ports(session.inputs, session.outputs) if session is not None else None
 
 
 def _open_all(job: Job, ports: tuple[Port, ...], collector: _Collector) -> dict[str, Dataset]:

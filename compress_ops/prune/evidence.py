@@ -87,13 +87,14 @@ def measure(model: Model, ctx: Context, grouping: Grouping, score: str) -> Magni
         raise PassError(
             f"score '{score}' needs calibration data", hint="give --data, or data.calibration in the recipe"
         )
-    readings = [r for r in grouping.trace.readings if r.node.graph is model.graph]
+    trace = grouping.trace
+    readings = [r for r in trace.readings if r.node.graph is model.graph and trace.rank(r.value) is not None]
     if not readings:
         return {}
-    means = _means(model, ctx, [(r.value, r.axis, len(grouping.trace.layout(r.value))) for r in readings])
+    means = _means(model, ctx, [(r.value, r.axis, len(trace.layout(r.value))) for r in readings])
     found: Magnitudes = {}
     for reading, mean in zip(readings, means, strict=True):
-        owner = grouping.trace.owner(int(reading.labels[0]))
+        owner = trace.owner(int(reading.labels[0]))
         if owner is not None:
             found.setdefault(owner[0], []).append(mean)
     return found

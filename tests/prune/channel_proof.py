@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from compress_ops.model import Model, load
 from compress_ops.prune.channels import Grouping, Kept, cut, find_groups, prepare
-from compress_ops.prune.channels.trace import live
+from compress_ops.prune.channels.layout import live
 from compress_ops.runtime import open_session
 
 Feeds = dict[str, np.ndarray]

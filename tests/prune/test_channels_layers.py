@@ -150,6 +150,27 @@ CASES = {
         {"x": (2, 3, 4, 4)},
         [("Conv_a", 6)],
     ),
+    "a reshape whose target is computed in another type": Case(
+        """agraph (float[N,3,4,4] x) => (float[N,5] y) {
+            a = Conv(x, w1)
+            s = Shape(x)
+            s4 = Cast<to=6>(s)
+            n = Slice(s4, zero, one)
+            t = Concat<axis=0>(n, width)
+            t8 = Cast<to=7>(t)
+            f = Reshape(a, t8)
+            y = Gemm(f, w2)
+        }""",
+        {
+            "w1": (6, 3, 2, 2),
+            "zero": ints(0),
+            "one": ints(1),
+            "width": np.array([54], np.int32),
+            "w2": (54, 5),
+        },
+        {"x": (2, 3, 4, 4)},
+        [("Conv_a", 6)],
+    ),
     "squeeze and excitation": Case(
         """agraph (float[N,3,8,8] x) => (float[N,4,8,8] y) {
             a = Conv(x, w1)

@@ -49,6 +49,26 @@ CASES = {
         }""",
         DENSE, {"x": (4, 6), "z": (4, 8)}, [], protected={"Gemm_h": "no weight's channels"},
     ),
+    "a count of channels that is an output": Case(
+        """agraph (float[N,6] x) => (float[N,3] y, int64[2] s) {
+            h = Gemm(x, w1)
+            m = Relu(h)
+            s = Shape(m)
+            y = Gemm(m, w2)
+        }""",
+        DENSE, ROWS, [], protected={"Gemm_h": "they are the output 's'"},
+    ),
+    "a count of channels that sizes something else": Case(
+        """agraph (float[N,6] x, float[M] z) => (float[N,3] y, float[8,K] t) {
+            h = Gemm(x, w1)
+            s = Shape(h)
+            w = Slice(s, one, two)
+            a = Concat<axis=0>(w, minus)
+            t = Reshape(z, a)
+            y = Gemm(h, w2)
+        }""",
+        {**DENSE, "one": ints(1), "two": ints(2), "minus": ints(-1)}, {"x": (4, 6), "z": (16,)}, [("Gemm_h", 8)],
+    ),
     "a count of channels that is computed with": Case(
         dense("s = Size(h)\n f = Cast<to=1>(s)\n m = Mul(h, f)"), DENSE, ROWS, [],
         protected={"Gemm_h": "there is no rule"},

@@ -15,7 +15,8 @@ import onnx_ir as ir
 from ...graph.edit import constant_of
 from .groups import Grouping
 from .labels import Array
-from .trace import Count, Trace, live
+from .layout import Count, live
+from .trace import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

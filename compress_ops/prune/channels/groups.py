@@ -14,7 +14,8 @@ import numpy as np
 
 from ...model import Model
 from .labels import NEVER, Array
-from .trace import Trace, live
+from .layout import live
+from .trace import Trace
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -93,7 +94,7 @@ def _traced(model: Model, heads: bool, choices: dict[ir.Node, int]) -> Trace:
     trace = Trace(model, heads, dict(choices))
     trace.walk(model.graph)
     for value in model.graph.outputs:
-        for axis in trace.layouts.get(value) or []:
+        for axis in [*(trace.layouts.get(value) or []), *trace.sizes_in(value)]:
             if live(axis):
                 trace.labels.protect(axis, f"they are the output '{value.name}'")
     return trace

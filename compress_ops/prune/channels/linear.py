@@ -11,7 +11,8 @@ import numpy as np
 
 from ...graph.edit import attribute
 from .labels import Array
-from .trace import Axis, Layout, Trace, Unclear, live
+from .layout import Axis, Layout, Unclear, live
+from .trace import Trace
 from .views import balance, columns
 
 if TYPE_CHECKING:

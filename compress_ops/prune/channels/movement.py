@@ -12,7 +12,8 @@ import numpy as np
 from ...graph.edit import attribute
 from .elements import Element, Elements
 from .labels import Array
-from .trace import Axis, Layout, Trace, Unclear, live, subgraphs
+from .layout import Axis, Layout, Unclear, live, subgraphs
+from .trace import Trace
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...graph.edit import attribute
-from .trace import Axis, Layout, Trace, Unclear, live
+from .layout import Axis, Layout, Unclear, live
+from .trace import Trace
 from .views import balance, columns
 
 if TYPE_CHECKING:

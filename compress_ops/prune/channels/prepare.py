@@ -18,7 +18,7 @@ from onnxscript.optimizer import fold_constants
 from ...graph.edit import constant_of
 from ...model import Model, make_uniform
 from .elements import Dim, Elements, Evaluator
-from .trace import declared
+from .layout import declared
 
 _ROUNDS = 8  # a size that becomes known makes shapes known, from which further sizes follow
 _SMALL = 256  # elements of constants that are folded: shapes, paddings, indices

@@ -12,7 +12,8 @@ import numpy as np
 from ...graph.edit import attribute
 from .elements import Elements
 from .labels import NEVER
-from .trace import Axis, Layout, Trace, Unclear, live
+from .layout import Axis, Layout, Unclear, live
+from .trace import Trace
 
 if TYPE_CHECKING:
     import onnx_ir as ir

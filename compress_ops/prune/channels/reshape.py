@@ -16,7 +16,8 @@ import numpy as np
 from ...graph.edit import attribute
 from .elements import Element
 from .labels import Array
-from .trace import Axis, Layout, Trace, Unclear, declared, live
+from .layout import Axis, Layout, Unclear, declared, live
+from .trace import Trace
 from .views import columns, merge, split
 
 if TYPE_CHECKING:

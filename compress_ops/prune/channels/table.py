@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from ...model import ONNX_DOMAINS
 from . import linear, movement, pointwise, ranges
+from .layout import Unclear
 from .reshape import flatten, reshape
-from .trace import Trace, Unclear
+from .trace import Trace
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -13,49 +13,15 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING
 
 from ...model import Model
 from .elements import Dim, Element, Elements, Evaluator, hands_on
 from .labels import Array, Labels
+from .layout import Axis, Count, Layout, Reading, Unclear, declared, known_better, live, ones, subgraphs
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-
-Axis: TypeAlias = "Array | int | str | None"
-Layout: TypeAlias = list[Axis]
-
-
-class Unclear(Exception):
-    """Raised by a rule that cannot say what an operator does to channels; the message is the reason."""
-
-
-def live(axis: Axis) -> TypeGuard[Array]:
-    """Whether an axis is made of channels that may be cut."""
-    return axis is not None and not isinstance(axis, int | str)
-
-
-@dataclass(frozen=True)
-class Count:
-    """A number written in the graph that must become the number of indices kept among ``labels``.
-
-    ``where`` is an input's index or an attribute's name; ``position`` is the place within it, if it is a list.
-    """
-
-    node: ir.Node
-    where: int | str
-    position: int | None
-    labels: Array
-
-
-@dataclass(frozen=True)
-class Reading:
-    """An operator's weight that sums over channels: ``labels`` of the weight's axis, and the value that it reads."""
-
-    node: ir.Node
-    labels: Array
-    value: ir.Value
-    axis: int
 
 
 @dataclass
@@ -110,7 +76,7 @@ class Trace:
         """Store an output's axes; sizes that shape inference knows fill gaps. A single index is no longer cut."""
         shape = declared(value)
         if layout is not None and shape is not None and len(shape) == len(layout):
-            layout = [_known(axis, size) for axis, size in zip(layout, shape, strict=True)]
+            layout = [known_better(axis, size) for axis, size in zip(layout, shape, strict=True)]
         self.layouts[value] = [self._several(axis, value) for axis in layout] if layout is not None else shape
 
     def _several(self, axis: Axis, value: ir.Value) -> Axis:
@@ -164,8 +130,8 @@ class Trace:
     def broadcast_all(self, layouts: Sequence[Layout], node: ir.Node) -> Layout:
         """Several layouts, aligned at the last axis."""
         rank = max(map(len, layouts))
-        padded = [[*_ones(rank - len(layout)), *layout] for layout in layouts]
-        result = _ones(rank)
+        padded = [[*ones(rank - len(layout)), *layout] for layout in layouts]
+        result = ones(rank)
         for layout in padded:
             result = [self.broadcast(a, b, node) for a, b in zip(result, layout, strict=True)]
         return result
@@ -191,12 +157,12 @@ class Trace:
     def follow(self, node: ir.Node, index: int, elements: Sequence[Element], layout: Layout) -> None:
         """See to it that the target shape in input ``index`` is right for ``layout`` after the cut."""
         for position, (element, axis) in enumerate(zip(elements, layout, strict=True)):
-            if not live(axis) or element == -1 or self.follows(element, axis):
+            if element == -1 or (live(axis) and self.follows(element, axis)):
                 continue
             if isinstance(element, int):
                 self.count(node, index, position, axis)
             else:
-                self.protect([axis], node, "the number of these channels is computed")
+                self.protect([axis, self.axis_of(element)], node, "the number of these channels is computed")
 
     def follows(self, element: Element, axis: Array) -> bool:
         """Whether an element will be the number of these channels by itself."""
@@ -228,8 +194,12 @@ class Trace:
                 for value in subgraph.inputs:
                     self.set(value, None)
                 self.walk(subgraph)
+                self.protect(
+                    (axis for value in subgraph.outputs for axis in self.sizes_in(value)), node, "it returns sizes"
+                )
             self._visit(node)
-            if node.inputs and all(value is None or self.is_constant(value) for value in node.inputs):
+            given = [value for value in node.inputs if value is not None]
+            if given and all(map(self.is_constant, given)) and not subgraphs(node):
                 self.constants.update(node.outputs)
             for output in node.outputs:
                 if output not in self.layouts:
@@ -255,9 +225,12 @@ class Trace:
         for index, value in enumerate(node.inputs):
             if index in READS_SHAPES.get(node.op_type, ()) or value is None or value.is_initializer():
                 continue
-            axes = [axis for element in self.elements(value) or [] if live(axis := self.axis_of(element))]
-            if axes and not hands_on(self.elements, node):
+            if (axes := self.sizes_in(value)) and not hands_on(self.elements, node):
                 self.protect(axes, node, "it computes with the number of these channels")
+
+    def sizes_in(self, value: ir.Value) -> list[Axis]:
+        """Axes of channels whose number stands in an integer tensor."""
+        return [axis for element in self.elements(value) or [] if live(axis := self.axis_of(element))]
 
     def give_up(self, node: ir.Node, reason: str) -> None:
         """Protect all that goes into a node, and take its outputs to be fixed."""
@@ -265,40 +238,9 @@ class Trace:
             if value is not None:
                 known = self.layouts.get(value)
                 self.protect(self.layout(value) if value.is_initializer() else known or [], node, reason)
+                self.protect(self.sizes_in(value), node, reason)
         for graph in subgraphs(node):
             for value in graph.outputs:
                 self.protect(self.layouts.get(value) or [], node, reason)
         for output in node.outputs:
             self.set(output, None)
-
-
-def _ones(count: int) -> Layout:
-    return [1] * count
-
-
-def _known(axis: Axis, inferred: Axis) -> Axis:
-    """What a rule found, unless shape inference knows more: a size beats a name, a name beats nothing."""
-    if live(axis) or isinstance(axis, int):
-        return axis
-    return inferred if isinstance(inferred, int) or axis is None else axis
-
-
-def declared(value: ir.Value) -> Layout | None:
-    """The axes that a value's inferred shape tells: sizes and names ('?' is how some exporters write "unknown")."""
-    if value.shape is None:
-        return None
-    return [size if isinstance(size, int) else _symbol(size.value) for size in value.shape]
-
-
-def _symbol(name: str | None) -> str | None:
-    return name if name not in (None, "", "?", "None") else None
-
-
-def subgraphs(node: ir.Node) -> list[ir.Graph]:
-    found: list[ir.Graph] = []
-    for attribute in node.attributes.values():
-        if attribute.type.name == "GRAPH":
-            found.append(attribute.as_graph())
-        elif attribute.type.name == "GRAPHS":
-            found += attribute.as_graphs()
-    return found

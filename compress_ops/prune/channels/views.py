@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .labels import NEVER, Array
-from .trace import Axis, Layout, Trace, Unclear, live
+from .layout import Axis, Layout, Unclear, live
+from .trace import Trace
 
 if TYPE_CHECKING:
     import onnx_ir as ir
