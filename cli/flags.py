@@ -1,50 +1,54 @@
-"""Flags that win over what a recipe says."""
+"""Flags as parts of a recipe: what they give wins over what the recipe says, and its faults name them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from compress_ops.recipe import LoadedRecipe
-    from compress_ops.recipe.types import Data, Measure
+    from compress_ops.recipe import Flag, LoadedRecipe
     from compress_ops.runtime import Provider
 
-    from .options import Size, Value
+_FLAGS = {
+    ("provider",): "--provider",
+    ("threads",): "--threads",
+    ("seed",): "--seed",
+    ("data", "batch_size"): "--batch-size",
+    ("data", "calibration"): "--data",
+    ("data", "evaluation", "path"): "--evaluation",
+    ("data", "evaluation", "labels"): "--labels",
+    ("data", "evaluation", "metrics"): "--metric",
+    ("measure", "dims"): "--dim",
+    ("measure", "values"): "--value",
+}
+"""Where in a recipe each flag's value belongs."""
 
 
-class Flags(NamedTuple):
-    """What was given on the command line; None where the recipe decides."""
+def given(sections: Mapping[str, Any]) -> list[Flag]:
+    """The flags that gave the values in some sections of a recipe; None and what is empty was not given."""
+    return [flag for path, name in _FLAGS.items() for flag in _flags(name, path, sections)]
 
-    data: str | None
-    provider: Sequence[str] | None
-    threads: int | None
-    seed: int | None
-    dims: Sequence[Size] | None
-    values: Sequence[Value] | None
 
-    def over(self, loaded: LoadedRecipe) -> LoadedRecipe:
-        """The recipe with these flags in place of what it says."""
-        from dataclasses import replace
+def _flags(name: str, path: tuple[str, ...], sections: Any) -> Iterator[Flag]:
+    """One flag, or one for each entry of a mapping, beside which the recipe's other entries stay."""
+    from compress_ops.recipe import Flag
 
-        recipe = loaded.recipe
-        given = {
-            "provider": providers(self.provider) if self.provider else None,
-            "threads": self.threads,
-            "seed": self.seed,
-            "data": self._data(recipe.data) if self.data is not None else None,
-            "measure": self._measure(recipe.measure),
-        }
-        update = {name: value for name, value in given.items() if value is not None}
-        return replace(loaded, recipe=recipe.model_copy(update=update))
+    value = sections
+    for part in path:
+        value = value.get(part) if isinstance(value, dict) else None
+    if isinstance(value, dict):
+        yield from (Flag(name, (*path, key), entry) for key, entry in value.items())
+    elif value not in (None, []):
+        yield Flag(name, path, value)
 
-    def _data(self, section: Data) -> Data:
-        return section.model_copy(update={"calibration": from_here(self.data or "")})
 
-    def _measure(self, section: Measure) -> Measure:
-        dims, values = dict(self.dims or []), dict(self.values or [])
-        return section.model_copy(update={"dims": {**section.dims, **dims}, "values": {**section.values, **values}})
+def recipe_from(command: str, overrides: Sequence[str], sections: Mapping[str, Any]) -> LoadedRecipe:
+    """The recipe that a command's flags stand for; what is empty or None is left to its defaults."""
+    from compress_ops.recipe import recipe_of
+
+    said = {name: section for name, section in sections.items() if section not in (None, {}, [])}
+    return recipe_of({"version": 1, **said}, command, overrides, given(said))
 
 
 def providers(names: Sequence[str] | None) -> list[Provider]:

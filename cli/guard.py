@@ -58,6 +58,9 @@ def _failed(error: Exception, as_json: bool) -> int:
 
     from . import faults
 
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(str(error), err=True)  # the help of a command group without a command
+        return FAULT
     if hasattr(error, "format_message"):  # Click's own usage errors; its module has moved between versions of Typer
         error = UsageError(error.format_message(), hint=_help_hint(getattr(error, "ctx", None)))
     if not isinstance(error, OnnxpressError):

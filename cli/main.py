@@ -11,6 +11,7 @@ from .compare import compare
 from .guard import Guarded
 from .inspect import inspect
 from .passes import passes
+from .prune import prune
 from .quantize import quantize
 from .recipe import recipe
 from .run import run
@@ -18,12 +19,13 @@ from .run import run
 app = typer.Typer(
     name="onnxpress",
     cls=Guarded,
+    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS = (run, quantize, compare, bench, inspect, passes)
+COMMANDS = (run, quantize, prune, compare, bench, inspect, passes)
 
 for command in COMMANDS:
     app.command()(command)

@@ -27,11 +27,12 @@ def measure(models: Sequence[Path], manner: Manner, **asked: Any) -> None:
 
 
 def named(models: Sequence[Path]) -> dict[str, Path]:
-    """A name for each model: its file's, or its path where two files have the same name."""
-    from compress_ops.errors import UsageError
+    """A name for each model: its file's, or its path where two files have one name.
 
-    names = [path.name for path in models]
+    A file that is given again is numbered: timed against itself, it shows how far apart two equal models can seem.
+    """
+    names = [path.name for path in dict.fromkeys(models)]
     chosen = [path.name if names.count(path.name) == 1 else str(path) for path in models]
-    if len(set(chosen)) < len(chosen):
-        raise UsageError("the same model is given twice")
-    return dict(zip(chosen, models, strict=True))
+    before = [chosen[:position].count(name) for position, name in enumerate(chosen)]
+    numbered = [f"{name} ({times + 1})" if times else name for name, times in zip(chosen, before, strict=True)]
+    return dict(zip(numbered, models, strict=True))

@@ -61,9 +61,10 @@ def _show_one(operation: Pass, as_json: bool) -> None:
     needs = ", ".join(sorted(operation.needs)) or "nothing"
     facts = [("promises", operation.promises.value), ("needs", needs)]
     rows = [[option.name, option.kind, option.default, option.description] for option in option_facts(operation)]
+    about = operation.doc.partition("\n\n")[2]
     tables = [
         Table("", ["", ""], facts),
-        Table("About", notes=operation.doc.partition("\n\n")[2].replace("\n", " ").split("  ")),
+        *([Table("About", notes=about.replace("\n", " ").split("  "))] if about else []),
         Table("Options", ["Option", "Type", "Default", "Description"], rows),
     ]
     put_page(Page(operation.name, f"{operation.name}: {operation.summary}", tables))

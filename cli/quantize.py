@@ -10,6 +10,8 @@ import typer
 from . import options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from compress_ops.measure.report import Report
 
 
@@ -29,7 +31,7 @@ def quantize(
     set_: options.Set = None,
     min_cosine: Annotated[
         float, typer.Option("--min-cosine", min=0, max=1, help="How close to the float model's outputs to stay.")
-    ] = 0.99,
+    ] = 0.995,
     recipe_out: Annotated[
         Path | None, typer.Option("--recipe-out", metavar="FILE", help="Write the recipe that was chosen.")
     ] = None,
@@ -58,12 +60,16 @@ def quantize(
     """
     from functools import partial
 
-    from compress_ops.pipeline import Job, choose_int8, run_chosen
+    from compress_ops.pipeline import Job, choose_int8, run_chosen, with_passes
+    from compress_ops.pipeline.preflight import check_output
     from compress_ops.recipe import parse_recipe
 
     from .execute import end, execute, give_report, output, watched
     from .show import Manner, put
 
+    _refuse_passes(set_ or ())
+    if recipe_out is not None:
+        check_output(recipe_out, force=force)
     measure = {"dims": dict(dim or []), "values": dict(value or [])}
     sections = {
         "provider": provider,
@@ -84,16 +90,26 @@ def quantize(
         allow_code=allow_code,
     )
     manner = Manner(as_json, report, quiet, verbose)
-    if show_recipe:
+    if show_recipe or dry_run:
         best, _ = watched(partial(choose_int8, least_cosine=min_cosine), job, manner)
-        put(recipe_text(**sections, passes=[step.written() for step in best.passes]))
-    elif job.dry_run:
-        execute(job, manner)
+        if show_recipe:
+            put(recipe_text(**sections, passes=[step.written() for step in best.passes]))
+        else:
+            execute(with_passes(job, best.passes), manner)
     else:
         done = give_report(partial(run_chosen, least_cosine=min_cosine), job, manner)
         if recipe_out is not None:
             _keep_recipe(done, list(sections), recipe_out)
         end(done, allow_unproven)
+
+
+def _refuse_passes(overrides: Sequence[str]) -> None:
+    from compress_ops.errors import UsageError
+
+    for override in overrides:
+        if override.startswith("passes"):
+            hint = "write the recipe with --show-recipe, edit it, and run that"
+            raise UsageError(f"--set {override}: quantize chooses the passes itself", hint=hint)
 
 
 def _keep_recipe(report: Report, sections: list[str], path: Path) -> None:

@@ -12,7 +12,7 @@ from . import options
 if TYPE_CHECKING:
     from compress_ops.recipe import LoadedRecipe
 
-recipe = typer.Typer(name="recipe", help="Begin, check and describe recipes.")
+recipe = typer.Typer(name="recipe", help="Begin, check and describe recipes.", no_args_is_help=True)
 
 
 @recipe.command()
@@ -46,13 +46,15 @@ def check(
 
     With a model, also what does not fit it: patterns that match nothing, data, provider.
     """
-    from compress_ops.recipe import load_recipe
+    from compress_ops.errors import raise_all
+    from compress_ops.recipe import read_recipe
 
     from .show import put, put_json
 
-    loaded = load_recipe(recipe, set_ or ())
+    loaded = read_recipe(recipe, set_ or ())
     if model is not None or loaded.recipe.model is not None:
         _check_on_model(loaded, model, allow_code)
+    raise_all(loaded.faults)
     steps = len(loaded.recipe.passes)
     if as_json:
         put_json({"ok": True, "steps": steps})

@@ -43,13 +43,20 @@ def run(
     (nothing is written); 3 a bug; 130 interrupted.
     """
     from compress_ops.pipeline import Job
-    from compress_ops.recipe import load_recipe
+    from compress_ops.recipe import read_recipe
 
     from .execute import execute, output
-    from .flags import Flags
+    from .flags import from_here, given
     from .show import Manner
 
-    loaded = Flags(data, provider, threads, seed, dim, value).over(load_recipe(recipe, set_ or ()))
+    sections = {
+        "provider": provider,
+        "threads": threads,
+        "seed": seed,
+        "data": {"calibration": from_here(data) if data is not None else None},
+        "measure": {"dims": dict(dim or []), "values": dict(value or [])},
+    }
+    loaded = read_recipe(recipe, set_ or (), given(sections))
     job = Job(
         loaded,
         model=model_of(loaded, model),
@@ -64,8 +71,8 @@ def run(
 
 def model_of(loaded: LoadedRecipe, model: Path | None) -> Path:
     """The model of the command line, else the one that the recipe names."""
-    from compress_ops.errors import UsageError
+    from compress_ops.errors import UsageError, raise_all
 
     if model is None and loaded.recipe.model is None:
-        raise UsageError("which model? The recipe names none", hint="give MODEL after RECIPE")
+        raise_all([*loaded.faults, UsageError("which model? The recipe names none", hint="give MODEL after RECIPE")])
     return model if model is not None else loaded.folder / str(loaded.recipe.model)

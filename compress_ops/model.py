@@ -11,14 +11,15 @@ import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import ModelError, PassError
 from .files import Staged, check_tensors, model_files, read_proto, refuse_what_would_be_lost, settle_external_data
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx_ir
 
 ONNX_DOMAINS = ("", "ai.onnx")
@@ -38,13 +39,17 @@ class Contract:
 class Model:
     """An ONNX model in memory. ``ir`` is the onnx-ir model; ``path`` is where it came from, ``files`` what it lies in.
 
-    ``external``: some of its weights lie outside the .onnx file.
+    ``external``: some of its weights lie outside the .onnx file. ``reference`` is the model as it was before weights
+    were first taken out of it; ``kept`` tells which indices of its inner values are left, by name and axis (axes that
+    are whole are not listed). Passes that make up for what was lost compare with it.
     """
 
     ir: onnx_ir.Model
     path: Path | None = None
     external: bool = False
     files: list[Path] = field(default_factory=list)
+    reference: Model | None = field(default=None, repr=False)
+    kept: dict[str, dict[int, np.ndarray[Any, Any]]] = field(default_factory=dict, repr=False)
     _names: set[str] = field(default_factory=set, repr=False)
 
     @property
@@ -66,6 +71,16 @@ class Model:
         """Every initializer of the graph and its subgraphs, each with its tensor in ``const_value``."""
         for graph in self.ir.graphs():
             yield from (value for value in list(graph.initializers.values()) if value.const_value is not None)
+
+    def copy(self) -> Model:
+        """The same graph once more, to be edited apart; tensors are shared, since nothing changes them in place."""
+        kept = {name: dict(axes) for name, axes in self.kept.items()}
+        return replace(self, ir=self.ir.clone(), kept=kept, _names=set())
+
+    def keep_reference(self) -> None:
+        """Remember the model as it is now, unless an earlier one is remembered; tensors are shared."""
+        if self.reference is None:
+            self.reference = self.copy()
 
     def contract(self) -> Contract:
         """Inputs and outputs as text, for comparison before and after a pass."""

@@ -56,6 +56,7 @@ class Need(StrEnum):
     TRAINING = "training data"
     EVALUATION = "evaluation data"
     SHAPES = "inferred shapes"
+    UNQUANTIZED = "the model before quantization"  # the pipeline keeps it where a later step needs it
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Context:
     """What a run gives its passes besides the model. Random numbers come from ``rng`` alone.
 
     On a dry run nothing will be written, so data-driven passes may look at one batch only (``calibration_batches``
-    sees to that).
+    sees to that). ``unquantized`` is the model before it was quantized, for passes with Need.UNQUANTIZED.
     """
 
     rng: np.random.Generator
@@ -102,6 +103,7 @@ class Context:
     threads: int = 1
     dry_run: bool = False
     progress: Progress = silent
+    unquantized: Model | None = None
 
     def calibration_batches(self, label: str) -> Iterable[dict[str, np.ndarray[Any, Any]]]:
         """The calibration feeds, one batch at a time, with progress shown under ``label``."""

@@ -27,6 +27,9 @@ Arrays = dict[str, "np.ndarray[Any, Any]"]
 _ENDING = "ExecutionProvider"
 _WARNINGS = 2
 _QUIET = 4  # onnxruntime's log level "fatal": what it refuses comes back as an exception, which we tell
+_MEANT = {"gpu": "cuda"}  # what people call a provider, and its name
+_GPU = ("cuda", "tensorrt")
+_INSTALL_GPU = 'pip uninstall onnxruntime, then pip install "onnxpress[gpu]": the two share one module name'
 _INSTALL = 'install one of: pip install "onnxpress[cpu]"   or   pip install "onnxpress[gpu]"'
 
 
@@ -80,8 +83,10 @@ def check_providers(providers: Sequence[Provider]) -> list[tuple[str, dict[str, 
 def _refuse(name: str, known: Iterable[str], available: list[str]) -> None:
     here = f"available here: {', '.join(available)}"
     if name not in known:
-        raise ProviderError(f"unknown execution provider '{name}'{did_you_mean(name, known)}", hint=here)
-    raise ProviderError(f"execution provider '{name}' is not in this onnxruntime build", hint=f"{here}; {_INSTALL}")
+        close = did_you_mean(_MEANT.get(name, name), known)
+        raise ProviderError(f"unknown execution provider '{name}'{close}", hint=here)
+    install = _INSTALL_GPU if name in _GPU else "another build of onnxruntime has it"
+    raise ProviderError(f"execution provider '{name}' is not in this onnxruntime build", hint=f"{here}; {install}")
 
 
 class Session:

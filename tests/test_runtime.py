@@ -89,7 +89,16 @@ def test_a_provider_that_this_build_lacks_is_refused_with_those_that_are_there(m
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(ProviderError, match="'cuda' is not in this onnxruntime build") as caught:
         check_providers([Provider("cpu"), Provider("cuda")])
-    assert "available here: cpu;" in caught.value.hint and "onnxpress[gpu]" in caught.value.hint
+    mend = 'pip uninstall onnxruntime, then pip install "onnxpress[gpu]": the two share one module name'
+    assert caught.value.hint == f"available here: cpu; {mend}"
+    with pytest.raises(ProviderError) as caught:
+        check_providers([Provider("openvino")])
+    assert caught.value.hint == "available here: cpu; another build of onnxruntime has it"
+
+
+def test_a_gpu_is_called_cuda():
+    with pytest.raises(ProviderError, match=r"unknown execution provider 'gpu'; did you mean 'cuda'\?"):
+        check_providers([Provider("gpu")])
 
 
 def test_no_provider_at_all_is_refused():

@@ -4,7 +4,7 @@
 """
 
 from .base import Batch, Dataset, DataSettings, ImageSettings
-from .forms import FORMS, Form, open_data
+from .forms import FORMS, Form, brings_labels, open_data
 from .synthetic import feed_that_runs
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Dataset",
     "Form",
     "ImageSettings",
+    "brings_labels",
     "feed_that_runs",
     "open_data",
 ]

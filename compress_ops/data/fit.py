@@ -63,7 +63,7 @@ def name_faults(
         yield DataError(message, hint=_holding(names), place=place)
     for name in spare:
         message = f"array '{name}' is neither an input of the model nor the labels{did_you_mean(name, inputs - names)}"
-        yield DataError(message, hint=f"inputs are: {', '.join(sorted(inputs))}", place=place)
+        yield DataError(message, hint=_mend_spare(name, inputs, settings), place=place)
 
 
 def type_faults(place: Place, name: str, header: Header, port: Port | None) -> Iterator[DataError]:
@@ -100,6 +100,16 @@ def feed_faults(
     if settings.labels is not None and settings.labels in headers:
         inputs = {name: header.shape for name, header in headers.items() if name in known}
         yield from _label_faults(place, settings.labels, headers[settings.labels].shape, inputs)
+
+
+def told_once(faults: Iterable[DataError]) -> Iterator[DataError]:
+    """Of faults that differ in their file alone the first, with the number of the other files."""
+    alike: dict[tuple[str, str], list[DataError]] = {}
+    for fault in faults:
+        alike.setdefault((fault.message, fault.hint), []).append(fault)
+    for first, *others in alike.values():
+        more = f" (and in {len(others)} more {'file' if len(others) == 1 else 'files'})" if others else ""
+        yield DataError(first.message + more, hint=first.hint, place=first.place)
 
 
 def fits(shape: tuple[int, ...], wanted: Wanted) -> bool:
@@ -144,6 +154,13 @@ def _mend_missing(port: Port, spare: Sequence[str]) -> str:
     if all(size == 1 for size in port.shape):
         return f"add the array, or give the number: --value {port.name}=NUMBER"
     return f"rename one of: {', '.join(spare)}" if spare else "add an array of that name"
+
+
+def _mend_spare(name: str, inputs: set[str], settings: DataSettings) -> str:
+    there = f"inputs are: {', '.join(sorted(inputs))}"
+    if settings.labels is not None:
+        return f"{there}; labels are: {settings.labels}"
+    return f"{there}. If it holds labels, name it: data.evaluation.labels: {name} in a recipe, or --labels {name}"
 
 
 def _mend_shape(shape: tuple[int, ...], wanted: Wanted) -> str:

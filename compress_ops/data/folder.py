@@ -12,11 +12,11 @@ from pathlib import Path
 from ..errors import DataError, Place, raise_all
 from ..runtime import Arrays, Port
 from .base import Batch, Dataset, DataSettings
-from .fit import feed_faults
+from .fit import feed_faults, told_once
 from .headers import Header, digest_of, npz_headers, reading
 from .values import check_finite, supplied
 
-_FAULTS_SHOWN = 20  # a wrong export is wrong in every file; nobody wants ten thousand lines
+_FAULTS_SHOWN = 20  # nobody wants ten thousand lines
 
 
 class FolderOfFeeds(Dataset):
@@ -27,7 +27,7 @@ class FolderOfFeeds(Dataset):
         self._ports, self._settings = ports, settings
         self._files = feed_files(path)
         self._samples = 0
-        raise_all(islice(self._faults(), _FAULTS_SHOWN))
+        raise_all(islice(told_once(self._faults()), _FAULTS_SHOWN))
 
     def __len__(self) -> int:
         return self._samples

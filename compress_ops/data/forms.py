@@ -20,32 +20,45 @@ from .user import open_user
 
 @dataclass(frozen=True)
 class Form:
-    """A form of data: how it is recognised by its source and path, and how it is opened."""
+    """A form of data: how it is recognised by its source and path, and how it is opened.
+
+    ``brings_labels``: its labels need no name, being no array among others.
+    """
 
     name: str
     summary: str
     claims: Callable[[str, Path], bool]
     open: Callable[[str, Sequence[Port], DataSettings], Dataset]
+    brings_labels: bool = False
 
 
 FORMS = (
     Form("random", "seeded random samples", lambda source, path: source == "random", open_random),
-    Form("user:module:function", "your own function", lambda source, path: source.startswith("user:"), open_user),
+    Form("user:module:function", "your own function", lambda source, path: source.startswith("user:"), open_user, True),
     Form("FILE.npz", "stacked samples", lambda source, path: path.suffix == ".npz" and not path.is_dir(), open_stacked),
     Form("FILE.npy", "samples for one input", lambda source, path: path.suffix == ".npy", open_array),
     Form("FOLDER of .npz", "one complete feed each", lambda source, path: bool(feed_files(path)), open_folder),
-    Form("FOLDER of images", "a sub-folder per class", lambda source, path: holds_images(path), open_images),
+    Form("FOLDER of images", "a sub-folder per class", lambda source, path: holds_images(path), open_images, True),
 )
 
 
 def open_data(source: str | Path, ports: Sequence[Port], settings: DataSettings) -> Dataset:
     """Open data for the inputs ``ports`` of a model; raises all faults that names, types and shapes show."""
-    path = settings.base / source
-    form = next((form for form in FORMS if form.claims(str(source), path)), None)
+    form = _form(str(source), settings.base)
     if form is None:
-        raise _unclaimed(str(source), path)
+        raise _unclaimed(str(source), settings.base / source)
     raise_all(settings_faults(ports, settings))
     return form.open(str(source), ports, settings)
+
+
+def brings_labels(source: str, base: Path) -> bool:
+    """Whether data of this form has labels that need no name: those of class folders, or of the user's function."""
+    form = _form(source, base)
+    return form is not None and form.brings_labels
+
+
+def _form(source: str, base: Path) -> Form | None:
+    return next((form for form in FORMS if form.claims(source, base / source)), None)
 
 
 def _unclaimed(source: str, path: Path) -> DataError:

@@ -15,7 +15,7 @@ from ..errors import DataError, Place, raise_all
 from ..runtime import Port
 from .arrays import only_input
 from .base import Dataset, DataSettings, ImageSettings
-from .fit import fits, text
+from .fit import fits, text, told_once
 from .headers import Header, digest_of
 from .pixels import ImageRows, Picture, channel_count, import_pillow, shape_of, size_of
 from .rows import ArrayRows, Rows
@@ -74,7 +74,7 @@ class ImageFolder(Stacked):
             for picture, shape in zip(self._pictures, shapes, strict=True)
             if not fits(shape, wanted)
         )
-        raise_all(islice(faults, _FAULTS_SHOWN))
+        raise_all(islice(told_once(faults), _FAULTS_SHOWN))
         return shapes
 
 

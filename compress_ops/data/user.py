@@ -46,7 +46,10 @@ class UserData(Dataset):
         self.name, self._place = name, Place(name)
         self._module, self._function = module, function
         self._ports, self._settings = ports, replace(base, labels=_LABELS)
-        next(self.batches(limit=1))
+        first = next(self.batches(limit=1))
+        if base.required_labels is not None and first.labels is None:
+            hint = "metrics need them: give pairs ({input: array}, labels)"
+            raise DataError("the samples have no labels", hint=hint, place=self._place)
 
     def __len__(self) -> int:
         return self._samples
@@ -75,7 +78,7 @@ class UserData(Dataset):
         except OnnxpressError:
             raise
         except Exception as error:
-            raise _failed(error, self._place) from error
+            raise _failed(error, self._place, Path(self._module.__file__ or "")) from error
 
     def _checked(self, item: Any, number: int) -> Arrays:
         """The arrays of one item, its labels among them."""
@@ -117,6 +120,7 @@ def open_user(source: str, ports: Sequence[Port], settings: DataSettings) -> Dat
 def _load(name: str, base: Path, place: Place) -> ModuleType:
     """By file where the folder has one: importing by name would give ``random.py`` the standard library's module."""
     file = base / f"{name}.py"
+    source = base / f"{name.replace('.', '/')}.py"
     folder = str(base.resolve())
     if folder not in sys.path:
         sys.path.append(folder)  # stays: the function may import its neighbours when it runs; last, so it hides nothing
@@ -125,7 +129,7 @@ def _load(name: str, base: Path, place: Place) -> ModuleType:
     except ModuleNotFoundError as error:
         raise DataError(error.msg, hint=f"looked for {file} and among installed modules", place=place) from error
     except Exception as error:
-        raise _failed(error, place) from error
+        raise _failed(error, place, source) from error
 
 
 def _load_file(file: Path) -> ModuleType:
@@ -137,7 +141,10 @@ def _load_file(file: Path) -> ModuleType:
     return module
 
 
-def _failed(error: Exception, place: Place) -> DataError:
-    """The user's own exception, and the line that raised it."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return DataError(f"{type(error).__name__}: {error}", hint=f"raised at {last.filename}:{last.lineno}", place=place)
+def _failed(error: Exception, place: Place, source: Path) -> DataError:
+    """An exception of the user's code, and the last of its lines that led there: what it calls is not to blame."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename).resolve() == source.resolve()]
+    last = (own or frames)[-1]
+    where, line = (error.filename, error.lineno) if isinstance(error, SyntaxError) else (last.filename, last.lineno)
+    return DataError(f"{type(error).__name__}: {error}", hint=f"raised at {where}:{line}", place=place)

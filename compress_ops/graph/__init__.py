@@ -5,4 +5,4 @@ from __future__ import annotations
 from .opset import upgrade_opset
 from .simplify import simplify
 
-PASSES = (simplify, upgrade_opset)
+PASSES = (upgrade_opset, simplify)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..model import ONNX_DOMAINS, Model
 from .edit import constant_of, stand_in
-from .linear import linear_before, numbers, output_channels, scale_and_shift
+from .linear import absorb, linear_before, numbers, output_channels, scale_and_shift
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,8 +43,7 @@ def _try_fold(model: Model, node: ir.Node) -> None:
     constant = _per_channel(numbers(node.inputs[index]), linear, node.op_type)
     if constant is not None and stand_in(linear.outputs[0], node.outputs[0]):
         scale_and_shift(model, linear, *_PARTS[node.op_type](constant))
-        assert node.graph is not None
-        node.graph.remove(node, safe=True)
+        absorb(linear, node)
 
 
 def _constant_operand(node: ir.Node) -> int | None:

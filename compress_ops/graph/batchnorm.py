@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..model import ONNX_DOMAINS, Model
 from .edit import attribute, constant_of, stand_in
-from .linear import linear_before, numbers, scale_and_shift
+from .linear import absorb, linear_before, numbers, scale_and_shift
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -42,5 +42,4 @@ def _fold(model: Model, linear: ir.Node, node: ir.Node) -> None:
     gamma, beta, mean, variance = (numbers(value) for value in node.inputs[1:5])
     scale = gamma / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
     scale_and_shift(model, linear, scale, beta - scale * mean)
-    assert node.graph is not None
-    node.graph.remove(node, safe=True)
+    absorb(linear, node)

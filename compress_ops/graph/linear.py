@@ -54,6 +54,15 @@ def scale_and_shift(model: Model, linear: ir.Node, scale: Array, shift: Array) -
     _set_bias(model, linear, scale * bias + shift)
 
 
+def absorb(linear: ir.Node, node: ir.Node) -> None:
+    """Remove a node that nothing reads any more: the operator now gives what it gave, so its output takes that name."""
+    new, old = linear.outputs[0], node.outputs[0]
+    if not new.is_graph_output():  # which has the name already
+        new.name, old.name = old.name, new.name
+    assert node.graph is not None
+    node.graph.remove(node, safe=True)
+
+
 def numbers(value: ir.Value | None) -> Array:
     """A constant in double precision; no constant is zero."""
     import numpy as np

@@ -79,7 +79,10 @@ def _first_output(session: Session, batch: Batch) -> NDArray[Any]:
 
 def _record(metric: Metric, output: NDArray[Any], batch: Batch) -> NDArray[Any]:
     if batch.labels is None:
-        raise DataError(f"metric '{metric.name}' needs labels", hint="name the array that holds them (labels: NAME)")
+        raise DataError(
+            f"metric '{metric.name}' needs labels",
+            hint="name the array that holds them: labels: NAME, or --labels NAME",
+        )
     try:
         return metric.record(output, batch.labels)
     except DataError as error:

@@ -1,7 +1,9 @@
 """What a compressed model must reach, and whether it did.
 
 A limit is held against a 95 % interval: it is *met* if the whole interval keeps it, *missed* if the whole interval
-breaks it, and *not proven* if the interval lies on both sides. Sizes are exact.
+breaks it, and *not proven* if the interval lies on both sides. Sizes are exact. Times are not told apart closer than
+1 % (``latency.RESOLUTION``): a speed-up of s is held against s / 1.01. So ``min_speedup: 1`` is missed exactly where
+the report says "slower", and met by "no measurable difference" unless the interval reaches further down than that.
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .intervals import Interval
+from .latency import RESOLUTION
 from .scores import Drop
 
 Part = Literal["size", "latency", "accuracy"]
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_FEWEST_BYTES = 1000  # no model is smaller: a bare number below was meant in another unit
 _NOT_MEASURED = "not measured"
 
 
@@ -75,7 +79,14 @@ def parse_size(value: str | int) -> Limit:
         raise ValueError(
             f"'{value}' is no size; write a share of the original (30%), a size (12 MB) or bytes (12000000)"
         )
+    if not parts[2] and float(parts[1]) < _FEWEST_BYTES:
+        raise ValueError(_too_few(parts[1]))
     return Limit(float(parts[1]) * unit, False, format_bytes(float(parts[1])) if not parts[2] else text)
+
+
+def _too_few(number: str) -> str:
+    meant = f"{number}%" if float(number) <= 100 else f"{number} kB"
+    return f"{number} bytes? write {meant} or {number} MB"
 
 
 def parse_speedup(value: float) -> float:
@@ -141,8 +152,8 @@ def _judge_speedup(wanted: float, interval: Interval | None) -> Verdict:
     text = f"at least {wanted:g}x"
     if interval is None:
         return Verdict("min_speedup", text, _NOT_MEASURED, "not proven")
-    measured = f"{interval.low:.3g}x to {interval.high:.3g}x"
-    return Verdict("min_speedup", text, measured, _side(interval.low >= wanted, interval.high < wanted))
+    measured, least = f"{interval.low:.3g}x to {interval.high:.3g}x", wanted / (1 + RESOLUTION)
+    return Verdict("min_speedup", text, measured, _side(interval.low >= least, interval.high < least))
 
 
 def _judge_drop(limit: Limit, drop: Drop | None) -> Verdict:

@@ -1,10 +1,10 @@
 """How long one inference takes, all models side by side.
 
-In round i each model is timed twice, all forwards and then all backwards (A B B A): with t_i the mean of a model's
+In round i each model is timed twice, all forwards and then all backwards (A B B A): with t_i the smaller of a model's
 two timings and r_i that of the first, the ratio is the median of t_i / r_i, with the distribution-free interval of a
 median; speed-up = 1 / ratio. Pairing within a round cancels what slows the whole machine for a while, going back
-cancels drift and what it means to run after another model. Rounds go on until every ratio's interval is within 2 % of
-the ratio (half its width) or the time is spent.
+cancels drift and what it means to run after another model. A round is two pairs of timings. Rounds go on until every
+ratio's interval is within 2 % of the ratio (half its width) or the time is spent, but for 30 pairs at least.
 
 The interval is about these sessions: where a model's weights happen to lie in memory changes its time by up to a
 percent, that of very small models more, from one start to the next (Mytkowicz et al. 2009; the same file opened twice
@@ -16,6 +16,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from time import perf_counter, process_time
 from typing import TypeVar
 
@@ -32,7 +33,8 @@ NO_DIFFERENCE = "no measurable difference"
 _SHORTEST_TIMING = 1e-3  # seconds; shorter calls are grouped
 _MOST_CALLS = 2**20  # in one timing, should a clock stand still
 _WARM_UP_CALLS = 3
-_ROUNDS_BETWEEN_LOOKS = 10  # looking sorts all timings, which disturbs caches
+_WARM_UP_SECONDS = 1.0  # once they are spent, fewer calls do
+_ROUNDS_BETWEEN_LOOKS = 5  # looking sorts all timings, which disturbs caches
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,10 @@ class ModelLatency:
 
 @dataclass(frozen=True)
 class LatencyResult:
-    """Times of all models, by name; the first one is the reference. ``settled``: the intervals are within 2 %."""
+    """Times of all models, by name; the first one is the reference. ``settled``: the intervals are within 2 %.
+
+    In each of the ``rounds`` every model was timed twice.
+    """
 
     rounds: int
     settled: bool
@@ -95,13 +100,13 @@ def compare_latency(
     feeds: Feeds,
     *,
     seconds: float = 10,
-    min_rounds: int = 30,
+    min_pairs: int = 30,
     progress: Progress = silent,
 ) -> LatencyResult:
-    """Time all models on the same feeds, interleaved; at least ``min_rounds`` rounds, however long they take."""
+    """Time all models on the same feeds, interleaved; at least ``min_pairs`` times each, however long they take."""
     watches = {name: _stopwatch(session, feeds) for name, session in sessions.items()}
     racing = list(watches.values())
-    for number in progress(_rounds(racing, seconds, max(min_rounds, FEWEST_FOR_MEDIAN)), "timing"):
+    for number in progress(_rounds(racing, seconds, max(ceil(min_pairs / 2), FEWEST_FOR_MEDIAN)), "timing"):
         for watch in in_turn(racing, number):
             watch.time_once()
     models = {name: _model_latency(watch, racing[0]) for name, watch in watches.items()}
@@ -121,10 +126,18 @@ def _stopwatch(session: Session, feeds: Feeds) -> _Stopwatch:
     device = DEVICE_OF.get(session.provider)
     on_host = host_call(session, feeds)
     watch = _Stopwatch(on_host, None) if device is None else _Stopwatch(bound_call(session, feeds, device), on_host)
-    _timed(watch.call, _WARM_UP_CALLS)
+    _warm_up(watch.call)
     while watch.calls < _MOST_CALLS and _timed(watch.call, watch.calls)[0] * watch.calls < _SHORTEST_TIMING:
         watch.calls *= 2
     return watch
+
+
+def _warm_up(call: Call) -> None:
+    end = perf_counter() + _WARM_UP_SECONDS
+    for _ in range(_WARM_UP_CALLS):
+        call()
+        if perf_counter() >= end:
+            return
 
 
 def _timed(call: Call, calls: int) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from . import units
@@ -130,9 +130,10 @@ def _latency_row(model: ModelLatency, copies: bool) -> list[str]:
 
 
 def _latency_notes(comparison: Comparison, latency: LatencyResult) -> list[str]:
-    rounds = f"{units.count(latency.rounds)} rounds, models timed in turn; 95 % intervals"
+    timings = units.count(2 * latency.rounds)
+    how = f"{timings} pairs of timings, models in turn" if len(latency.models) > 1 else f"{timings} timings"
     settled = "" if latency.settled else ", wider than 2 % when the time was up"
-    return [f"{_fed(comparison)}{_on(comparison)}.", f"{rounds}{settled}."]
+    return [f"{_fed(comparison)}{_on(comparison)}.", f"{how}; 95 % intervals{settled}."]
 
 
 def _fed(comparison: Comparison) -> str:
@@ -175,8 +176,7 @@ def _accuracy_tables(accuracy: Accuracy | str) -> Iterator[Table]:
     yield Table("Accuracy", ["Model", *accuracy.metrics], [_score_row(name, accuracy) for name in names], [note])
     if len(names) > 1:
         rows = [_drop_row(name, accuracy) for name in names[1:]]
-        notes = ["Positive is worse; percentage points, models paired on the same samples.", *_undefined(accuracy)]
-        yield Table(f"Drop against {names[0]}", ["Model", *accuracy.metrics], rows, notes)
+        yield Table(f"Drop against {names[0]}", ["Model", *accuracy.metrics], rows, [_about_drops(accuracy)])
 
 
 def _score_row(model: str, accuracy: Accuracy) -> list[str]:
@@ -193,9 +193,11 @@ def _drop_cell(metric: MetricScores, model: str) -> str:
     return units.UNKNOWN if drop is None else units.drop_with(drop.absolute, drop.interval, metric.better)
 
 
-def _undefined(accuracy: Accuracy) -> Sequence[str]:
+def _about_drops(accuracy: Accuracy) -> str:
     losses = [name for name, metric in accuracy.metrics.items() if metric.better == "lower"]
-    return [f"{', '.join(losses)}: in the metric's own unit."] if losses else []
+    points = [] if len(losses) == len(accuracy.metrics) else ["percentage points"]
+    own = [f"{', '.join(losses)} in {'its' if len(losses) == 1 else 'their'} own unit"] if losses else []
+    return f"Positive is worse; {'; '.join([*points, *own])}; models paired on the same samples."
 
 
 def _fidelity_table(comparison: Comparison) -> Table:

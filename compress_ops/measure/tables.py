@@ -80,7 +80,8 @@ def trials_tables(trials: Sequence[TrialReport]) -> list[Table]:
         for trial in trials
     ]
     notes = ["Short trials on the calibration data, where there is some; the tables below measure the result in full."]
-    return [Table("Candidates", ["Candidate", "Size", "Cosine", "Speed-up", ""], rows, notes)] if rows else []
+    columns = ["Candidate", "Size", "Cosine", "Speed-up", ""]
+    return [Table("Candidates", columns, rows, notes)] if len(rows) > 1 else []
 
 
 def plan_page(name: str, steps: Sequence[StepReport], *, verbose: bool = False) -> Page:

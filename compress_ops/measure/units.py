@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Sequence
 from typing import Literal
 
 from .budget import format_bytes
@@ -40,6 +41,15 @@ def number(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:.4g}"
 
 
+def _alike(*values: float, digits: int = 4) -> list[str]:
+    """Numbers of one kind, with as many decimals as give the largest of them so many digits: 2.998, 2.849, 3.180."""
+    largest = max(map(abs, values))
+    if not 1e-4 <= largest < 1e6:
+        return [number(value) for value in values]
+    decimals = max(0, digits - 1 - math.floor(math.log10(largest)))
+    return [f"{round(value, decimals) + 0.0:,.{decimals}f}" for value in values]  # + 0.0 makes 0 of -0
+
+
 def count(value: float) -> str:
     """``101,738``."""
     return f"{value:,.0f}"
@@ -72,28 +82,30 @@ def score(value: float | None, better: Literal["higher", "lower"]) -> str:
     """Metrics that are better higher lie between 0 and 1 and read as percentages; losses stay as they are."""
     if value is None:
         return "not a number"
-    return f"{_percent(value)} %" if better == "higher" else number(value)
+    return f"{_percent(value)} %" if better == "higher" else _alike(value)[0]
 
 
 def score_with(value: float | None, interval: Interval | None, better: Literal["higher", "lower"]) -> str:
     """``98.3 % [97.1, 99.0]``."""
-    return score(value, better) + between(interval, better)
+    if value is None or interval is None:
+        return score(value, better)
+    ends = (interval.low, interval.high)
+    return _with_interval([score(value, better), *map(_percent, ends)] if better == "higher" else _alike(value, *ends))
 
 
 def drop_with(value: float | None, interval: Interval | None, better: Literal["higher", "lower"]) -> str:
     """``+0.2 [-0.3, 0.8]``: percentage points where the metric reads as a percentage."""
     if value is None:
         return UNKNOWN
-    text = _percent(value) if better == "higher" else number(value)
-    return f"{'+' if value > 0 and text.strip('0.') else ''}{text}{between(interval, better)}"
+    ends = [interval.low, interval.high] if interval is not None else []
+    texts = [*map(_percent, [value, *ends])] if better == "higher" else _alike(value, *ends, digits=3)
+    return f"{'+' if value > 0 and texts[0].strip('0.') else ''}{_with_interval(texts)}"
 
 
-def between(interval: Interval | None, better: Literal["higher", "lower"]) -> str:
-    """`` [97.1, 99.0]``, or nothing where there is no interval."""
-    if interval is None:
-        return ""
-    form: Callable[[float], str] = _percent if better == "higher" else number
-    return f" [{form(interval.low)}, {form(interval.high)}]"
+def _with_interval(texts: Sequence[str]) -> str:
+    """``98.3 [97.1, 99.0]`` of a value and the ends of its interval, where it has one."""
+    value, *ends = texts
+    return f"{value} [{', '.join(ends)}]" if ends else value
 
 
 def _percent(value: float) -> str:

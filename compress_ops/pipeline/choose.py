@@ -27,12 +27,12 @@ from .noise import noisiest
 from .preflight import prepare
 from .steps import apply_steps
 
-CLOSE_ENOUGH = 0.99
+CLOSE_ENOUGH = 0.995
 """Mean cosine of every output with the float model's, by default."""
 _TRIAL_SECONDS = 2.0
 _MOST_REPAIRS = 5
 _WORTH_IT = 0.8  # a repair must bring the distance to the float model down to this share of what it was
-_AS_FAST = 0.95  # of the fastest candidate's speed: among those the closest to the float model wins
+_AS_FAST = 0.9  # of the fastest candidate's speed: among those the closest to the float model wins
 _PERCENTILES = (99.99, 99.9)
 _OPSET = 17
 
@@ -65,10 +65,15 @@ def run_chosen(job: Job, least_cosine: float = CLOSE_ENOUGH) -> Report:
 
 
 def choose_int8(job: Job, least_cosine: float = CLOSE_ENOUGH) -> tuple[Trial, list[Trial]]:
-    """The best candidate, and all trials in the order in which they were made."""
+    """The best candidate, and all trials in the order in which they were made.
+
+    Where the job measures nothing, the likeliest candidate that can be applied is taken as it is.
+    """
     prepared = prepare(job)
     with_data = "calibration" in prepared.data
     trials = [*_try_all(prepared, _candidates(prepared.model, with_data=with_data))]
+    if not job.measure:
+        return trials[0], trials
     for more in (_clip, _repair):
         if with_data and not any(trial.is_close(least_cosine) for trial in trials):
             trials += more(prepared, max(trials, key=_closeness), least_cosine)
@@ -91,7 +96,10 @@ def _speed(trial: Trial) -> float:
 
 
 def _candidates(model: Model, *, with_data: bool) -> dict[str, Passes]:
-    """Passes by the name of the candidate, for the operators whose weights can be quantized here."""
+    """Passes by the name of the candidate, for the operators whose weights can be quantized here; the likeliest first.
+
+    That is static for convolutions, and smoothed and dynamic for models of matrices alone.
+    """
     present = {node.op_type for node in model.nodes() if node.op_type in _KINDS and not why_not(node)}
     matrices = sorted(present & {"MatMul", "Gemm"})
     if not with_data:
@@ -102,7 +110,8 @@ def _candidates(model: Model, *, with_data: bool) -> dict[str, Passes]:
     if matrices:
         convolutions = _static_first(sorted(present & {"Conv"}))
         found["static convolutions, dynamic matrices"] = [*convolutions, *_rest(sorted([*matrices, *dynamic]))]
-        found = {**{f"smooth, {name}": [{"smooth": _MAY_FAIL}, *passes] for name, passes in found.items()}, **found}
+        smoothed = {f"smooth, {name}": [{"smooth": _MAY_FAIL}, *passes] for name, passes in found.items()}
+        found = {**found, **smoothed} if "Conv" in present else {**dict(reversed(smoothed.items())), **found}
     return {name: passes for name, passes in found.items() if passes}
 
 
@@ -130,6 +139,8 @@ def _try_all(prepared: Prepared, candidates: dict[str, Passes]) -> Iterator[Tria
         try:
             yield _try(prepared, name, [*_preparing(prepared.model), *_steps(passes)])
             made += 1
+            if not prepared.job.measure:
+                return
         except OnnxpressError as error:
             fault = error
     if not made:
@@ -156,6 +167,9 @@ def _try(prepared: Prepared, name: str, passes: list[Step]) -> Trial:
     job = with_passes(prepared.job, passes)
     trial = replace(prepared, job=job, model=load(job.model))
     steps = list(apply_steps(trial))
+    size = trial.model.stored_bytes()
+    if not job.measure:
+        return Trial(name, passes, steps, size, None, None)
     with trial.model.exported() as path:
         found = compare_models(
             {"original": job.model, name: path},
@@ -166,7 +180,7 @@ def _try(prepared: Prepared, name: str, passes: list[Step]) -> Trial:
             seed=job.recipe.seed,
             parts={"latency", "fidelity"},
         )
-    return Trial(name, passes, steps, trial.model.stored_bytes(), _worst_cosine(found, name), _speedup(found, name))
+    return Trial(name, passes, steps, size, _worst_cosine(found, name), _speedup(found, name))
 
 
 def _worst_cosine(found: Comparison, name: str) -> float | None:

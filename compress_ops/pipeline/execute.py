@@ -26,8 +26,7 @@ from .steps import apply_steps, check_outputs
 
 def plan(job: Job) -> list[StepReport]:
     """What each step would touch and decline; nothing is written, and calibration looks at one batch only."""
-    prepared = prepare(job)
-    return list(apply_steps(replace(prepared, job=replace(job, out=None))))
+    return list(apply_steps(prepare(job), dry_run=True))
 
 
 def run(job: Job) -> Report:

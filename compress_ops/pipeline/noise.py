@@ -31,7 +31,7 @@ def noisiest(prepared: Prepared, passes: Sequence[Step], layers: Sequence[str]) 
     models = [_applied(prepared, steps) for steps in (preparing, list(passes))]
     ends = _ends(models[0], layers)
     values = sorted({name for pair in ends.values() for name in pair} & _common(models))
-    ratios = _noise_ratios(models, values, context_of(prepared))
+    ratios = _noise_ratios(models, values, context_of(prepared)) if values else {}
     added = {layer: ratios.get(y, 0.0) - ratios.get(x, 0.0) for layer, (x, y) in ends.items() if y in ratios}
     return sorted(added, key=added.__getitem__, reverse=True)
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from ..data import Dataset, DataSettings, ImageSettings, open_data
+from ..data import Dataset, DataSettings, ImageSettings, brings_labels, open_data
 from ..data.fit import size_faults
 from ..errors import OnnxpressError, OutputError, Place, RecipeError, UsageError, raise_all
 from ..measure.metrics import parse_metric
@@ -38,7 +38,7 @@ class _Collector:
 
 def prepare(job: Job) -> Prepared:
     """Open the model and the data and check them against the recipe; raises all faults together."""
-    collector = _Collector()
+    collector = _Collector(list(job.loaded.faults))
     collector.check(lambda: check_output(job.out, force=job.force) if job.out is not None else None)
     collector.check(lambda: check_providers(job.recipe.provider), _provider_place(job))
     refused = _Collector()
@@ -87,7 +87,7 @@ def data_settings(job: Job, *, needs_labels: bool) -> DataSettings:
     images = recipe.data.images
     return DataSettings(
         batch_size=recipe.data.batch_size,
-        labels=recipe.data.evaluation.labels if recipe.data.evaluation else None,
+        labels=_labels(job),
         needs_labels=needs_labels,
         images=ImageSettings(**images.model_dump()) if images is not None else None,
         seed=recipe.seed,
@@ -96,6 +96,14 @@ def data_settings(job: Job, *, needs_labels: bool) -> DataSettings:
         allow_code=job.allow_code,
         base=job.loaded.folder,
     )
+
+
+def _labels(job: Job) -> str | None:
+    """The name of the labels; where the data brings its own, and metrics need them, one that no input has."""
+    evaluation = job.recipe.data.evaluation
+    if evaluation is None or evaluation.labels or not evaluation.metrics:
+        return evaluation.labels if evaluation else None
+    return "labels of the data" if brings_labels(evaluation.path, job.loaded.folder) else None
 
 
 class _Ports(NamedTuple):
@@ -165,6 +173,7 @@ def _unmet_needs(job: Job) -> Iterator[OnnxpressError]:
         Need.TRAINING: job.recipe.data.training or job.recipe.data.calibration,
         Need.EVALUATION: job.recipe.data.evaluation,
         Need.SHAPES: True,
+        Need.UNQUANTIZED: True,
     }
     for index, step in enumerate(job.recipe.passes):
         for need in sorted(step.operation.needs):
@@ -200,8 +209,8 @@ def _unknown_metrics(job: Job) -> Iterator[OnnxpressError]:
             parse_metric(name)
         except OnnxpressError as fault:
             yield fault.moved(document.place((*path, index)))
-    if evaluation and evaluation.metrics and not evaluation.labels:
-        hint = "name the array that holds them: labels: label"
+    if evaluation and evaluation.metrics and not _labels(job):
+        hint = "name the array that holds them: data.evaluation.labels: label in a recipe, or --labels label"
         yield RecipeError("metrics need labels", hint=hint, place=document.place(path))
 
 

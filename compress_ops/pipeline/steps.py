@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from ..errors import BrokenPromise, OnnxpressError, PassError, Place
 from ..measure.report import DeclinedReport, StepReport
 from ..model import Model
-from ..passes import Change, Context, Need, Promise
+from ..passes import ALL, Change, Context, Need, Promise, selected
 from ..recipe import Step
 from ..runtime import Session, open_session
 from .job import Prepared
+from .unquantized import keep_unquantized
 
 
-def apply_steps(prepared: Prepared) -> Iterator[StepReport]:
+def apply_steps(prepared: Prepared, *, dry_run: bool = False) -> Iterator[StepReport]:
     """Change the model in place, one step after another; each step's report is given as it is done."""
-    job, context = prepared.job, context_of(prepared)
+    job, context = prepared.job, context_of(prepared, dry_run=dry_run)
     for index, step in enumerate(job.recipe.passes):
         place = job.loaded.document.place(("passes", index))
+        keep_unquantized(context, prepared.model, job.recipe.passes, index)
         report = _apply(prepared.model, context, step, index + 1, place)
         if job.check_steps:
             _check_runs(prepared, step, index + 1, place)
         yield report
 
 
-def context_of(prepared: Prepared) -> Context:
-    """What the job gives its passes."""
+def context_of(prepared: Prepared, *, dry_run: bool = False) -> Context:
+    """What the job gives its passes; on a dry run they look at one batch of calibration data only."""
     job = prepared.job
     return Context(
         rng=np.random.default_rng(job.recipe.seed),
@@ -37,7 +40,7 @@ def context_of(prepared: Prepared) -> Context:
         evaluation=prepared.data.get("evaluation"),
         providers=job.recipe.provider,
         threads=job.recipe.threads,
-        dry_run=job.dry_run,
+        dry_run=dry_run,
         progress=job.progress,
     )
 
@@ -59,7 +62,7 @@ def _apply(model: Model, context: Context, step: Step, number: int, place: Place
     report = _report(
         step, change, (before, model.stored_bytes()), time.perf_counter() - clock, time.process_time() - cpu
     )
-    _hold_to_promise(step, report, number, place)
+    _hold_to_promise(model, step, report, number, place)
     return report
 
 
@@ -89,10 +92,10 @@ def _report(step: Step, change: Change, size: tuple[int, int], seconds: float, c
     )
 
 
-def _hold_to_promise(step: Step, report: StepReport, number: int, place: Place) -> None:
+def _hold_to_promise(model: Model, step: Step, report: StepReport, number: int, place: Place) -> None:
     what, promise = _title(step, number), step.operation.promises
     if promise is not Promise.PREPARES and not report.touched and not step.options.allow_unchanged:
-        hint = "\n  ".join([*_reasons(report), "allow_unchanged: true on the step permits this"])
+        hint = "\n  ".join([*_reasons(model, step, report), "allow_unchanged: true on the step permits this"])
         raise BrokenPromise(f"{what} changed nothing", hint=hint, place=place)
     grown = report.bytes_after - report.bytes_before
     if promise is Promise.SHRINKS and grown > 0 and not step.options.allow_larger:
@@ -100,11 +103,28 @@ def _hold_to_promise(step: Step, report: StepReport, number: int, place: Place) 
         raise BrokenPromise(f"{what} made the model {grown} bytes larger", hint=hint, place=place)
 
 
-def _reasons(report: StepReport, most: int = 5) -> Iterator[str]:
+def _reasons(model: Model, step: Step, report: StepReport, most: int = 5) -> Iterator[str]:
+    """Why a step changed nothing: what it declined, or else that there was nothing for it."""
+    if not report.declined:
+        yield _nothing_for(model, step.arguments())
     for declined in report.declined[:most]:
         yield f"{declined.name}: {declined.reason}"
     if len(report.declined) > most:
         yield f"... and {len(report.declined) - most} more declined"
+
+
+def _nothing_for(model: Model, options: Mapping[str, Any]) -> str:
+    """What the kinds of operators and the patterns that a step was given leave of the model."""
+    operators, only, skip = (
+        options.get(name, usual) for name, usual in (("operators", []), ("only", ALL), ("skip", []))
+    )
+    kinds = f" ({', '.join(operators)})" if operators else ""
+    nodes = [node for node in model.nodes() if not operators or node.op_type in operators]
+    if not nodes:
+        return f"the model has no operator of the kinds that it works on{kinds}"
+    if (only, skip) != (ALL, []) and not (operators and any(selected(node, only, skip) for node in nodes)):
+        return f"no operator of the kinds that it works on{kinds} is left by only/skip"
+    return "it found nothing to change"
 
 
 def _check_runs(prepared: Prepared, step: Step, number: int, place: Place) -> None:

@@ -3,6 +3,10 @@
 A channel is an index along several weight axes at once: the filter that makes it, its bias and normalization, the
 columns of every operator that reads it. Such coupled indices are found from the graph (see ``channels``) and are cut
 together, so the result is an ordinary, narrower model.
+
+Why widths are rounded to 8: onnxruntime's CPU kernels work in blocks. With 30 % of the channels gone, 1 thread, AVX512,
+the speed-up was, for widths rounded to 1, 4, 8, 16: resnet50 1.56, 1.70, 1.86, 1.91; a text detector 1.02, 1.48, 1.55,
+1.50.
 """
 
 from __future__ import annotations

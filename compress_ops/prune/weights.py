@@ -51,6 +51,7 @@ def prune_weights(
     if (ratio is None) == (threshold is None):
         raise PassError("give one of ratio and threshold", hint="for example prune_weights: {ratio: 0.5}")
     change = Change()
+    model.keep_reference()
     chosen = _weights(model, only, skip, change)
     limits = _limits(chosen, ratio, threshold, scope, normalize)
     zeros = elements = 0

@@ -1,159 +1,132 @@
-"""Ranges of activations from calibration data, in bounded memory.
+"""Ranges of activations from calibration data, in bounded memory and at most two passes.
 
 Every calibrator sees the data batch by batch. Minimum and maximum are reduced inside the onnxruntime session, so
-only two numbers per tensor and batch come out. Histograms take a second pass: the session itself turns each tensor
-into bin numbers (QuantizeLinear to 16 bits over the range of the first pass), and only counts are kept.
+only a few numbers per tensor and batch come out. Rules that clip outliers take a second pass that counts histograms.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PassError
-from ..graph.edit import MICROSOFT
-from ..graph.tap import constant, tapped
+from ..graph.tap import tapped
 from ..model import Model
 from ..passes import Context
+from .clipping import RULES, Bounds, Clipping, Rule
+from .histogram import Histogram, Span, histograms
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
 
-BINS = 8192
-_CHUNK = 2**18  # elements counted at a time: numpy.bincount widens what it counts to 64 bits
-_HISTOGRAM_BYTES = 2**25  # tapped tensors of one run; more of them than that are counted in several sessions
+MOMENTUM = 0.9
+"""What the moving average keeps of its past at each batch: the last ten or so batches decide."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """The interval of values that codes shall cover."""
+    """The interval of values that codes shall cover, and what was counted where the calibrator counted."""
 
     low: float
     high: float
+    histogram: Histogram | None = field(default=None, compare=False, repr=False)
 
 
 Ranges = dict[str, Range]
 
 
-def minmax(model: Model, ctx: Context, values: Sequence[ir.Value], percentile: float) -> Ranges:
+def minmax(model: Model, ctx: Context, values: Sequence[ir.Value], settings: Clipping) -> Ranges:
     """The smallest and the largest value seen; nothing is clipped, one outlier decides."""
+    return {name: Range(span.low, span.high) for name, span in _spans(model, ctx, values).items()}
+
+
+def moving_average(model: Model, ctx: Context, values: Sequence[ir.Value], settings: Clipping) -> Ranges:
+    """An exponential average of the extremes of each batch, low <- 0.9 low + 0.1 min X (Jacob et al. 2018).
+
+    An outlier of one batch counts little; the result depends on the batches and their order.
+    """
     import numpy as np
 
-    lows, highs = np.full(len(values), np.inf), np.full(len(values), -np.inf)
-    with tapped(model, ctx, [output for value in values for output in _extremes(value)]) as session:
-        for feeds in ctx.calibration_batches("calibrate: ranges"):
-            seen = np.array(list(session.run(feeds).values()), np.float64).reshape(-1, 3)
-            seen[np.isnan(seen[:, 2])] = np.nan
-            np.minimum(lows, seen[:, 0], out=lows)  # these two keep NaN
-            np.maximum(highs, seen[:, 1], out=highs)
-    return {
-        value.name or "": Range(float(low), float(high)) for value, low, high in zip(values, lows, highs, strict=True)
-    }
+    average = np.full((len(values), 2), np.nan)
+    for i, seen in enumerate(_extremes_of_batches(model, ctx, values)):
+        average = MOMENTUM * average + (1 - MOMENTUM) * seen[:, :2] if i else seen[:, :2]
+    return {value.name or "": Range(float(a), float(b)) for value, (a, b) in zip(values, average, strict=True)}
 
 
-def percentile(model: Model, ctx: Context, values: Sequence[ir.Value], percentile: float) -> Ranges:
-    """The interval that leaves out (100 - percentile) % of the values, half of that on either side.
-
-    Counted in histograms of 8192 bins over the min-max range, so a bound is exact to one bin.
-    """
-    ranges = minmax(model, ctx, values, percentile)
-    spread = [value for value in values if _has_spread(ranges[value.name or ""])]
-    for group in _groups(ctx, model, spread):
-        for name, counts in _histograms(model, ctx, group, ranges).items():
-            ranges[name] = _central(counts, ranges[name], percentile)
+def clipped(model: Model, ctx: Context, values: Sequence[ir.Value], settings: Clipping, rule: Rule) -> Ranges:
+    """What a rule makes of the histograms; values that float32 cannot divide into bins keep their extremes."""
+    spans = _spans(model, ctx, values)
+    countable = [value for value in values if spans[value.name or ""].can_be_counted]
+    counted = histograms(model, ctx, countable, spans)
+    ranges = {name: Range(span.low, span.high) for name, span in spans.items()}
+    for name, histogram in counted.items():
+        ranges[name] = replace(_within(ranges[name], rule(histogram, settings)), histogram=histogram)
     return ranges
 
 
-Calibrator = Callable[[Model, Context, Sequence[Any], float], Ranges]
-CALIBRATORS: dict[str, Calibrator] = {"minmax": minmax, "percentile": percentile}
+Calibrator = Callable[[Model, Context, Sequence[Any], Clipping], Ranges]
+CALIBRATORS: dict[str, Calibrator] = {
+    "minmax": minmax,
+    "moving_average": moving_average,
+    **{name: partial(clipped, rule=rule) for name, rule in RULES.items()},
+}
 
 
-def _has_spread(found: Range) -> bool:
-    """Whether float32 can tell the bins of the range apart."""
-    import numpy as np
-
-    limits = np.finfo(np.float32)
-    return float(limits.tiny) * BINS <= found.high - found.low <= float(limits.max)
-
-
-def _extremes(value: ir.Value) -> list[ir.Node]:
-    """Minimum and maximum, which onnxruntime computes as if NaN were not there, and a sum that shows it."""
-    import onnx_ir as ir
-
-    return [ir.node(reduce, [value], {"keepdims": 0}) for reduce in ("ReduceMin", "ReduceMax", "ReduceL1")]
-
-
-def _groups(ctx: Context, model: Model, values: Sequence[ir.Value]) -> Iterator[list[ir.Value]]:
-    """Values whose bin numbers, for the first batch, take at most ``_HISTOGRAM_BYTES`` together."""
-    import onnx_ir as ir
-
-    sizes: list[int] = []
-    if values:
-        with tapped(model, ctx, [ir.node("Size", [value]) for value in values]) as session:
-            first = next(iter(ctx.calibration_batches("calibrate: sizes")))
-            sizes = [2 * int(size) for size in session.run(first).values()]
-    group: list[ir.Value] = []
-    room = _HISTOGRAM_BYTES
-    for value, size in zip(values, sizes, strict=True):
-        if group and size > room:
-            yield group
-            group, room = [], _HISTOGRAM_BYTES
-        group.append(value)
-        room -= size
-    if group:
-        yield group
-
-
-def _histograms(
-    model: Model, ctx: Context, values: Sequence[ir.Value], ranges: Ranges
-) -> dict[str, np.ndarray[Any, Any]]:
-    import numpy as np
-
-    counts = {value.name or "": np.zeros(BINS, np.int64) for value in values}
-    with tapped(model, ctx, [_binned(model, value, ranges[value.name or ""]) for value in values]) as session:
-        for feeds in ctx.calibration_batches("calibrate: histograms"):
-            for total, codes in zip(counts.values(), session.run(feeds).values(), strict=True):
-                _count(codes.reshape(-1), total)
-    return counts
-
-
-def _binned(model: Model, value: ir.Value, found: Range) -> ir.Node:
-    """Bin numbers 0..BINS-1 of a tensor: round((x - low) / width) as QuantizeLinear computes it."""
-    import numpy as np
-    import onnx_ir as ir
-
-    width = (found.high - found.low) / (BINS - 1)
-    shifted = ir.node("Sub", [value, constant(np.float32(found.low))])
-    scale, zero = constant(np.float32(width)), constant(np.uint16(0))
-    return ir.node("QuantizeLinear", [shifted.outputs[0], scale, zero], domain=MICROSOFT)
-
-
-def _count(codes: np.ndarray[Any, Any], total: np.ndarray[Any, Any]) -> None:
-    import numpy as np
-
-    for start in range(0, codes.size, _CHUNK):
-        total += np.bincount(np.minimum(codes[start : start + _CHUNK], BINS - 1), minlength=BINS)
-
-
-def _central(counts: np.ndarray[Any, Any], found: Range, percentile: float) -> Range:
-    """The bins between the two tails, each of (100 - percentile) / 2 % of the counts."""
-    import numpy as np
-
-    cumulative = np.cumsum(counts) / counts.sum()
-    tail = (100 - percentile) / 200
-    width = (found.high - found.low) / (BINS - 1)
-    low = int(np.searchsorted(cumulative, tail, side="right"))
-    high = int(np.searchsorted(cumulative, 1 - tail, side="left"))
-    return Range(found.low + low * width, found.low + min(high, BINS - 1) * width)
-
-
-def calibrate(model: Model, ctx: Context, values: Sequence[ir.Value], calibrator: str, percentile: float) -> Ranges:
+def calibrate(
+    model: Model,
+    ctx: Context,
+    values: Sequence[ir.Value],
+    calibrator: str,
+    percentile: float = 99.99,
+    kind: str = "uint8",
+    symmetric: bool = False,
+) -> Ranges:
     """Ranges of main-graph values by name. Values that took NaN or infinity have such a range: callers decline them."""
     if not values:
         return {}
-    ranges = CALIBRATORS[calibrator](model, ctx, values, percentile)
-    if all(found.low > found.high for found in ranges.values()):
+    return CALIBRATORS[calibrator](model, ctx, values, Clipping(percentile, kind, symmetric))
+
+
+def _within(whole: Range, bounds: Bounds) -> Range:
+    """A rule's bounds, no wider than what was seen."""
+    low, high = (min(max(bound, whole.low), whole.high) for bound in bounds)
+    return Range(low, high)
+
+
+def _spans(model: Model, ctx: Context, values: Sequence[ir.Value]) -> dict[str, Span]:
+    """Extremes over all batches, NaN where there was one."""
+    import numpy as np
+
+    lows, highs, sizes = (np.full(len(values), start) for start in (np.inf, -np.inf, 0.0))
+    for seen in _extremes_of_batches(model, ctx, values):
+        np.minimum(lows, seen[:, 0], out=lows)  # these keep NaN
+        np.maximum(highs, seen[:, 1], out=highs)
+        np.maximum(sizes, seen[:, 3], out=sizes)
+    found = zip(values, lows, highs, sizes, strict=True)
+    return {value.name or "": Span(float(low), float(high), int(size)) for value, low, high, size in found}
+
+
+def _extremes_of_batches(model: Model, ctx: Context, values: Sequence[ir.Value]) -> Iterator[np.ndarray[Any, Any]]:
+    """For each batch an array [values, 4]: minimum, maximum, a sum of magnitudes, size."""
+    import numpy as np
+
+    batches = 0
+    with tapped(model, ctx, [output for value in values for output in _extremes(value)]) as session:
+        for feeds in ctx.calibration_batches("calibrate: ranges"):
+            seen = np.array(list(session.run(feeds).values()), np.float64).reshape(-1, 4)
+            seen[np.isnan(seen[:, 2]), :2] = np.nan
+            batches += 1
+            yield seen
+    if not batches:
         raise PassError("the calibration data has no batches", hint="give at least one sample")
-    return ranges
+
+
+def _extremes(value: ir.Value) -> list[ir.Node]:
+    """Minimum and maximum, which onnxruntime computes as if NaN were not there, a sum that shows it, and the size."""
+    import onnx_ir as ir
+
+    reductions = [ir.node(reduce, [value], {"keepdims": 0}) for reduce in ("ReduceMin", "ReduceMax", "ReduceL1")]
+    return [*reductions, ir.node("Size", [value])]

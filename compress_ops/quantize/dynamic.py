@@ -18,7 +18,9 @@ from ..graph.opset import require_opset
 from ..model import ONNX_DOMAINS, Model
 from ..passes import ALL, NONE, Change, Context, Only, Promise, Skip, register, selected
 from .eligible import reasons
+from .fidelity import Quality, weight_sqnr
 from .formats import AS_STORED, Layout, Symmetric, as_half, lazy_codes
+from .portable import Candidate, Portable, decide, record
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -35,9 +37,10 @@ def quantize_dynamic(
     *,
     operators: Annotated[list[Operator], Field(description="Operator types to quantize.")] = OPERATORS,
     per_channel: Annotated[bool, Field(description="One scale per output channel, else one per weight.")] = True,
-    reduce_range: Annotated[
-        bool, Field(description="7-bit weights: u8 x s8 products cannot saturate on CPUs without VNNI.")
-    ] = False,
+    portable: Annotated[
+        Portable,
+        Field(description="The same outputs on CPUs without VNNI, for 0-1 bit; auto: where weights keep 30 dB SQNR."),
+    ] = "auto",
     only: Only = ALL,
     skip: Skip = NONE,
 ) -> Change:
@@ -49,14 +52,22 @@ def quantize_dynamic(
     float32, not finite or too small to gain are declined.
     """
     require_opset(model, _MINIMUM_OPSET)
-    work = _Work(model, per_channel, Symmetric(7 if reduce_range else 8), Change())
     wanted = [
         node
         for node in model.nodes()
         if node.op_type in operators and node.domain in ONNX_DOMAINS and selected(node, only, skip)
     ]
-    for node, reason in ctx.progress(reasons(wanted).items(), "quantize_dynamic", len(wanted)):
+    found = reasons(wanted)
+    able = [node for node, reason in found.items() if not reason]
+    products = [node for node in able if node.op_type != "Gather"]
+    chosen, why_not = decide(portable, (_candidate(node, per_channel) for node in products))
+    work = _Work(model, per_channel, Symmetric(), Change(), portable=chosen)
+    for node, reason in ctx.progress(found.items(), "quantize_dynamic", len(wanted)):
         _quantize(work, node, reason)
+    if products:
+        work.change.notes = {"portable": "yes" if chosen else "no", **why_not}
+        record(model, chosen)
+    work.change.notes |= work.quality.notes()
     model.drop_unused()
     return work.change
 
@@ -67,6 +78,8 @@ class _Work:
     per_channel: bool
     weights: Symmetric
     change: Change
+    portable: bool = False
+    quality: Quality = field(default_factory=Quality)
     inputs: dict[Any, tuple[ir.Value, ...]] = field(default_factory=dict)
     coded: dict[Any, tuple[ir.Value, ir.Value]] = field(default_factory=dict)
 
@@ -81,6 +94,20 @@ def _quantize(work: _Work, node: ir.Node, reason: str) -> None:
     work.change.touch(node.name, f"{node.op_type} weights to int8")
 
 
+def _candidate(node: ir.Node, per_channel: bool) -> Candidate:
+    """The weight of a product as it is reduced to scales."""
+    weight = node.inputs[1]
+    assert weight is not None and weight.const_value is not None
+    array = _layout(node).apply(weight.const_value.numpy())
+    summed = tuple(range(1, array.ndim)) if node.op_type == "Conv" else (-2,)
+    along = None if node.op_type == "Conv" else -2
+    return Candidate(weight.name or "", array, summed if per_channel else None, along)
+
+
+def _layout(node: ir.Node) -> Layout:
+    return Layout(transposed=node.op_type == "Gemm" and bool(attribute(node, "transB", 0)))
+
+
 def _matmul(work: _Work, node: ir.Node) -> None:
     edit, weight = Editor(work.model, node), node.inputs[1]
     assert weight is not None and weight.const_value is not None
@@ -90,7 +117,7 @@ def _matmul(work: _Work, node: ir.Node) -> None:
 
 
 def _gemm(work: _Work, node: ir.Node) -> None:
-    edit, layout = Editor(work.model, node), Layout(transposed=bool(attribute(node, "transB", 0)))
+    edit, layout = Editor(work.model, node), _layout(node)
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     assert node.inputs[1] is not None
     product = _integer_product(work, edit, "MatMulInteger", node.inputs[1], (-2,), (-1,), layout)
@@ -197,8 +224,12 @@ def _coded(
     if key not in work.coded:
         source = weight.const_value
         assert source is not None and isinstance(weight.graph, ir.Graph)
-        scale = work.weights.scale(layout.apply(source.numpy()), axes if work.per_channel else None)
+        array, reduced = layout.apply(source.numpy()), axes if work.per_channel else None
+        is_product = edit.node.op_type != "Gather"
+        least = _candidate(edit.node, work.per_channel).least() if work.portable and is_product else 0.0
+        scale = work.weights.scale(array, reduced, least)
         scale = as_half(scale) if half_scale else scale
+        work.quality.add(weight.name, weight_sqnr(array, work.weights.restored(array, scale)))
         stored = scale.reshape(scale_shape) if work.per_channel else scale.reshape(())
         coded = lazy_codes(source, scale, work.weights, layout)
         work.coded[key] = (

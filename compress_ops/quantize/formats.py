@@ -6,7 +6,7 @@ copy of the weights is held.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,10 +21,17 @@ class Symmetric:
     """Signed codes of ``bits`` bits around zero: q = round(w / scale) in [-limit, limit], zero_point = 0.
 
     The lowest code -2^(bits-1) is not used, so that the range is the same on both sides (ONNX and onnxruntime do
-    so for weights).
+    so for weights). With ``power_of_two`` scales are rounded up to powers of two: fixed-point numbers.
     """
 
     bits: int = 8
+    power_of_two: bool = False
+
+    @property
+    def dtype(self) -> ir.DataType:
+        import onnx_ir as ir
+
+        return ir.DataType.INT8
 
     @property
     def limit(self) -> int:
@@ -40,7 +47,18 @@ class Symmetric:
         largest = np.maximum(weight.max(axis=axes, keepdims=True), -weight.min(axis=axes, keepdims=True))
         scale = np.maximum(largest.astype(np.float32) / np.float32(self.limit), np.float32(least))
         tiny = np.finfo(np.float32).tiny
-        return np.where(scale < tiny, np.float32(1), scale)
+        scale = np.where(scale < tiny, np.float32(1), scale)
+        return raised(scale) if self.power_of_two else scale
+
+    def fit(self, weight: Array, axes: tuple[int, ...] | None, least: Array | float = 0.0) -> tuple[Symmetric, Array]:
+        """The format to code this weight with, and its scales."""
+        return self, self.scale(weight, axes, least)
+
+    def restored(self, weight: Array, scale: Array) -> Array:
+        """What the codes of a weight give back, float32."""
+        import numpy as np
+
+        return np.multiply(self.codes(weight, scale), scale, dtype=np.float32)
 
     def codes(self, weight: Array, scale: Array) -> Array:
         """int8 codes of the weight's shape; ``scale`` broadcasts against it. Rounds half to even, as ONNX does."""
@@ -53,25 +71,97 @@ class Symmetric:
 
 
 @dataclass(frozen=True)
-class Asymmetric:
-    """8-bit codes over an interval that holds zero: q = clip(round(x / scale) + zero_point).
+class Unsigned:
+    """8-bit codes 0..255 of a weight over the interval from its extremes to zero: q = round(w / scale) + zero_point.
 
-    ``scale`` is float32; ``zero_point`` is uint8, or int8 zero for the symmetric int8 form.
+    With ``symmetric`` the zero point is 128 everywhere: what operators that take one zero point for all channels need.
+    """
+
+    symmetric: bool = False
+    power_of_two: bool = False
+    zero_point: Array = 128
+
+    @property
+    def dtype(self) -> ir.DataType:
+        import onnx_ir as ir
+
+        return ir.DataType.UINT8
+
+    def fit(self, weight: Array, axes: tuple[int, ...] | None, least: Array | float = 0.0) -> tuple[Unsigned, Array]:
+        """The format with the zero points of this weight, and its scales; both kept as axes of size 1."""
+        import numpy as np
+
+        if self.symmetric:
+            scale = Symmetric(power_of_two=self.power_of_two).scale(weight, axes, least)
+            return replace(self, zero_point=np.full(scale.shape, 128, np.uint8)), scale
+        low = np.minimum(weight.min(axis=axes, keepdims=True), 0).astype(np.float64)
+        high = np.maximum(weight.max(axis=axes, keepdims=True), 0).astype(np.float64)
+        scale = np.maximum((high - low) / 255, least).astype(np.float32)
+        scale = np.where(scale < np.finfo(np.float32).tiny, np.float32(1), scale)
+        scale = raised(scale) if self.power_of_two else scale
+        return replace(self, zero_point=np.clip(np.rint(-low / scale), 0, 255).astype(np.uint8)), scale
+
+    def codes(self, weight: Array, scale: Array) -> Array:
+        """uint8 codes of the weight's shape."""
+        import numpy as np
+
+        codes = np.divide(weight, scale, dtype=np.float32)
+        np.rint(codes, out=codes)
+        codes += self.zero_point
+        return np.clip(codes, 0, 255, out=codes).astype(np.uint8)
+
+    def restored(self, weight: Array, scale: Array) -> Array:
+        """What the codes of a weight give back, float32."""
+        import numpy as np
+
+        return np.multiply(self.codes(weight, scale).astype(np.float32) - self.zero_point, scale, dtype=np.float32)
+
+
+WeightFormat = Symmetric | Unsigned
+
+
+@dataclass(frozen=True)
+class Asymmetric:
+    """Codes of 8 or 16 bits over an interval that holds zero: q = clip(round(x / scale) + zero_point).
+
+    ``scale`` is float32; ``zero_point`` has the type of the codes.
     """
 
     scale: np.float32
-    zero_point: np.uint8 | np.int8
+    zero_point: np.integer[Any]
 
     @classmethod
-    def of(cls, low: float, high: float, kind: str) -> Asymmetric:
-        """The form whose codes cover [low, high] and zero exactly; an interval of length zero gets scale 1."""
+    def of(
+        cls, low: float, high: float, kind: str, symmetric: bool | None = None, power_of_two: bool = False
+    ) -> Asymmetric:
+        """The form whose codes cover [low, high] and zero exactly; an interval of length zero gets scale 1.
+
+        Symmetric forms (None: where codes have a sign) have zero in the middle and do not use the lowest code. With
+        ``power_of_two`` the scale is rounded up to a power of two.
+        """
         import numpy as np
 
         low, high = min(low, 0.0), max(high, 0.0)
-        if kind == "int8":
-            return cls(_positive(max(-low, high) / 127), np.int8(0))
-        scale = _positive((high - low) / 255)
-        return cls(scale, np.uint8(np.clip(np.rint(-low / float(scale)), 0, 255)))
+        limits, symmetric = np.iinfo(kind), kind.startswith("int") if symmetric is None else symmetric
+        wide = 2 * max(-low, high) if symmetric else high - low
+        scale = _positive(wide / levels_of(kind, symmetric))
+        scale = raised(scale) if power_of_two else scale
+        zero = (limits.min + limits.max + 1) // 2 if symmetric else np.rint(-low / float(scale)) + limits.min
+        return cls(scale, np.dtype(kind).type(np.clip(zero, limits.min, limits.max)))
+
+
+def raised(scale: Array) -> Array:
+    """Scales rounded up to powers of two, float32."""
+    import numpy as np
+
+    fraction, exponent = np.frexp(scale)  # scale = fraction 2^exponent, fraction in [1/2, 1)
+    return np.ldexp(np.float32(1), np.where(fraction == 0.5, exponent - 1, exponent))
+
+
+def levels_of(kind: str, symmetric: bool) -> int:
+    """Steps from the lowest to the highest code; symmetric forms do not use the lowest."""
+    bits = 16 if kind.endswith("16") else 8
+    return (1 << bits) - (2 if symmetric else 1)
 
 
 def _positive(scale: float) -> np.float32:
@@ -98,14 +188,14 @@ def is_finite(weight: Array) -> bool:
     return bool(np.isfinite(weight.min(initial=0)) and np.isfinite(weight.max(initial=0)))
 
 
-def lazy_codes(source: ir.TensorProtocol, scale: Array, number_format: Symmetric, layout: Layout) -> ir.LazyTensor:
-    """An int8 tensor whose codes are computed from ``source`` when they are needed."""
+def lazy_codes(source: ir.TensorProtocol, scale: Array, number_format: WeightFormat, layout: Layout) -> ir.LazyTensor:
+    """An 8-bit tensor whose codes are computed from ``source`` when they are needed."""
     import onnx_ir as ir
 
     shape = layout.shape(tuple(source.shape.numpy()))
     return ir.LazyTensor(
         lambda: ir.Tensor(number_format.codes(layout.apply(source.numpy()), scale)),
-        dtype=ir.DataType.INT8,
+        dtype=number_format.dtype,
         shape=ir.Shape(shape),
     )
 

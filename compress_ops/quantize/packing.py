@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..graph.edit import Editor
@@ -77,17 +78,16 @@ def pack(codes: Array, base: int) -> Array:
 
 def unpack(packed: Array, base: int, count: int) -> Array:
     """uint8 codes [..., count] of what ``pack`` gave."""
-    digits = table(base, "uint8")[packed]
+    digits = table(base)[packed]
     return digits.reshape(*packed.shape[:-1], -1)[..., :count]
 
 
-def table(base: int, dtype: str, factor: float = 1) -> Array:
-    """The digits of every byte value, times ``factor``: [256, per_byte]."""
+def table(base: int) -> Array:
+    """The digits of every byte value: uint8 [256, per_byte]."""
     import numpy as np
 
     count = per_byte(base)
-    digits = np.arange(_BYTE)[:, None] // base ** np.arange(count) % base
-    return (digits * factor).astype(dtype)
+    return (np.arange(_BYTE)[:, None] // base ** np.arange(count) % base).astype(np.uint8)
 
 
 def digit(codes: Array, bases: Sequence[int], position: int) -> Array:
@@ -113,7 +113,7 @@ class Unpacker:
         padded = -(-columns // stride(bases)) * stride(bases)
         tensors = [
             ir.LazyTensor(
-                lambda position=position: ir.Tensor(_packed(codes(), padded, bases, position)),
+                partial(_packed, codes, padded, bases, position),
                 dtype=ir.DataType.UINT8,
                 shape=ir.Shape((rows, padded // per_byte(base))),
             )
@@ -122,11 +122,17 @@ class Unpacker:
         return [self.model.add_weight(name, tensor, graph) for tensor in tensors]
 
     def unpack(
-        self, edit: Editor, planes: Sequence[ir.Value], bases: Sequence[int], dtype: str, columns: int
+        self,
+        edit: Editor,
+        planes: Sequence[ir.Value],
+        bases: Sequence[int],
+        dtype: str,
+        columns: int,
+        factor: int = 1,
     ) -> ir.Value:
-        """Codes [rows, columns] of the given dtype, from planes that ``store`` made."""
+        """Codes [rows, columns] of the given dtype, times ``factor``, from planes that ``store`` made."""
         tables = [
-            self.constant(f"digits_base{base}", table(base, dtype, math.prod(bases[:position])))
+            self.table(f"digits_base{base}", table(base) * (factor * math.prod(bases[:position])), dtype)
             for position, base in enumerate(bases)
         ]
         padded = -(-columns // stride(bases)) * stride(bases)
@@ -152,6 +158,19 @@ class Unpacker:
             return value
         return edit.op("Slice", value, self.shape([0]), self.shape([wanted]), self.shape([-1]))
 
+    def table(self, name: str, rows: Array, dtype: str) -> ir.Value:
+        """A uint8 table, cast to another type at the beginning of the main graph: in the file it stays small."""
+        import numpy as np
+        import onnx_ir as ir
+
+        stored = self.constant(name, rows)
+        key = (stored, dtype)
+        if key not in self.shared:
+            beginning = Editor(self.model, self.model.graph[0])
+            kind = ir.DataType.from_numpy(np.dtype(dtype)).value
+            self.shared[key] = beginning.op("Cast", stored, to=kind)
+        return self.shared[key]
+
     def constant(self, name: str, array: Array) -> ir.Value:
         """A weight of the main graph, stored once however often it is asked for."""
         import onnx_ir as ir
@@ -168,12 +187,14 @@ class Unpacker:
         return self.constant("sizes", np.array(sizes, np.int64))
 
 
-def _packed(codes: Array, padded: int, bases: Sequence[int], position: int) -> Array:
+def _packed(codes: Callable[[], Array], padded: int, bases: Sequence[int], position: int) -> ir.TensorProtocol:
     import numpy as np
+    import onnx_ir as ir
 
-    if codes.shape[1] < padded:
-        codes = np.pad(codes, ((0, 0), (0, padded - codes.shape[1])))
-    return pack(digit(codes, bases, position), bases[position])
+    whole = codes()
+    if whole.shape[1] < padded:
+        whole = np.pad(whole, ((0, 0), (0, padded - whole.shape[1])))
+    return ir.Tensor(pack(digit(whole, bases, position), bases[position]))
 
 
 def editor_for(model: Model, value: ir.Value) -> Editor:

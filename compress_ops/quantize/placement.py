@@ -1,9 +1,19 @@
-"""Where Q/DQ pairs go, so that onnxruntime's CPU kernels really run in integers.
+"""Where Q/DQ pairs go, so that onnxruntime's CPU kernels really run in integers: the policy, operator by operator.
 
-Core operators (Conv, Gemm, MatMul with a stored weight) carry the work. A Conv has an integer kernel only where its
-output is quantized too; Gemm and MatMul write float32 themselves. Between core operators, glue stays in integers where
-all that it reads is quantized and something core reads on: arithmetic glue has ranges of its own, moving glue keeps
-the range of its input. Relu and Clip after such an operator are absorbed: only what they give is quantized.
+- **Core**: Conv, Gemm, MatMul with a stored weight carry the work. A Conv has an integer kernel only where its output
+  is quantized too; Gemm and MatMul write float32 themselves.
+- **Glue** between core operators stays in integers where all that it reads is quantized and something core reads on.
+  Arithmetic (Add, Mul, Concat, average pools) has ranges of its own; moving (MaxPool, reshapes) keeps its input's.
+  The residual Add of a transformer reads what Gemm, MatMul or a normalization wrote in float32, so it stays float32.
+- **Absorbed**: Relu and Clip after such an operator; only what they give is quantized.
+- **Sensitive**: Softmax, Sigmoid and LeakyRelu have integer kernels, but 256 levels of a probability or gate, evenly
+  spaced, lose its small values. What they give is quantized only where a core operator reads it, unless ``only``
+  names the operator type: ``only: ["*", Sigmoid]``.
+- **Float**: LayerNormalization, Gelu, Erf and all others have no integer kernel on the CPU.
+
+First and last layers are core like others: with one scale per channel they lose no more than those between. Where
+they do (the report's worst tensors, ``onnxpress quantize``'s trials), ``skip`` names them. Both patterns apply to core,
+glue and sensitive operators alike.
 """
 
 from __future__ import annotations
@@ -22,6 +32,8 @@ CORE = ("Conv", "Gemm", "MatMul")
 ARITHMETIC = frozenset({"Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool"})
 MOVING = frozenset({"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"})
 ABSORBED = frozenset({"Relu", "Clip"})
+SENSITIVE = frozenset({"Softmax", "Sigmoid", "LeakyRelu"})
+_GLUE = ARITHMETIC | MOVING | SENSITIVE
 
 
 @dataclass
@@ -97,7 +109,7 @@ def absorbed_output(node: ir.Node) -> ir.Value:
 def _is_glue(node: ir.Node) -> bool:
     return (
         node.domain in ONNX_DOMAINS
-        and node.op_type in ARITHMETIC | MOVING
+        and node.op_type in _GLUE
         and all(constant_of(value) is None for value in _data_inputs(node))
     )
 
@@ -114,6 +126,6 @@ def _leads_to_core(node: ir.Node, core: set[ir.Node], depth: int = 16) -> bool:
         if user in core:
             if index == 0:
                 return True
-        elif depth and user.op_type in ABSORBED | ARITHMETIC | MOVING and _leads_to_core(user, core, depth - 1):
+        elif depth and user.op_type in ABSORBED | _GLUE and _leads_to_core(user, core, depth - 1):
             return True
     return False

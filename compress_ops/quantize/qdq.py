@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..graph.edit import attribute
+from ..graph.edit import MICROSOFT, attribute
 from ..model import Model
-from .formats import AS_STORED, Asymmetric, Symmetric, lazy_codes
+from .fidelity import Quality, weight_sqnr
+from .formats import AS_STORED, Asymmetric, Unsigned, WeightFormat, lazy_codes
+from .portable import Candidate
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
+
+
+_SIXTEEN_BITS = 21  # the opset from which on QuantizeLinear knows 16 bits; before it is onnxruntime's own
+
+
+def candidate_of(node: ir.Node, per_channel: bool) -> Candidate:
+    """The weight of a core node as it is reduced to scales."""
+    weight, axis = _weight_and_axis(node, per_channel)
+    assert weight.const_value is not None
+    rank = len(weight.const_value.shape)
+    others = None if axis is None else tuple(i for i in range(rank) if i != axis)
+    along = None if node.op_type == "Conv" else rank - 1 if attribute(node, "transB", 0) else rank - 2
+    return Candidate(weight.name or "", weight.const_value.numpy(), others, along)
+
+
+def _weight_and_axis(node: ir.Node, per_channel: bool) -> tuple[ir.Value, int | None]:
+    """The node's weight and its axis of output channels; None where one scale serves the whole weight."""
+    weight = node.inputs[1]
+    assert weight is not None and weight.const_value is not None
+    rank = len(weight.const_value.shape)
+    if not per_channel or (node.op_type == "MatMul" and rank > 2):
+        return weight, None
+    return weight, 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else rank - 1
 
 
 @dataclass
@@ -19,8 +44,10 @@ class Writer:
     """Writes the pairs of one model; a weight or activation that several nodes read is written once."""
 
     model: Model
-    weights: Symmetric
+    weights: WeightFormat
     per_channel: bool
+    portable: bool = False
+    quality: Quality = field(default_factory=Quality)
     coded: dict[Any, tuple[ir.Value, np.ndarray[Any, Any]]] = field(default_factory=dict)
     zeros: dict[tuple[int, ...], ir.Value] = field(default_factory=dict)
     least: dict[Any, np.ndarray[Any, Any]] = field(default_factory=dict)
@@ -49,15 +76,15 @@ class Writer:
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         if bias is not None and bias.const_value is not None:
             needed = np.abs(bias.const_value.numpy().reshape(-1)) / (float(input_scale) * 2**30)
-            weight, axis = self._weight_and_axis(node)
+            weight, axis = _weight_and_axis(node, self.per_channel)
             least = needed if axis is not None else needed.max()
             self.least[weight, axis] = np.maximum(self.least.get((weight, axis), np.zeros(1)), least)
 
     def weight(self, node: ir.Node) -> np.ndarray[Any, Any]:
-        """Store the node's weight as int8 behind a DequantizeLinear; returns its float32 scales, flat."""
-        weight, axis = self._weight_and_axis(node)
+        """Store the node's weight in 8 bits behind a DequantizeLinear; returns its float32 scales, flat."""
+        weight, axis = _weight_and_axis(node, self.per_channel)
         if (weight, axis) not in self.coded:
-            self.coded[weight, axis] = self._code(weight, axis)
+            self.coded[weight, axis] = self._code(node, weight, axis)
         dequantized, scale = self.coded[weight, axis]
         node.replace_input_with(1, dequantized)
         return scale
@@ -77,44 +104,49 @@ class Writer:
         stored = self.model.add_weight(f"{bias.name}_int32", ir.Tensor(codes))
         node.replace_input_with(2, self._dequantized(stored, scale, 0))
 
-    def _weight_and_axis(self, node: ir.Node) -> tuple[ir.Value, int | None]:
-        """The node's weight and its axis of output channels; None where one scale serves the whole weight."""
-        weight = node.inputs[1]
-        assert weight is not None and weight.const_value is not None
-        rank = len(weight.const_value.shape)
-        if not self.per_channel or (node.op_type == "MatMul" and rank > 2):
-            return weight, None
-        return weight, 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else rank - 1
-
-    def _code(self, weight: ir.Value, axis: int | None) -> tuple[ir.Value, np.ndarray[Any, Any]]:
+    def _code(self, node: ir.Node, weight: ir.Value, axis: int | None) -> tuple[ir.Value, np.ndarray[Any, Any]]:
         import numpy as np
 
-        source = weight.const_value
+        source, candidate = weight.const_value, candidate_of(node, self.per_channel)
         assert source is not None
-        others = None if axis is None else tuple(i for i in range(len(source.shape)) if i != axis)
         shape = [-1 if i == axis else 1 for i in range(len(source.shape))]
         least = self.least.get((weight, axis), np.zeros(1)).reshape(shape if axis is not None else ())
-        scale = self.weights.scale(source.numpy(), others, least)
-        stored = self.model.add_weight(f"{weight.name}_int8", lazy_codes(source, scale, self.weights, AS_STORED))
+        least = np.maximum(least, candidate.least()) if self.portable else least
+        form, scale = self._format(node, axis).fit(candidate.weight, candidate.axes, least)
+        self.quality.add(weight.name, weight_sqnr(candidate.weight, form.restored(candidate.weight, scale)))
+        stored = self.model.add_weight(f"{weight.name}_{self.kind}", lazy_codes(source, scale, form, AS_STORED))
         flat = scale.reshape(-1) if axis is not None else scale.reshape(())
-        return self._dequantized(stored, flat, axis), flat.reshape(-1)
+        zero = self._zeros(form, flat.shape, stored)
+        return self._dequantized(stored, flat, axis, zero), flat.reshape(-1)
 
-    def _zeros(self, shape: tuple[int, ...]) -> ir.Value:
+    @property
+    def kind(self) -> str:
+        return self.weights.dtype.name.lower()
+
+    def _format(self, node: ir.Node, axis: int | None) -> WeightFormat:
+        """QLinearConv takes one zero point for all channels: unsigned codes of a Conv have theirs in the middle."""
+        if isinstance(self.weights, Unsigned) and node.op_type == "Conv" and axis is not None:
+            return replace(self.weights, symmetric=True)
+        return self.weights
+
+    def _zeros(self, form: WeightFormat, shape: tuple[int, ...], stored: ir.Value) -> ir.Value:
         """Zero points of weights: optional in ONNX, but onnxruntime fuses Gemm (QGemm) only where they are written."""
         import numpy as np
 
+        if isinstance(form, Unsigned):
+            return self._constant(f"{stored.name}_zero_point", form.zero_point.reshape(shape))
         if shape not in self.zeros:
             self.zeros[shape] = self._constant("weight_zero_point", np.zeros(shape, np.int8))
         return self.zeros[shape]
 
-    def _dequantized(self, stored: ir.Value, scale: np.ndarray[Any, Any], axis: int | None) -> ir.Value:
-        import onnx_ir as ir
-
+    def _dequantized(
+        self, stored: ir.Value, scale: np.ndarray[Any, Any], axis: int | None, zero: ir.Value | None = None
+    ) -> ir.Value:
         per_axis = axis is not None and scale.size > 1
         flat = scale if per_axis else scale.reshape(-1)[:1].reshape(())
         inputs = [stored, self._constant(f"{stored.name}_scale", flat)]
-        if stored.dtype == ir.DataType.INT8:
-            inputs.append(self._zeros(flat.shape))
+        if zero is not None:
+            inputs.append(zero)
         attributes = {"axis": axis} if per_axis else {}
         made = self._node("DequantizeLinear", inputs, f"{stored.name}_dequantized", attributes)
         producer = made.producer()
@@ -127,9 +159,23 @@ class Writer:
     ) -> ir.Value:
         import onnx_ir as ir
 
-        node: ir.Node = ir.node(op_type, inputs, attributes or {}, name=self.model.fresh(f"{inputs[0].name}/{op_type}"))
+        node: ir.Node = ir.node(
+            op_type,
+            inputs,
+            attributes or {},
+            domain=self._domain(inputs[-1]),
+            name=self.model.fresh(f"{inputs[0].name}/{op_type}"),
+        )
         node.outputs[0].name = self.model.fresh(name)
         return node.outputs[0]
+
+    def _domain(self, zero_point: ir.Value) -> str:
+        import onnx_ir as ir
+
+        if zero_point.dtype not in (ir.DataType.INT16, ir.DataType.UINT16) or self.model.opset >= _SIXTEEN_BITS:
+            return ""
+        self.model.ir.opset_imports.setdefault(MICROSOFT, 1)
+        return MICROSOFT
 
     def _constant(self, name: str, array: Any) -> ir.Value:
         import numpy as np

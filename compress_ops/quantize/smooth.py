@@ -51,24 +51,31 @@ def smooth(
 
     SmoothQuant; the function stays the same to float rounding. Without ``alpha``, each activation takes the one of
     0.4 to 0.9 with the least squared error of its operators' outputs, both sides quantized to 8 bits, on sampled rows
-    of the calibration data; where that gains less than 10 % over no smoothing, the activation is left alone. Use it
-    right before quantize_dynamic or quantize_static.
+    of the calibration data; where that gains less than 10 % over no smoothing, the activation is left alone, as are
+    activations that were not finite. Use it right before quantize_dynamic or quantize_static.
     """
     change = Change()
     groups = [*_groups(model, operators, only, skip, change)]
     samples = _sample(model, ctx, groups)
-    chosen: dict[str, float] = {}
+    chosen: list[float] = []
     for group, sample in ctx.progress(list(zip(groups, samples, strict=True)), "smooth"):
         best = _best_alpha(group, sample, ALPHAS if alpha is None else (alpha,), always=alpha is not None)
-        if best is None:
-            change.decline(group.value.name, "no alpha gains 10 % of the quantization error")
+        if isinstance(best, str):
+            change.decline(group.value.name, best)
             continue
-        chosen[group.value.name or ""] = best
+        chosen.append(best)
         _apply(model, group, _factors(sample.largest, group.largest_weights(), best))
         for node in group.nodes:
             change.touch(node.name, f"alpha {best}")
-    change.notes = {"alpha": chosen}
+    change.notes = _notes(chosen)
     return change
+
+
+def _notes(alphas: Sequence[float]) -> dict[str, Any]:
+    if not alphas:
+        return {}
+    low, high = min(alphas), max(alphas)
+    return {"activations": len(alphas), "alpha": f"{low}" if low == high else f"{low} to {high}"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ class _Group:
 
 @dataclass(frozen=True)
 class _Sample:
-    """max |X_j| over all data for each channel, and some rows of X."""
+    """max |X_j| over all data for each channel, NaN where X had NaN anywhere, and some rows of X."""
 
     largest: Array
     rows: Array
@@ -124,7 +131,8 @@ def _shared(node: ir.Node) -> str:
     assert weight.const_value is not None
     if len(weight.const_value.shape) != 2:
         return f"{node.op_type}: its weight is no matrix"
-    return f"{node.op_type}: other nodes read its weight" if len(weight.uses()) > 1 else ""
+    shared = len(weight.uses()) > 1 or weight.is_graph_output()
+    return f"{node.op_type}: other nodes read its weight" if shared else ""
 
 
 def _sample(model: Model, ctx: Context, groups: Sequence[_Group]) -> list[_Sample]:
@@ -138,9 +146,11 @@ def _sample(model: Model, ctx: Context, groups: Sequence[_Group]) -> list[_Sampl
     with tapped(model, ctx, [tap for group in groups for tap in _taps(model, group)]) as session:
         for feeds in ctx.calibration_batches("smooth: channel maxima"):
             seen = list(session.run(feeds).values())
-            for i, (maxima, batch) in enumerate(zip(seen[::2], seen[1::2], strict=True)):
-                largest[i] = np.fmax(largest[i], maxima)
+            for i, (maxima, total, batch) in enumerate(zip(seen[::3], seen[1::3], seen[2::3], strict=True)):
+                largest[i] = np.maximum(largest[i], np.where(np.isnan(total), np.nan, maxima))  # this keeps NaN
                 rows[i].append(batch)
+    if not rows[0]:
+        raise PassError("the calibration data has no batches", hint="give at least one sample")
     return [_Sample(top, _thin(np.concatenate(batches))) for top, batches in zip(largest, rows, strict=True)]
 
 
@@ -150,7 +160,7 @@ def _thin(rows: Array) -> Array:
 
 
 def _taps(model: Model, group: _Group) -> list[ir.Node]:
-    """max |X_j| over all rows, and every 16th row, of X as a matrix of rows."""
+    """max |X_j| over all rows, a sum that shows NaN (the maximum does not), and every 16th row, of X as a matrix."""
     import numpy as np
     import onnx_ir as ir
 
@@ -160,22 +170,24 @@ def _taps(model: Model, group: _Group) -> list[ir.Node]:
     by_input = model.opset >= 18
     axes = [constant(np.array([0], np.int64))] if by_input else []
     maxima = ir.node("ReduceMax", [size.outputs[0], *axes], {"keepdims": 0, **({} if by_input else {"axes": [0]})})
+    total = ir.node("ReduceL1", [flat.outputs[0]], {"keepdims": 0})
     start, end, step = (constant(np.array([i], np.int64)) for i in (0, np.iinfo(np.int64).max, 16))
     some = ir.node("Slice", [flat.outputs[0], start, end, constant(np.array([0], np.int64)), step])
-    return [maxima, some]
+    return [maxima, total, some]
 
 
-def _best_alpha(group: _Group, sample: _Sample, alphas: Sequence[float], *, always: bool) -> float | None:
-    """The alpha with the least error; None where smoothing gains too little to be worth it."""
+def _best_alpha(group: _Group, sample: _Sample, alphas: Sequence[float], *, always: bool) -> float | str:
+    """The alpha with the least error, or why the activation is left alone."""
     import numpy as np
 
     if not np.isfinite(sample.largest).all():
-        raise PassError(f"activation '{group.value.name}' is not finite on the calibration data")
+        return "the activation is not finite on the calibration data"
     weights, tops = group.weights(), group.largest_weights()
     errors = {alpha: _error(sample.rows, weights, _factors(sample.largest, tops, alpha)) for alpha in alphas}
     best = min(errors, key=errors.__getitem__)
     plain = _error(sample.rows, weights, np.ones_like(tops))
-    return best if always or errors[best] < (1 - _LEAST_GAIN) * plain else None
+    gains = always or errors[best] < (1 - _LEAST_GAIN) * plain
+    return best if gains else "no alpha gains 10 % of the quantization error"
 
 
 def _factors(activations: Array, weights: Array, alpha: float) -> Array:

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from ..errors import PassError
 from ..graph.opset import require_opset
 from ..model import ONNX_DOMAINS, Model
 from ..passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register, selected
 from .calibrate import Ranges, calibrate
+from .clipping import quality
 from .eligible import reasons
-from .formats import Asymmetric, Symmetric
-from .placement import CORE, Placement, absorbed_output, place
-from .qdq import Writer
+from .formats import Asymmetric, Symmetric, Unsigned
+from .placement import CORE, SENSITIVE, Placement, absorbed_output, place
+from .portable import Portable, decide, record
+from .qdq import Writer, candidate_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 Operator = Literal["Conv", "Gemm", "MatMul"]
 OPERATORS: list[Operator] = ["Conv", "Gemm", "MatMul"]
 assert tuple(OPERATORS) == CORE
+ActivationType = Literal["uint8", "int8", "uint16", "int16"]
+_EIGHT_BITS_ONLY = ("tensorrt", "cuda", "dml", "rocm", "migraphx", "xnnpack", "coreml")
 _INSIDE = "it stands in a subgraph, whose activations cannot be calibrated"
 _MINIMUM_OPSET = 13  # DequantizeLinear with an axis
 
@@ -39,16 +45,35 @@ def quantize_static(
     operators: Annotated[list[Operator], Field(description="Operator types to quantize.")] = OPERATORS,
     per_channel: Annotated[bool, Field(description="One scale per output channel, else one per weight.")] = True,
     activation_type: Annotated[
-        Literal["uint8", "int8"], Field(description="uint8 is 3-4 times faster on x86 CPUs; TensorRT wants int8.")
+        ActivationType,
+        Field(description="uint8 is 3-4 times faster on x86 CPUs; TensorRT wants int8; 16 bits run in float on CPUs."),
     ] = "uint8",
-    reduce_range: Annotated[
-        bool, Field(description="7-bit weights: u8 x s8 products cannot saturate on CPUs without VNNI.")
+    symmetric: Annotated[
+        bool | None,
+        Field(description="Zero points of activations in the middle; absent: for types with a sign, as runtimes want."),
+    ] = None,
+    weight_type: Annotated[
+        Literal["int8", "uint8"],
+        Field(description="int8 is symmetric and has the fast kernels; uint8 is asymmetric, and slower without VNNI."),
+    ] = "int8",
+    power_of_two: Annotated[
+        bool, Field(description="Scales rounded up to powers of two, for fixed-point hardware; CPUs gain nothing.")
     ] = False,
+    portable: Annotated[
+        Portable,
+        Field(description="The same outputs on CPUs without VNNI, for 0-1 bit; auto: where weights keep 30 dB SQNR."),
+    ] = "auto",
     calibrator: Annotated[
-        Literal["minmax", "percentile"], Field(description="How ranges follow from the values seen.")
+        Literal["minmax", "moving_average", "percentile", "entropy", "mse"],
+        Field(description="How ranges follow from the values seen; minmax clips nothing and costs one pass."),
     ] = "minmax",
     percentile: Annotated[
-        float, Field(gt=50, le=100, description="Share of values kept by the percentile calibrator, in percent.")
+        float,
+        Field(
+            gt=50,
+            le=100,
+            description="Share of values kept by the percentile calibrator, in percent; rest is outliers.",
+        ),
     ] = 99.99,
     only: Only = ALL,
     skip: Skip = NONE,
@@ -58,24 +83,73 @@ def quantize_static(
     Integer-arithmetic inference after Jacob et al. 2018 (arXiv:1712.05877), stored as QDQ. Weights are symmetric int8,
     biases int32, activations asymmetric uint8 (or symmetric int8). Adds, pools and reshapes between quantized operators
     stay in integers. Operators whose weight is computed, not float32 or not finite, whose activations were not finite,
-    or that stand in a subgraph are declined.
+    or that stand in a subgraph are declined. The report lists the tensors of the lowest SQNR: weights always,
+    activations where the calibrator counts them (percentile, entropy, mse).
     """
+    _refuse_what_cannot_run(ctx, activation_type)
     require_opset(model, _MINIMUM_OPSET)
-    change = Change()
+    change, codes = Change(), _Codes(activation_type, symmetric, power_of_two)
     core = _eligible(model, [node for node in model.nodes() if _wanted(node, operators, only, skip)], change)
 
     def ranges_of(values: list[ir.Value]) -> Ranges:
-        return calibrate(model, ctx, values, calibrator, percentile)
+        return calibrate(model, ctx, values, calibrator, percentile, activation_type, codes.is_symmetric)
 
-    placement, ranges = _placed(model, core, lambda node: selected(node, only, skip), ranges_of, change)
-    writer = Writer(model, Symmetric(7 if reduce_range else 8), per_channel)
-    _write(writer, placement, _forms(placement, ranges, activation_type), change)
+    placement, ranges = _placed(model, core, lambda node: _glue_allowed(node, only, skip), ranges_of, change)
+    if not placement.core:
+        return change
+    # u8 x u8 is added in 32 bits everywhere, and 16-bit activations are multiplied in float
+    saturates = weight_type == "int8" and not activation_type.endswith("16")
+    candidates = (candidate_of(node, per_channel) for node in placement.core)
+    chosen, why_not = decide(portable, candidates) if saturates else (True, {})
+    form = Symmetric(power_of_two=power_of_two) if weight_type == "int8" else Unsigned(power_of_two=power_of_two)
+    writer = Writer(model, form, per_channel, portable=chosen and saturates)
+    _add_quality(writer, placement, ranges, codes)
+    _write(writer, placement, _forms(placement, ranges, codes), change)
+    change.notes = {"portable": "yes" if chosen else "no", **why_not, **writer.quality.notes()}
+    record(model, chosen)
     model.drop_unused()
     return change
 
 
+@dataclass(frozen=True)
+class _Codes:
+    """What activations become."""
+
+    kind: str
+    symmetric: bool | None
+    power_of_two: bool
+
+    @property
+    def is_symmetric(self) -> bool:
+        return self.kind.startswith("int") if self.symmetric is None else self.symmetric
+
+    def of(self, low: float, high: float) -> Asymmetric:
+        return Asymmetric.of(low, high, self.kind, self.is_symmetric, self.power_of_two)
+
+
+def _refuse_what_cannot_run(ctx: Context, activation_type: str) -> None:
+    if activation_type.endswith("16") and ctx.providers[0].name in _EIGHT_BITS_ONLY:
+        raise PassError(
+            f"provider '{ctx.providers[0].name}' has no {activation_type} activations",
+            hint="activation_type: int8 runs there; the CPU provider runs 16 bits, in float",
+        )
+
+
+def _add_quality(writer: Writer, placement: Placement, ranges: Ranges, codes: _Codes) -> None:
+    """What clipping and rounding cost each activation that was counted."""
+    for value in placement.calibrated:
+        found = ranges[value.name or ""]
+        if found.histogram is not None:
+            writer.quality.add(value.name, *quality(found.histogram, codes.of(found.low, found.high)))
+
+
 def _wanted(node: ir.Node, operators: list[Operator], only: list[str], skip: list[str]) -> bool:
     return node.op_type in operators and node.domain in ONNX_DOMAINS and selected(node, only, skip)
+
+
+def _glue_allowed(node: ir.Node, only: list[str], skip: list[str]) -> bool:
+    """Sensitive operators have to be named by their type."""
+    return selected(node, only, skip) and (node.op_type not in SENSITIVE or node.op_type in only)
 
 
 def _eligible(model: Model, nodes: list[ir.Node], change: Change) -> list[ir.Node]:
@@ -118,9 +192,9 @@ def _touches(node: ir.Node, names: set[str]) -> bool:
     )
 
 
-def _forms(placement: Placement, ranges: Ranges, activation_type: str) -> dict[ir.Value, Asymmetric]:
+def _forms(placement: Placement, ranges: Ranges, codes: _Codes) -> dict[ir.Value, Asymmetric]:
     found = {value: ranges[value.name or ""] for value in placement.calibrated}
-    forms = {value: Asymmetric.of(span.low, span.high, activation_type) for value, span in found.items()}
+    forms = {value: codes.of(span.low, span.high) for value, span in found.items()}
     return {**forms, **{value: forms[source] for value, source in placement.inherited.items()}}
 
 
@@ -132,7 +206,7 @@ def _write(writer: Writer, placement: Placement, forms: dict[ir.Value, Asymmetri
     for node in placement.core:
         scale = writer.weight(node)
         writer.bias(node, scale * sources[node].scale)
-        change.touch(node.name, f"{node.op_type} to int8")
+        change.touch(node.name, f"{node.op_type} to {writer.kind}")
     for value, form in forms.items():
         writer.activation(value, form, None if value in placement.settled else integer)
     for node in placement.glue:

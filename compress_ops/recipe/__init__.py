@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..catalogue import PASSES
-from ..errors import Place, RecipeError
-from .check import check_document, step_from
-from .text import Document, read_document, set_value
+from ..errors import OnnxpressError, Place, RecipeError, raise_all
+from .check import checked_document, step_from
+from .text import Document, Flag, dump_recipe, read_document, set_flag, set_value
 from .types import Budget, Data, Evaluation, Images, Measure, Recipe, Step
 
 __all__ = [
     "Budget",
     "Data",
     "Evaluation",
+    "Flag",
     "Images",
     "LoadedRecipe",
     "Measure",
     "Recipe",
     "Step",
+    "dump_recipe",
     "load_recipe",
     "parse_recipe",
+    "read_recipe",
+    "recipe_of",
     "step_from",
 ]
 
@@ -33,17 +38,29 @@ __all__ = [
 class LoadedRecipe:
     """A recipe, the folder that its paths are relative to, and, when it is replayed from a report, what must hold.
 
-    ``expected`` maps what the report hashed (``model``, ``calibration`` ...) to its SHA-256.
+    ``expected`` maps what the report hashed (``model``, ``calibration`` ...) to its SHA-256. ``faults`` are those of
+    the steps, which then are left out: they are told with all that does not fit model and data (``prepare``).
     """
 
     recipe: Recipe
     folder: Path = field(default_factory=Path)
     expected: dict[str, str] = field(default_factory=dict)
     document: Document = field(default_factory=lambda: Document("recipe"))
+    faults: Sequence[OnnxpressError] = ()
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
-    """Read a recipe (.yaml), or the resolved recipe inside a report (.json); ``overrides`` are ``--set`` values."""
+def load_recipe(path: Path, overrides: Sequence[str] = (), flags: Sequence[Flag] = ()) -> LoadedRecipe:
+    """Read a recipe (.yaml), or the resolved recipe inside a report (.json).
+
+    ``flags`` win over what it says, and ``overrides``, the ``--set`` values, over both.
+    """
+    loaded = read_recipe(path, overrides, flags)
+    raise_all(loaded.faults)
+    return loaded
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = (), flags: Sequence[Flag] = ()) -> LoadedRecipe:
+    """Like load_recipe, but where the steps alone are at fault their faults are kept, to be told with others."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
@@ -52,17 +69,39 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"the recipe cannot be read: {error}", place=Place(str(path))) from error
-    return parse_recipe(text, str(path), overrides, path.parent)
+    return _parsed(text, str(path), overrides, flags, path.parent)
 
 
 def parse_recipe(text: str, file: str = "recipe", overrides: Sequence[str] = (), folder: Path = Path()) -> LoadedRecipe:
     """Check a recipe's text. All faults are raised together, each with its line and column."""
+    loaded = _parsed(text, file, overrides, (), folder)
+    raise_all(loaded.faults)
+    return loaded
+
+
+def recipe_of(
+    sections: Mapping[str, Any], command: str, overrides: Sequence[str] = (), flags: Sequence[Flag] = ()
+) -> LoadedRecipe:
+    """The recipe that a command's flags stand for; a fault names the flag that gave the value, else the command."""
+    loaded = _checked(Document(command, deepcopy(dict(sections))), overrides, flags)
+    raise_all(loaded.faults)
+    return loaded
+
+
+def _parsed(text: str, file: str, overrides: Sequence[str], flags: Sequence[Flag], folder: Path) -> LoadedRecipe:
     report = _report(text)
     document = Document(file, report["recipe"]) if report else read_document(text, file)
+    return replace(_checked(document, overrides, flags), folder=folder, expected=_hashes(report))
+
+
+def _checked(document: Document, overrides: Sequence[str], flags: Sequence[Flag]) -> LoadedRecipe:
+    if isinstance(document.data, dict):
+        for flag in flags:
+            set_flag(document, flag)
     for assignment in overrides:
         set_value(document, assignment)
-    recipe = check_document(document, PASSES)
-    return LoadedRecipe(recipe, folder, _hashes(report), document)
+    recipe, faults = checked_document(document, PASSES)
+    return LoadedRecipe(recipe, document=document, faults=faults)
 
 
 def _hashes(report: dict[str, Any]) -> dict[str, str]:

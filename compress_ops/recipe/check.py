@@ -25,15 +25,23 @@ _REASONS = {
 
 def check_document(document: Document, catalogue: dict[str, Pass]) -> Recipe:
     """Raise all faults of the document together, or return the recipe that it stands for."""
+    recipe, faults = checked_document(document, catalogue)
+    raise_all(faults)
+    return recipe
+
+
+def checked_document(document: Document, catalogue: dict[str, Pass]) -> tuple[Recipe, list[OnnxpressError]]:
+    """The recipe and the faults of its steps, which it then lacks; raises where the sections are at fault, too."""
     if not isinstance(document.data, dict):
         found = "empty" if document.data is None else "not a mapping"
         raise RecipeError(f"the recipe is {found}", hint="start with: onnxpress recipe new", place=document.place(()))
     faults = list(document.faults)
     sections = _sections(document, faults)
     steps = _steps(document, catalogue, faults)
-    raise_all(faults)
+    if sections is None:
+        raise_all(faults)
     assert sections is not None
-    return sections.model_copy(update={"passes": steps})
+    return sections.model_copy(update={"passes": [] if faults else steps}), faults
 
 
 def _sections(document: Document, faults: list[OnnxpressError]) -> Recipe | None:

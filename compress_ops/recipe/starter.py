@@ -38,7 +38,6 @@ _EXAMPLES: dict[str, Any] = {
     "min_speedup": 1.5,
     "max_drop": "1%",
     "ratio": 0.5,
-    "threshold": 0.01,
 }
 """What an option may look like whose default says nothing."""
 
@@ -71,8 +70,7 @@ def _steps() -> Iterator[str]:
     yield f"## {Recipe.model_fields['passes'].description} Each step also takes:"
     yield from (f"##   {name}: {field.description}" for name, field in StepOptions.model_fields.items())
     yield "passes:"
-    yield from (line for name in _ACTIVE for line in _step(PASSES[name], active=True))
-    yield from (line for name in PASSES if name not in _ACTIVE for line in _step(PASSES[name], active=False))
+    yield from (line for name in PASSES for line in _step(PASSES[name], active=name in _ACTIVE))
 
 
 def _step(operation: Pass, *, active: bool) -> Iterator[str]:

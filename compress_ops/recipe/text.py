@@ -7,10 +7,10 @@ aliases and tags are faults: a recipe is read by people, and aliases can make a 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import OnnxpressError, Place, RecipeError
 
@@ -26,6 +26,7 @@ _NUMBERS = {
     "tag:yaml.org,2002:null": (r"null|Null|NULL|~|", ["n", "N", "~", ""]),
 }
 _LARGEST = 2**63  # whole numbers reach to here; no option takes more, and Python will not print just any
+_BREAKS = re.compile("[\x85\u2028\u2029\ufeff]")
 _ESCAPED = re.compile("[\ud800-\udfff]")
 
 
@@ -123,6 +124,34 @@ def _loader() -> Any:
     return Loader
 
 
+def dump_recipe(sections: Mapping[str, Any]) -> str:
+    """Plain data as YAML that this loader and those of YAML 1.1 read alike; what either would misread is quoted."""
+    import yaml
+
+    return yaml.dump(sections, Dumper=_dumper(), sort_keys=False, width=120, allow_unicode=True)
+
+
+@cache
+def _dumper() -> Any:
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        """Quotes what either version would misread, and repeats what YAML would refer back to."""
+
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    def as_text(dumper: Any, text: str) -> Any:
+        """In double quotes where line breaks of Unicode, which other styles fold, must be escaped."""
+        style = '"' if _BREAKS.search(text) else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    Dumper.add_representer(str, as_text)
+    for tag, (pattern, first) in _NUMBERS.items():
+        Dumper.add_implicit_resolver(tag, re.compile(rf"^(?:{pattern})$"), list(first))
+    return Dumper
+
+
 def _place(file: str, mark: Any) -> Place:
     return Place(file, mark.line + 1, mark.column + 1) if mark is not None else Place(file)
 
@@ -211,22 +240,36 @@ def set_value(document: Document, assignment: str) -> None:
         _assign(document, dotted.split("."), value.data, place)
 
 
+class Flag(NamedTuple):
+    """A value that a command's flag gives, and the path in a recipe where it belongs."""
+
+    name: str
+    path: tuple[str, ...]
+    value: Any
+
+
+def set_flag(document: Document, flag: Flag) -> None:
+    """Put the value of a flag in place; a section that is no mapping is left as it is, being a fault of its own."""
+    if all(isinstance(document.at(flag.path[:depth]), dict | None) for depth in range(1, len(flag.path))):
+        _assign(document, list(flag.path), flag.value, Place(flag.name))
+
+
 def _assign(document: Document, parts: list[str], value: Any, place: Place) -> None:
     path: Path = ()
-    for part in parts[:-1]:
-        path = (*path, _entry(document, path, part, place))
+    for number in range(len(parts) - 1):
+        path = (*path, _entry(document, path, parts[number:], place))
         if _open(document, path):
             document.replace(path, place)
-    path = (*path, _entry(document, path, parts[-1], place))
+    path = (*path, _entry(document, path, parts[-1:], place))
     document.at(path[:-1])[path[-1]] = value
     document.replace(path, place)
 
 
-def _entry(document: Document, path: Path, part: str, place: Place) -> str | int:
-    """``part`` as the key or the index that it is below ``path``."""
-    parent = document.at(path)
+def _entry(document: Document, path: Path, rest: list[str], place: Place) -> str | int:
+    """The first part of ``rest`` as the key or the index that it is below ``path``."""
+    parent, part = document.at(path), rest[0]
     if isinstance(parent, list):
-        return _index(parent, path, part, place)
+        return _index(parent, path, rest, place)
     if not isinstance(parent, dict):
         raise RecipeError(f"'{_dotted(path)}' holds no options", place=place)
     if isinstance(document.at(path[:-1]), list) and parent and part not in parent:
@@ -234,11 +277,19 @@ def _entry(document: Document, path: Path, part: str, place: Place) -> str | int
     return part
 
 
-def _index(entries: list[Any], path: Path, part: str, place: Place) -> int:
+def _index(entries: list[Any], path: Path, rest: list[str], place: Place) -> int:
+    part = rest[0]
     if not (part.isdecimal() and len(part) < 10 and int(part) < len(entries)):
         there = f"has entries 0 to {len(entries) - 1}" if entries else "is empty"
-        raise RecipeError(f"'{_dotted((*path, part))}': the list {there}", place=place)
+        named = [_dotted((*path, i, *rest)) for i, entry in enumerate(entries) if part in _names(entry)]
+        hint = f"write {' or '.join(named)}" if named else ""
+        raise RecipeError(f"'{_dotted((*path, part))}': the list {there}", hint=hint, place=place)
     return int(part)
+
+
+def _names(entry: Any) -> list[Any]:
+    """What a step is called by: its bare name, or its one key."""
+    return list(entry) if isinstance(entry, dict) else [entry]
 
 
 def _open(document: Document, path: Path) -> bool:

@@ -67,8 +67,12 @@ def test_what_does_not_go_together(call: Call, model: Path, small: Path, words: 
     assert told in result.stderr
 
 
-def test_the_same_model_twice(call: Call, model: Path) -> None:
-    assert "given twice" in call("compare", model, model).stderr
+def test_a_model_against_itself_shows_the_noise(call: Call, model: Path) -> None:
+    result = call("compare", model, model, model, "--seconds", "0.05")
+    assert result.exit_code == 0, result.stderr
+    assert [row[0] for row in _table(result.stdout, "Size")[1:]] == ["model.onnx", "model.onnx (2)", "model.onnx (3)"]
+    assert "model.onnx (3)  scores" in result.stdout
+    assert "identical" in result.stdout
 
 
 def test_files_of_one_name_go_by_their_paths(call: Call, model: Path, tmp_path: Path) -> None:

@@ -21,12 +21,12 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_fault_is_status_2_with_its_place_on_stderr(call: Call, model: Path, out: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "bad.yaml"
-    recipe.write_text("version: 1\npasses:\n  - prun\n  - quantize_dynamic: {skp: [a]}\n")
+    recipe.write_text("version: 1\npasses:\n  - prune_weigh\n  - quantize_dynamic: {skp: [a]}\n")
     result = call("run", recipe, model, "-o", out)
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr.splitlines() == [
-        f"{recipe}:3:5: unknown pass 'prun'; did you mean 'prune_weights'?",
+        f"{recipe}:3:5: unknown pass 'prune_weigh'; did you mean 'prune_weights'?",
         f"  passes: {', '.join(PASSES)}",
         f"{recipe}:4:24: unknown option 'skp'; did you mean 'skip'?",
     ]
@@ -52,7 +52,7 @@ def test_one_fault_is_the_error_itself(call: Call, tmp_path: Path, out: Path) ->
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["runn"], ["run"], ["run", "--nonsense"], ["recipe"], ["bench", "m", "--threads", "0"]]
+    "words", [["runn"], ["run"], ["run", "--nonsense"], ["recipe", "nonsense"], ["bench", "m", "--threads", "0"]]
 )
 def test_usage_errors_are_status_2(call: Call, words: list[str]) -> None:
     result = call(*words)
@@ -60,6 +60,14 @@ def test_usage_errors_are_status_2(call: Call, words: list[str]) -> None:
     assert result.stdout == ""
     assert result.stderr.startswith("error: ")
     assert "--help" in result.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["recipe"]], ids=["onnxpress", "recipe"])
+def test_a_group_without_a_command_shows_its_help(call: Call, words: list[str]) -> None:
+    result = call(*words)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr == call(*words, "--help").stdout
 
 
 def test_usage_errors_are_json_too(call: Call) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from .conftest import Call
@@ -17,7 +18,7 @@ def test_inspect_in_words(call: Call, model: Path) -> None:
     assert result.stdout.startswith("model.onnx: 9,216 parameters, 37.1 kB, 18.4 kFLOP per inference, 3 nodes.\n")
     assert "input     x: float [batch, 32]" in result.stdout
     assert "at batch = 1" in result.stdout
-    assert "quantize_dynamic        2 " in result.stdout
+    assert re.search(r"\nquantize_dynamic +2 ", result.stdout)
     assert "prune_weights was not tried: give one of ratio and threshold" in result.stdout
 
 
@@ -25,7 +26,7 @@ def test_inspect_as_json(call: Call, model: Path) -> None:
     found = json.loads(call("inspect", model, "--dim", "batch=10", "--json").stdout)
     assert found["flops"] == 10 * FLOPS
     assert found["operators"] == {"MatMul": 2, "Relu": 1}
-    assert found["prospects"][0]["name"] == "quantize_dynamic"
+    assert "quantize_dynamic" in [tried["name"] for tried in found["prospects"] if isinstance(tried, dict)]
 
 
 def test_nodes_are_listed_on_demand(call: Call, model: Path) -> None:

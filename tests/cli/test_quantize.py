@@ -65,3 +65,25 @@ def test_labels_need_evaluation_data(call: Call, model: Path, out: Path) -> None
     result = call("quantize", model, "-o", out, "--labels", "label")
     assert result.exit_code == 2
     assert "--evaluation" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--set", "passes.0.simplify.fold_batchnorm=false"], "quantize chooses the passes itself"),
+        (["--recipe-out", "nowhere/recipe.yaml"], "the folder nowhere does not exist"),
+        (["--min-cosine", "1.5"], "--min-cosine"),
+    ],
+    ids=["set", "recipe out", "cosine"],
+)
+def test_what_cannot_be_asked_of_it(call: Call, model: Path, out: Path, flags: list[str], told: str) -> None:
+    result = call("quantize", model, "-o", out, *flags)
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert not out.exists()
+
+
+def test_dry_run_plans_what_would_be_chosen(call: Call, model: Path) -> None:
+    planned = json.loads(call("quantize", model, "--dry-run", "--json").stdout)["plan"]
+    shown = yaml.safe_load(call("quantize", model, "--show-recipe").stdout)["passes"]
+    assert [step["name"] for step in planned] == [_name(step) for step in shown]

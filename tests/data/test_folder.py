@@ -75,8 +75,17 @@ def test_faults_of_labels(tmp_path, labels, word):
     assert word in fault(tmp_path, [feed(4, **labels)], labels="y")
 
 
+def test_the_same_fault_in_many_files_is_told_once(tmp_path):
+    wrong = [feed(4), *[{**feed(4), "sr": np.array(1.5)}] * 30, feed(4, other=np.ones(3))]
+    with pytest.raises(Faults) as caught:
+        opened(tmp_path, wrong)
+    first, second = (str(fault) for fault in caught.value.faults)
+    assert first.startswith("feeds/001.npz: array 'sr' is float64; the model wants int64 (and in 29 more files)\n")
+    assert second.startswith("feeds/031.npz: array 'other' is neither an input of the model nor the labels\n")
+
+
 def test_not_every_one_of_many_faults_is_shown(tmp_path):
-    wrong = [{**feed(4), "sr": np.array(1.5)}] * 30
+    wrong = [feed(4, **{f"other{number}": np.ones(3)}) for number in range(30)]
     with pytest.raises(Faults) as caught:
         opened(tmp_path, wrong)
     assert len(caught.value.faults) == 20

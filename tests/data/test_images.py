@@ -138,6 +138,16 @@ def test_labels_need_class_folders(tmp_path):
     assert "beside the class folder 'ant'" in fault(tmp_path)
 
 
+def test_the_same_fault_of_many_images_is_told_once(tmp_path):
+    for number in range(30):
+        paint(tmp_path / "set" / f"{number:02}.png", size=(4, 5 + (number > 0)))
+    with pytest.raises(Faults) as caught:
+        opened(tmp_path, images=ImageSettings())
+    first, second = (fault.message for fault in caught.value.faults)
+    assert first == "the image is [3, 4, 5]; the model wants [3, 8, 8]"
+    assert second == "the image is [3, 4, 6]; the model wants [3, 8, 8] (and in 28 more files)"
+
+
 def test_a_fixed_batch_of_images_that_differ_in_size(tmp_path):
     paint(tmp_path / "set" / "0.png", size=(4, 4))
     paint(tmp_path / "set" / "1.png", size=(5, 5))

@@ -122,6 +122,8 @@ def test_text(tmp_path):
     [
         ([X, IDS], {"x": ONES}, ["set.npz", "'ids'", "missing", "int64 [batch, seq]"]),
         ([X], {"x": ONES, "extra": ONES}, ["'extra'", "neither an input", "inputs are: x"]),
+        ([X], {"x": ONES, "y": ONES}, ["data.evaluation.labels: y in a recipe", "--labels y"]),
+        ([X], {"x": ONES, "y": ONES, "z": ONES, "labels": "z"}, ["'y'", "inputs are: x; labels are: z"]),
         ([IMAGE], {"imgae": images(4)}, ["did you mean 'imgae'", "did you mean 'image'"]),
         ([X], {"x": ONES.astype(np.float64)}, ["'x' is float64", "wants float32", "arr.astype(np.float32)"]),
         ([X], {"x": ONES.astype(">f4")}, ["byte order", "arr.astype(np.float32)"]),

@@ -89,6 +89,23 @@ def test_faults(tmp_path, code, words):
     assert [word for word in words if word not in text] == []
 
 
+@pytest.mark.parametrize("prefix", ["", "def feeds():\n    "])
+def test_a_fault_is_told_at_the_users_line_and_not_inside_what_it_calls(tmp_path, prefix):
+    text = fault(tmp_path, f"{prefix}np.stack([np.ones(2), np.ones(3)])")
+    assert text.splitlines()[-1].strip() == f"raised at {tmp_path / 'random.py'}:{2 + bool(prefix)}"
+
+
+def test_a_syntax_error_is_told_at_its_line(tmp_path):
+    assert f"raised at {tmp_path / 'random.py'}:3" in fault(tmp_path, "x = 1\ndef feeds(: pass")
+
+
+def test_a_fault_in_a_package_is_told_at_its_line(tmp_path):
+    (tmp_path / "failing_package").mkdir()
+    (tmp_path / "failing_package" / "speech.py").write_text("import numpy\nnumpy.zeros(-1).reshape(2)\n")
+    with pytest.raises(DataError, match=r"speech\.py:2$"):
+        open_data("user:failing_package.speech:feeds", [X], DataSettings(base=tmp_path, allow_code=True))
+
+
 def test_a_module_may_define_dataclasses(tmp_path):
     code = "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass A:\n    b: int\n"
     assert len(opened(tmp_path, "user:random:feeds", code + GOOD)) == 3

@@ -16,6 +16,7 @@ from compress_ops.measure.budget import (
     parse_speedup,
 )
 from compress_ops.measure.intervals import Interval
+from compress_ops.measure.latency import NO_DIFFERENCE, _verdict
 from compress_ops.measure.scores import UNDEFINED, Drop
 
 
@@ -45,6 +46,22 @@ def test_sizes(text: Any, amount: float, relative: bool) -> None:
 def test_no_sizes(text: Any) -> None:
     with pytest.raises(ValueError, match=r"is no size; write a share of the original \(30%\)"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (30, "30 bytes? write 30% or 30 MB"),
+        ("30", "30 bytes? write 30% or 30 MB"),
+        (500, "500 bytes? write 500 kB or 500 MB"),
+        (999, "999 bytes? write 999 kB or 999 MB"),
+    ],
+)
+def test_a_bare_number_that_no_model_fits_is_a_mistake(text: Any, told: str) -> None:
+    with pytest.raises(ValueError) as raised:  # noqa: PT011
+        parse_size(text)
+    assert str(raised.value) == told
+    assert parse_size(1000).amount == 1000
 
 
 @pytest.mark.parametrize(
@@ -88,7 +105,7 @@ def verdict(wish: dict[str, Any], size: int = 50, speedup: Interval | None = Non
 
 @pytest.mark.parametrize(
     ("wanted", "size", "expected"),
-    [("30%", 30, "met"), ("30%", 31, "missed"), (77, 77, "met"), ("77 B", 78, "missed"), ("1 kB", 1000, "met")],
+    [("30%", 30, "met"), ("30%", 31, "missed"), ("77 B", 77, "met"), ("77 B", 78, "missed"), ("1 kB", 1000, "met")],
 )
 def test_size(wanted: Any, size: int, expected: str) -> None:
     assert verdict({"max_size": wanted}, size=size) == expected
@@ -98,14 +115,33 @@ def test_size(wanted: Any, size: int, expected: str) -> None:
     ("interval", "expected"),
     [
         (Interval(1.5, 1.7), "met"),
-        (Interval(1.49, 1.7), "not proven"),
+        (Interval(1.49, 1.7), "met"),  # 1.5 within 1 %
+        (Interval(1.48, 1.7), "not proven"),
         (Interval(1.4, 1.5), "not proven"),
-        (Interval(1.3, 1.49), "missed"),
+        (Interval(1.3, 1.49), "not proven"),
+        (Interval(1.3, 1.48), "missed"),
         (None, "not proven"),
     ],
 )
 def test_speedup(interval: Interval | None, expected: str) -> None:
     assert verdict({"min_speedup": 1.5}, speedup=interval) == expected
+
+
+@pytest.mark.parametrize(
+    ("ratio", "told", "expected"),
+    [
+        (Interval(0.97, 0.985), "faster", "met"),
+        (Interval(0.97, 1.005), NO_DIFFERENCE, "met"),
+        (Interval(0.995, 1.009), NO_DIFFERENCE, "met"),
+        (Interval(0.97, 1.03), NO_DIFFERENCE, "not proven"),
+        (Interval(1.005, 1.03), NO_DIFFERENCE, "not proven"),
+        (Interval(1.011, 1.03), "slower", "missed"),
+    ],
+)
+def test_no_slower_is_judged_at_the_resolution_of_the_report(ratio: Interval, told: str, expected: str) -> None:
+    """Missed is what the report calls slower; what it cannot tell from equal within 1 % is met."""
+    assert _verdict(ratio) == told
+    assert verdict({"min_speedup": 1}, speedup=ratio.inverse()) == expected
 
 
 @pytest.mark.parametrize(

@@ -52,11 +52,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def test_steady_models_take_thirty_rounds(clock: Clock) -> None:
+def test_steady_models_take_thirty_pairs(clock: Clock) -> None:
     sessions = {"before": FakeSession(clock, 3 * MILLISECOND), "after": FakeSession(clock, 2 * MILLISECOND)}
     result = compare_latency(sessions, {})
     after = result.models["after"]
-    assert (result.rounds, result.settled) == (30, True)
+    assert (result.rounds, result.settled) == (15, True)
     assert after.median_seconds == pytest.approx(2 * MILLISECOND)
     assert after.cpu_seconds == pytest.approx(4 * MILLISECOND)
     assert after.ratio == pytest.approx(2 / 3)
@@ -120,9 +120,17 @@ def test_noisy_models_take_the_time_they_are_given(clock: Clock) -> None:
     assert result.rounds > 30
 
 
-def test_at_least_thirty_rounds_however_long_they_take(clock: Clock) -> None:
-    result = compare_latency({"a": FakeSession(clock, 5.0), "b": FakeSession(clock, 5.0)}, {}, seconds=1)
-    assert result.rounds == 30
+def test_at_least_thirty_pairs_however_long_they_take(clock: Clock) -> None:
+    slow = FakeSession(clock, 3.0)
+    result = compare_latency({"a": slow, "b": FakeSession(clock, 3.0)}, {}, seconds=1)
+    assert result.rounds == 15  # of two pairs each
+    assert slow.calls == 30 + 3  # the first run, one to warm up, one to count calls per timing
+
+
+@pytest.mark.parametrize(("pairs", "rounds"), [(2, 6), (31, 16), (40, 20)])
+def test_the_number_of_pairs_is_the_callers(clock: Clock, pairs: int, rounds: int) -> None:
+    result = compare_latency({"a": FakeSession(clock, 0.1)}, {}, seconds=0, min_pairs=pairs)
+    assert result.rounds == rounds  # a median has an interval from six rounds on
 
 
 def test_more_rounds_until_the_ratio_is_known_within_two_percent(clock: Clock) -> None:
@@ -141,9 +149,9 @@ def test_a_machine_that_slows_down_does_not_move_the_ratio(clock: Clock) -> None
 
     sessions = {"a": FakeSession(clock, drifting(2 * MILLISECOND)), "b": FakeSession(clock, drifting(3 * MILLISECOND))}
     models = compare_latency(sessions, {}).models
-    # A starts at 0 and 8 ms, B at 2 and 5 ms: half a millisecond apart on average, at a drift of 1 per second
-    assert models["b"].ratio == pytest.approx(1.5, rel=6e-4)
-    assert models["a"].p90_seconds > 1.2 * 2 * MILLISECOND
+    # Of two timings the smaller counts: in the median round those of A and B begin 2 ms apart, at a drift of 1 a second
+    assert models["b"].ratio == pytest.approx(1.5, rel=2.1e-3)
+    assert models["a"].p90_seconds > 1.1 * 2 * MILLISECOND
 
 
 def test_going_second_costs_nobody(clock: Clock) -> None:
@@ -170,7 +178,7 @@ def test_progress_sees_every_round(clock: Clock) -> None:
             yield item
 
     compare_latency({"a": FakeSession(clock, MILLISECOND)}, {}, progress=watch)
-    assert seen == ["timing"] * 30
+    assert seen == ["timing"] * 15
 
 
 def test_on_a_device_both_times_are_given(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

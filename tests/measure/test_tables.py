@@ -143,7 +143,7 @@ budget met.**
 | result | 3.00 ms | 3.30 ms | 4.50 ms | 1.50x [1.40, 1.60] | faster |
 
 One inference: image 1x1x8x8, rate scalar (test.npz), on cpu with 1 thread.  
-40 rounds, models timed in turn; 95 % intervals.  
+80 pairs of timings, models in turn; 95 % intervals.  
 
 ### Cost of one inference
 
@@ -167,7 +167,7 @@ One inference: image 1x1x8x8, rate scalar (test.npz), on cpu with 1 thread.
 | --- | ---: |
 | result | +0.2 [-0.3, 0.8] |
 
-Positive is worse; percentage points, models paired on the same samples.  
+Positive is worse; percentage points; models paired on the same samples.  
 
 ### Fidelity to original, without labels
 
@@ -294,9 +294,50 @@ def test_losses_keep_their_unit() -> None:
     scores = {"original": _score(2.5, 2.4, 2.6), "result": _score(2.75, 2.6, 2.9, drop)}
     accuracy = Accuracy(9, "t.npz", {"perplexity": MetricScores("lower", "bootstrap", scores)})
     tables = {table.title: table for table in comparison_page(replace(COMPARISON, accuracy=accuracy)).tables}
-    assert tables["Accuracy"].rows[0] == ["original", "2.5 [2.4, 2.6]"]
-    assert tables["Drop against original"].rows == [["result", "+0.25 [-0.1, 0.5]"]]
-    assert "perplexity: in the metric's own unit." in tables["Drop against original"].notes
+    assert tables["Accuracy"].rows[0] == ["original", "2.500 [2.400, 2.600]"]
+    assert tables["Drop against original"].rows == [["result", "+0.250 [-0.100, 0.500]"]]
+    note = "Positive is worse; perplexity in its own unit; models paired on the same samples."
+    assert tables["Drop against original"].notes == [note]
+
+
+def test_drops_of_both_kinds_are_told_apart() -> None:
+    losses = MetricScores("lower", "bootstrap", {name: _score(2.5, 2.4, 2.6) for name in ("original", "result")})
+    metrics = {"top1": _top1(0.0, 0.0, 0.0), "mse": losses, "mae": losses}
+    page = comparison_page(replace(COMPARISON, accuracy=Accuracy(9, "t.npz", metrics)))
+    (note,) = next(table for table in page.tables if table.title == "Drop against original").notes
+    assert note == (
+        "Positive is worse; percentage points; mse, mae in their own unit; models paired on the same samples."
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "text"),
+    [
+        (2.998, 2.849, 3.18, "2.998 [2.849, 3.180]"),
+        (9.9, 9.5, 12.25, "9.90 [9.50, 12.25]"),
+        (0.0125, 0.01, 0.0158, "0.01250 [0.01000, 0.01580]"),
+        (12345.6, 12000, 13000.4, "12,346 [12,000, 13,000]"),
+        (2.5e-5, 2e-5, 3e-5, "2.5e-05 [2e-05, 3e-05]"),
+        (2.5e7, 2e7, 3e7, "2.5e+07 [2e+07, 3e+07]"),
+        (0.0, 0.0, 0.0, "0 [0, 0]"),
+    ],
+)
+def test_losses_and_their_intervals_have_as_many_decimals(value: float, low: float, high: float, text: str) -> None:
+    assert units.score_with(value, Interval(low, high), "lower") == text
+
+
+def test_a_loss_stands_alike_in_the_headline() -> None:
+    assert [units.score(value, "lower") for value in (3.18, 2.9984, 12.5)] == ["3.180", "2.998", "12.50"]
+
+
+def test_a_drop_that_is_nothing_has_no_sign() -> None:
+    assert units.drop_with(-0.0001, Interval(-0.1, 0.1), "lower") == "0.000 [-0.100, 0.100]"
+
+
+def test_one_model_has_no_pairs() -> None:
+    alone = replace(COMPARISON, latency=LatencyResult(40, True, {"m": REFERENCE}))
+    (table,) = [table for table in comparison_page(alone).tables if table.title == "Latency"]
+    assert table.notes[1] == "80 timings; 95 % intervals."
 
 
 def test_the_plan_names_what_would_be_touched() -> None:

@@ -16,6 +16,7 @@ from compress_ops.pipeline import preflight as module
 MakeJob = Callable[..., Job]
 Listing = Callable[[], dict[str, bytes]]
 MATRIX = "passes: [simplify]"
+SAMPLES = Path(__file__).parents[2] / "sample_models"
 
 
 @pytest.fixture
@@ -110,6 +111,70 @@ def test_evaluation_alone_needs_its_labels(job: MakeJob, told: Told, tmp_path: P
     text = "data:\n  calibration: data.npz\n  evaluation: {path: data.npz, labels: label, metrics: [top1]}\n" + MATRIX
     (fault,) = told(job(text, folder=tmp_path))
     assert fault == "r.yaml:4:22: data.npz: there is no labels array 'label'"
+
+
+def test_faults_of_the_steps_are_told_with_those_of_everything_else(told: Told, linear: Path, tmp_path: Path) -> None:
+    from compress_ops.recipe import read_recipe
+
+    path = tmp_path / "r.yaml"
+    path.write_text("""\
+version: 1
+provider: cdua
+data: {calibration: none.npz}
+passes:
+  - simplfy
+  - quantize_static: {skip: nothing, per_chanel: true}
+budget: {max_drop: 1%}
+""")
+    loaded = read_recipe(path)
+    assert loaded.recipe.passes == []
+    assert told(Job(loaded, linear, tmp_path / "none" / "out.onnx")) == [
+        f"the folder {tmp_path / 'none'} does not exist",
+        f"{path}:2:11: unknown execution provider 'cdua'; did you mean 'cuda'?",
+        f"{path}:3:21: none.npz: the file does not exist",
+        f"{path}:5:5: unknown pass 'simplfy'; did you mean 'simplify'?",
+        f"{path}:6:38: unknown option 'per_chanel'; did you mean 'per_channel'?",
+        f"{path}:7:20: max_drop needs evaluation data and a metric",
+    ]
+
+
+@pytest.mark.parametrize("source", ["photos", "user:mine:samples"])
+def test_data_that_brings_its_own_labels_needs_no_name_for_them(job: MakeJob, tmp_path: Path, source: str) -> None:
+    from PIL import Image
+
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.new("L", (8, 8)).save(tmp_path / "photos" / name / "a.png")
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\ndef samples():\n    yield {'image': np.ones((2, 1, 8, 8), np.float32)}, np.array([1, 0])\n"
+    )
+    images = "images: {resize: [8, 8], channels: grey}"
+    text = f"data: {{evaluation: {{path: '{source}', metrics: [top1]}}, {images}}}\npasses: [quantize_dynamic]"
+    made = job(text, folder=tmp_path, model=SAMPLES / "digits-cnn.onnx", measure=True, allow_code=True)
+    report = run(made)
+    assert report.comparison is not None and not isinstance(report.comparison.accuracy, str)
+    assert report.comparison.accuracy.samples == 2
+
+
+def test_data_that_might_bring_labels_must_bring_them_for_metrics(job: MakeJob, told: Told, tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "photos").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "photos" / "a.png")
+    (tmp_path / "bare.py").write_text(
+        "import numpy as np\ndef samples():\n    yield {'image': np.ones((1, 1, 8, 8), np.float32)}\n"
+    )
+    options = {"folder": tmp_path, "model": SAMPLES / "digits-cnn.onnx", "allow_code": True}
+    for source, fault in (("photos", "the images have no labels"), ("user:bare:samples", "the samples have no labels")):
+        images = "images: {resize: [8, 8], channels: grey}"
+        scored = f"data: {{evaluation: {{path: '{source}', metrics: [top1]}}, {images}}}\n{MATRIX}"
+        assert told(job(scored, **options)) == [f"r.yaml:2:27: {source}: {fault}"]
+        plan(job(scored.replace(", metrics: [top1]", ""), **options))
+
+
+def test_made_up_data_brings_no_labels(job: MakeJob, told: Told) -> None:
+    (fault,) = told(job(f"data: {{evaluation: {{path: random, metrics: [top1]}}}}\n{MATRIX}"))
+    assert fault == "r.yaml:2:44: metrics need labels"
 
 
 def test_missing_data_beside_other_faults(job: MakeJob, told: Told, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from compress_ops.errors import BrokenPromise, DataError, Faults, ModelError, OnnxpressError, PassError, UsageError
 from compress_ops.model import Model
-from compress_ops.passes import Change, Context, Need, Pass, Promise, register
+from compress_ops.passes import ALL, NONE, Change, Context, Need, Only, Pass, Promise, Skip, register
 from compress_ops.pipeline import Job, plan, run
 
 MakeJob = Callable[..., Job]
@@ -53,7 +53,49 @@ def _fault(job: Job, listing: Listing, kind: type[BaseException]) -> Any:
 def test_a_step_that_changes_nothing_is_a_fault(job: MakeJob, listing: Listing, promise: Promise) -> None:
     made = job("passes:\n  - simplify\n  - fake", _pass(_nothing, promise, touch=False))
     fault = _fault(made, listing, BrokenPromise)
-    assert str(fault) == ("r.yaml:4:5: step 2, fake changed nothing\n  allow_unchanged: true on the step permits this")
+    assert str(fault).split("\n  ") == [
+        "r.yaml:4:5: step 2, fake changed nothing",
+        "it found nothing to change",
+        "allow_unchanged: true on the step permits this",
+    ]
+
+
+def _chooser() -> Pass:
+    """A pass that takes kinds of operators and patterns, and changes nothing."""
+
+    def choose(model: Model, ctx: Context, *, operators: list[str], only: Only = ALL, skip: Skip = NONE) -> Change:
+        """Choose."""
+        return Change()
+
+    return register("choose", promises=Promise.SHRINKS)(choose)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ("operators: [Conv, Gemm]", "the model has no operator of the kinds that it works on (Conv, Gemm)"),
+        ("operators: [Conv], skip: Relu", "the model has no operator of the kinds that it works on (Conv)"),
+        ("operators: [MatMul], only: Relu", "no operator of the kinds that it works on (MatMul) is left by only/skip"),
+        ("operators: [MatMul], skip: p*", "no operator of the kinds that it works on (MatMul) is left by only/skip"),
+        ("operators: [MatMul], skip: Relu", "it found nothing to change"),
+        ("operators: [MatMul]", "it found nothing to change"),
+        ("operators: [], skip: Relu", "no operator of the kinds that it works on is left by only/skip"),
+    ],
+)
+def test_a_step_without_work_says_what_left_it_none(job: MakeJob, listing: Listing, options: str, reason: str) -> None:
+    fault = _fault(job(f"passes: [choose: {{{options}}}]", _chooser()), listing, BrokenPromise)
+    assert fault.hint.split("\n  ") == [reason, "allow_unchanged: true on the step permits this"]
+
+
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        ("quantize_dynamic: {only: Relu}", "no operator of the kinds that it works on (MatMul, Gemm"),
+        ("quantize_dynamic: {operators: [Conv]}", "the model has no operator of the kinds that it works on (Conv)"),
+    ],
+)
+def test_real_passes_say_what_left_them_no_work(job: MakeJob, listing: Listing, step: str, reason: str) -> None:
+    assert _fault(job(f"passes: [{step}]"), listing, BrokenPromise).hint.startswith(reason)
 
 
 def test_the_reasons_of_a_step_that_changes_nothing_are_told(job: MakeJob, listing: Listing) -> None:

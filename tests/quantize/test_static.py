@@ -60,13 +60,19 @@ W = noise(40, 24)
 MATMUL = "g (float[N,40] x) => (float[N,24] y) { y = MatMul(x, w) }"
 
 
-@pytest.mark.parametrize("reduce_range", [False, True])
+def largest_pair(weight):
+    """Of each column: the largest sum of two neighbours of one sign."""
+    positive, negative = np.maximum(weight, 0), np.maximum(-weight, 0)
+    return np.maximum(positive[1:] + positive[:-1], negative[1:] + negative[:-1]).max(axis=0)
+
+
+@pytest.mark.parametrize("portable", [False, True])
 @pytest.mark.parametrize("per_channel", [False, True])
-def test_matmul_is_the_formula(per_channel, reduce_range):
+def test_matmul_is_the_formula(per_channel, portable):
     source = proto_of(MATMUL, w=W)
-    model, change = quantized(source, {"x": X}, per_channel=per_channel, reduce_range=reduce_range)
-    limit = np.float32(63 if reduce_range else 127)
-    w_scale = np.abs(W).max(axis=0 if per_channel else None, keepdims=True) / limit
+    model, change = quantized(source, {"x": X}, per_channel=per_channel, portable=portable)
+    largest = np.maximum(np.abs(W).max(axis=0), largest_pair(W) if portable else 0)
+    w_scale = (largest if per_channel else largest.max(keepdims=True)).reshape(1, -1) / np.float32(127)
     codes = np.rint(W / w_scale)
     x_scale, x_zero = asymmetric(float(X.min()), float(X.max()))
     stored = weights(model)
@@ -103,7 +109,7 @@ def test_scales_and_codes_are_those_of_onnxruntimes_quantizer(tmp_path, per_chan
     kinds = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8, "quant_format": QuantFormat.QDQ}
     theirs(tmp_path / "m.onnx", tmp_path / "q.onnx", Reader(), per_channel=per_channel, **kinds)
     expected = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(tmp_path / "q.onnx").graph.initializer}
-    model, _ = quantized(source, {"x": IMAGES}, per_channel=per_channel)
+    model, _ = quantized(source, {"x": IMAGES}, per_channel=per_channel, portable=False)
     ours = weights(model)
     for mine, other in (("w_int8", "w_quantized"), ("x_zero_point", "x_zero_point"), ("y_zero_point", "y_zero_point")):
         np.testing.assert_array_equal(ours[mine], expected[other].reshape(ours[mine].shape))

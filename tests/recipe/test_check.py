@@ -93,7 +93,7 @@ def test_an_unknown_option_is_told_at_its_key_at_every_depth(written: str, told:
     ("written", "told"),
     [
         ("simplifi", "3:5: unknown pass 'simplifi'; did you mean 'simplify'?"),
-        ("prun", "3:5: unknown pass 'prun'; did you mean 'prune_weights'?"),  # the design's own example
+        ("prune_weigh", "3:5: unknown pass 'prune_weigh'; did you mean 'prune_weights'?"),
         ("prune_wieghts: {ratio: 0.5}", "3:5: unknown pass 'prune_wieghts'; did you mean 'prune_weights'?"),
         ("xyzzy", "3:5: unknown pass 'xyzzy'"),
         ("prune_weights: {ratoi: 0.5}", "3:21: unknown option 'ratoi'; did you mean 'ratio'?"),

@@ -27,6 +27,21 @@ def test_with_every_comment_taken_in_it_still_is() -> None:
     assert recipe.budget.max_drop
 
 
+def test_steps_stand_in_the_order_in_which_they_make_sense() -> None:
+    lines = [line.removeprefix("# ").strip() for line in TEXT.splitlines()]
+    steps = [line.removeprefix("- ").removesuffix(":") for line in lines if line.startswith("- ")]
+    assert steps == list(PASSES)
+    order = ["upgrade_opset", "simplify", "prune_weights", "smooth", "quantize_static"]
+    assert [step for step in steps if step in order] == order
+
+
+def test_examples_do_not_contradict_each_other() -> None:
+    """prune_weights takes one of ratio and threshold."""
+    part = TEXT.partition("- prune_weights:\n")[2].partition("- ")[0]
+    assert " ratio: 0.5 " in part
+    assert " threshold: null " in part
+
+
 @pytest.mark.parametrize("section", [Recipe, Data, Images, Measure, Budget])
 def test_every_field_is_there(section: type[Recipe]) -> None:
     assert all(f"{name}:" in TEXT for name in section.model_fields)

@@ -4,9 +4,12 @@ import math
 from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from compress_ops.errors import Place, RecipeError
-from compress_ops.recipe.text import Document, read_document, set_value
+from compress_ops.recipe.text import Document, dump_recipe, read_document, set_value
 
 
 def _read(text: str) -> Document:
@@ -257,7 +260,8 @@ def test_the_last_set_wins() -> None:
         ("passes.2=z", "'passes.2': the list has entries 0 to 1"),
         ("passes.2.z.x=1", "'passes.2': the list has entries 0 to 1"),
         ("passes.-1=z", "'passes.-1': the list has entries 0 to 1"),
-        ("passes.b.c=1", "'passes.b': the list has entries 0 to 1"),
+        ("passes.b.c=1", "'passes.b': the list has entries 0 to 1\n  write passes.1.b.c"),
+        ("passes.a=1", "'passes.a': the list has entries 0 to 1\n  write passes.0.a"),
         (f"passes.{'9' * 5000}=z", f"'passes.{'9' * 5000}': the list has entries 0 to 1"),
         ("none.0=z", "'none.0': the list is empty"),
         ("passes.0.b.c=1", "'passes.0' is a, not b"),
@@ -270,6 +274,12 @@ def test_set_that_leads_nowhere_names_itself(assignment: str, told: str) -> None
     with pytest.raises(RecipeError) as raised:
         _set("passes: [a, {b: {c: 1}}]\nseed: 0\nnone: []\n", assignment)
     assert str(raised.value) == f"--set {assignment}: {told}"
+
+
+def test_set_offers_every_step_of_the_name() -> None:
+    with pytest.raises(RecipeError) as raised:
+        _set("passes: [a, b, {a: {c: 1}}]", "passes.a.c.d=1")
+    assert raised.value.hint == "write passes.0.a.c.d or passes.2.a.c.d"
 
 
 @pytest.mark.parametrize(
@@ -309,3 +319,69 @@ def test_set_beside_other_values_leaves_their_places() -> None:
 def test_set_cannot_mend_a_recipe_that_is_no_mapping() -> None:
     assert _set("- a", "b=1").data == ["a"]
     assert _set("", "b=1").data is None
+
+
+# Writing
+
+
+def _plain(leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(leaves, max_size=3) | st.dictionaries(TEXT, leaves, max_size=3)
+
+
+NAMEABLE = st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufffd")
+LIKE_VALUES = [
+    "1e5",
+    "1e-3",
+    "010",
+    "0o17",
+    "0x1f",
+    "0b1",
+    "1_000",
+    "12:30:45",
+    "2024-01-31",
+    "no",
+    "null",
+    "~",
+    ".inf",
+]
+LIKE_SIGNS = [
+    "-",
+    "?",
+    ":",
+    "#a",
+    "*a",
+    "&a",
+    "!a",
+    "%a",
+    "@a",
+    "=",
+    "<<",
+    "...",
+    "---",
+    "{a",
+    "]",
+    ",",
+    "'a",
+    '"a',
+    "|a",
+]
+LIKE_OTHERS = ["", "a: b", "a #b", ". 5", " a", "a\n", "True", "on", ".inf", "|a"]
+TEXT = st.text(NAMEABLE, max_size=20) | st.sampled_from([*LIKE_VALUES, *LIKE_SIGNS, *LIKE_OTHERS])
+NUMBERS = st.integers(1 - 2**63, 2**63 - 1) | st.floats(allow_nan=False)
+SECTIONS = st.dictionaries(TEXT, st.recursive(TEXT | NUMBERS | st.booleans() | st.none(), _plain, max_leaves=10))
+
+
+@given(SECTIONS)
+def test_what_is_written_is_read_back_the_same(sections: dict[str, Any]) -> None:
+    """By our loader, and by one of YAML 1.1."""
+    text = dump_recipe(sections)
+    document = _read(text)
+    assert (document.data or {}, document.faults) == (sections, [])
+    assert repr(document.data or {}) == repr(sections), "of the same types"
+    assert yaml.safe_load(text) == sections
+
+
+def test_what_is_written_is_plain_where_it_can_be() -> None:
+    shared = ["Conv", "é"]
+    text = dump_recipe({"version": 1, "data": {"calibration": "1e5"}, "passes": [{"a": shared}, {"b": shared}]})
+    assert text == ("version: 1\ndata:\n  calibration: '1e5'\npasses:\n- a:\n  - Conv\n  - é\n- b:\n  - Conv\n  - é\n")

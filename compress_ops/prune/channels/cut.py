@@ -33,10 +33,12 @@ class Trimmed:
 
 def cut(grouping: Grouping, units: Array) -> list[Trimmed]:
     """Remove these units from the model in place; returns the weights that became smaller."""
+    grouping.trace.model.keep_reference()
     kept = Kept(grouping.trace, units)
     trimmed = [done for weight in grouping.trace.weights if (done := _trim(kept, weight)) is not None]
     _rewrite_counts(kept)
     _update_shapes(kept)
+    _remember(kept)
     return trimmed
 
 
@@ -193,3 +195,13 @@ def _update_shapes(kept: Kept) -> None:
             continue
         sizes = [kept.count(axis) if live(axis) else size for axis, size in zip(layout, value.shape, strict=True)]
         value.shape = ir.Shape(sizes)
+
+
+def _remember(kept: Kept) -> None:
+    """Which indices of the reference's values remain; earlier cuts count in."""
+    for value, layout in kept.trace.layouts.items():
+        for axis, labels in enumerate(layout or []):
+            if value.is_initializer() or not value.name or not live(labels) or (mask := kept.of(labels)).all():
+                continue
+            axes = kept.trace.model.kept.setdefault(value.name, {})
+            axes[axis] = axes.get(axis, np.arange(len(mask)))[mask]

@@ -110,4 +110,3 @@ def _patches(value: ir.Value, inner: int, conv: ir.Node) -> ir.Value:
     channels_last = [0, *range(2, len(sizes)), 1]
     turned: ir.Node = ir.node("Transpose", [laid], {"perm": channels_last})
     return turned.outputs[0]
-

@@ -86,15 +86,15 @@ def _widened(unpacker: Unpacker, weight: Weight, blocked: Blocked, shape: list[i
     graph, edit = owner(weight.value), editor_for(unpacker.model, weight.value)
     planes = unpacker.store(f"{weight.name}_int3", blocked.codes, (blocked.rows, columns), bases, graph)
     tables = [
-        unpacker.constant(f"halves_base{base}", _halves(base, factor))
+        unpacker.table(f"halves_base{base}", _halves(base) * factor, "int32")
         for base, factor in zip(bases, (1, 4), strict=True)
     ]
     return edit.op("Cast", unpacker.lookup(edit, planes, tables, shape), to=ir.DataType.UINT8.value)
 
 
-def _halves(base: int, factor: int) -> Array:
-    """Of every byte of digits, the bytes that hold the digits in 4 bits each: int32 [256, per_byte / 2]."""
-    digits = table(base, "int32", factor)
+def _halves(base: int) -> Array:
+    """Of every byte of digits, the bytes that hold the digits in 4 bits each: uint8 [256, per_byte / 2]."""
+    digits = table(base)
     return digits[:, 0::2] + 16 * digits[:, 1::2]
 
 

@@ -7,7 +7,7 @@ table, output channels of a kernel. A table that is also a matrix with the same 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Container, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -31,8 +31,7 @@ _ROLES: dict[str, Role] = {
     "ConvTranspose": "kernel",
 }
 _WEIGHT_INPUT = {"Gather": 0}
-_QUANTIZED = ("Quantize", "Dequantize", "DynamicQuantize", "GatherBlockQuantized", "MatMulNBits", "MatMulInteger")
-_QUANTIZED += ("ConvInteger", "QLinear", "QGemm", "QMoE")
+_QUANTIZED = ("MatMulNBits", "GatherBlockQuantized", "MatMulInteger", "ConvInteger", "QLinear", "QGemm")
 
 
 @dataclass(frozen=True)
@@ -83,31 +82,20 @@ def find_weights(
     model: Model, operators: Collection[str], only: list[str], skip: list[str], change: Change
 ) -> list[Weight]:
     """The weights that can be quantized, in the order of their first readers; the others are declined."""
-    chosen = {node for node in model.nodes() if node.op_type in operators and selected(node, only, skip)}
+    wanted = [node for node in model.nodes() if selected(node, only, skip)]
+    chosen = {node: None for node in wanted if node.op_type in operators and node.domain in ONNX_DOMAINS}
     found: dict[ir.Value, Weight | str] = {}
-    for node in model.nodes():
-        if node not in chosen:
-            continue
-        if node.domain not in ONNX_DOMAINS or _is_quantized(node):
-            continue
+    for node in chosen:
         value = _stored(node)
-        if isinstance(value, str):
-            if value:
-                change.decline(node.name, f"{node.op_type}: {value}")
-            continue
-        if value not in found:
+        if not isinstance(value, str) and value not in found:
             found[value] = _weight(value, chosen)
-        problem = found[value]
-        if isinstance(problem, str):
-            change.decline(node.name, f"{node.op_type}: {problem}")
-    for node in model.nodes():
-        if _is_quantized(node) and selected(node, only, skip) and not node.op_type.startswith(("Quant", "Dynamic")):
+        reason = value if isinstance(value, str) else found[value]
+        if isinstance(reason, str) and reason:
+            change.decline(node.name, f"{node.op_type}: {reason}")
+    for node in wanted:
+        if node.op_type.startswith(_QUANTIZED):
             change.decline(node.name, f"{node.op_type}: its weight is quantized already")
     return [weight for weight in found.values() if isinstance(weight, Weight)]
-
-
-def _is_quantized(node: ir.Node) -> bool:
-    return node.op_type.startswith(_QUANTIZED) and node.op_type != "DequantizeLinear"
 
 
 def _stored(node: ir.Node) -> ir.Value | str:
@@ -129,27 +117,32 @@ def _turns(node: ir.Node) -> bool:
     return node.op_type == "Transpose" and list(attribute(node, "perm", [1, 0])) == [1, 0]
 
 
-def _weight(value: ir.Value, chosen: set[ir.Node]) -> Weight | str:
-    import onnx_ir as ir
-
+def _weight(value: ir.Value, chosen: Container[ir.Node]) -> Weight | str:
+    """The weight with all its readers, or why it cannot be quantized."""
     tensor = value.const_value
     assert tensor is not None
+    reason = _why_not_tensor(value, tensor)
+    if reason:
+        return reason
+    found = [_site(node, index, turned, chosen, len(tensor.shape)) for node, index, turned in _readers(value)]
+    sites = [site for site in found if isinstance(site, Site)]
+    if len(sites) < len(found):
+        return next(reason for reason in found if isinstance(reason, str))
+    if len({site.rows_first for site in sites}) > 1:
+        return "its weight is read by rows and by columns, which no block form serves"
+    return Weight(value, tensor, sites[0].rows_first, sites)
+
+
+def _why_not_tensor(value: ir.Value, tensor: ir.TensorProtocol) -> str:
+    import onnx_ir as ir
+
     if tensor.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
         return f"its weight is {tensor.dtype.name.lower()}, not float32 or float16"
     if len(tensor.shape) < 2:
         return "its weight is a vector"
     if value.is_graph_output():
         return "its weight is an output of the graph"
-    sites = [_site(node, index, turned, chosen, len(tensor.shape)) for node, index, turned in _readers(value)]
-    problems = [site for site in sites if isinstance(site, str)]
-    if problems:
-        return problems[0]
-    good = [site for site in sites if isinstance(site, Site)]
-    if len({site.rows_first for site in good}) > 1:
-        return "its weight is read by rows and by columns, which no block form serves"
-    if not is_finite(tensor.numpy()):
-        return "its weight has NaN or infinite values"
-    return Weight(value, tensor, good[0].rows_first, good)
+    return "" if is_finite(tensor.numpy()) else "its weight has NaN or infinite values"
 
 
 def _readers(value: ir.Value) -> Iterator[tuple[ir.Node, int, bool]]:
@@ -161,7 +154,7 @@ def _readers(value: ir.Value) -> Iterator[tuple[ir.Node, int, bool]]:
             yield node, index, False
 
 
-def _site(node: ir.Node, index: int, turned: bool, chosen: set[ir.Node], rank: int) -> Site | str:
+def _site(node: ir.Node, index: int, turned: bool, chosen: Container[ir.Node], rank: int) -> Site | str:
     if node not in chosen or index != _WEIGHT_INPUT.get(node.op_type, 1):
         return f"{node.op_type} {node.name} reads its weight too and needs it as it is"
     role = _ROLES[node.op_type]

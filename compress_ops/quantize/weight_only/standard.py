@@ -92,9 +92,7 @@ def write_decoded(unpacker: Unpacker, weight: Weight, blocked: Blocked) -> None:
         numbers = unpacker.columns(edit, numbers, padded, blocked.inner)
     shape = weight.sizes if weight.rows_first else weight.sizes[::-1]
     numbers = edit.op("Reshape", numbers, unpacker.shape(shape))
-    weight.value.replace_all_uses_with(
-        numbers if weight.rows_first else edit.op("Transpose", numbers, perm=[1, 0])
-    )
+    weight.value.replace_all_uses_with(numbers if weight.rows_first else edit.op("Transpose", numbers, perm=[1, 0]))
 
 
 def write_lookups(unpacker: Unpacker, weight: Weight, blocked: Blocked) -> None:

@@ -53,9 +53,7 @@ def _probe(storage: str, bits: int) -> Model:
     value = ir.Value(name="weight", type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
     node: ir.Node = ir.node("MatMul", [x, value], name="probe")
     node.outputs[0].name, node.outputs[0].type = "y", ir.TensorType(ir.DataType.FLOAT)
-    graph = ir.Graph(
-        [x], [node.outputs[0]], nodes=[node], initializers=[value], opset_imports={"": 21}, name="probe"
-    )
+    graph = ir.Graph([x], [node.outputs[0]], nodes=[node], initializers=[value], opset_imports={"": 21}, name="probe")
     model, weight = Model(ir.Model(graph, ir_version=10)), Weight(value, tensor, False, [Site(node, "matrix", False)])
     form = BlockFormat(bits, _BLOCK, symmetric=True)
     grid = Grid(np.ones((1, _INNER // _BLOCK), np.float32), None)

@@ -1,0 +1,107 @@
+"""onnxpress prune: cut, and mend with what data tells, without writing a recipe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def prune(
+    model: options.ModelPath,
+    out: options.Out = None,
+    ratio: Annotated[
+        float, typer.Option("--ratio", metavar="R", help="Share of channels, heads or weights that goes.")
+    ] = 0.5,
+    heads: Annotated[bool, typer.Option("--heads", help="Cut whole attention heads instead of channels.")] = False,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Make single weights zero instead: smaller once compressed, no faster.")
+    ] = False,
+    data: options.Data = None,
+    evaluation: options.Evaluation = None,
+    labels: options.Labels = None,
+    metric: options.Metrics = None,
+    batch_size: options.BatchSize = None,
+    provider: options.Providers = None,
+    threads: options.Threads = None,
+    seed: options.Seed = None,
+    dim: options.Dims = None,
+    value: options.Values = None,
+    set_: options.Set = None,
+    show_recipe: Annotated[
+        bool, typer.Option("--show-recipe", help="Print the recipe that this stands for, and stop.")
+    ] = False,
+    no_measure: options.NoMeasure = False,
+    dry_run: options.DryRun = False,
+    check_steps: options.CheckSteps = False,
+    allow_code: options.AllowCode = False,
+    allow_unproven: options.AllowUnproven = False,
+    force: options.Force = False,
+    report: options.Reports = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Make a model smaller and faster by cutting channels.
+
+    With --data the layers that remain are then solved anew on the data, without labels, to give what those of the
+    original gave (refit): after large cuts accuracy needs that. Every option of the passes can be set, such as
+    --set passes.1.prune_channels.scope=global; --show-recipe prints the recipe to edit.
+    """
+    from compress_ops.pipeline import Job
+    from compress_ops.recipe import dump_recipe
+
+    from .execute import execute, output
+    from .flags import recipe_from
+    from .show import Manner, put
+
+    sections = {
+        "provider": provider,
+        "threads": threads,
+        "seed": seed,
+        "data": _data(data, batch_size, {"path": evaluation, "labels": labels, "metrics": metric}),
+        "measure": _given({"dims": dict(dim or []), "values": dict(value or [])}),
+        "passes": _passes(ratio, heads=heads, weights=weights, with_data=data is not None),
+    }
+    loaded = recipe_from("prune", set_ or (), sections)
+    if show_recipe:
+        put(dump_recipe(loaded.document.data))
+        return
+    job = Job(
+        loaded,
+        model=model,
+        out=output(out, dry_run=dry_run),
+        force=force,
+        measure=not no_measure,
+        check_steps=check_steps,
+        allow_code=allow_code,
+    )
+    execute(job, Manner(as_json, report, quiet, verbose), allow_unproven=allow_unproven)
+
+
+def _passes(ratio: float, *, heads: bool, weights: bool, with_data: bool) -> list[Any]:
+    from compress_ops.errors import UsageError
+
+    if heads and weights:
+        raise UsageError("--heads and --weights are two ways to prune", hint="give one, or write both into a recipe")
+    name = "prune_heads" if heads else "prune_weights" if weights else "prune_channels"
+    return ["simplify", {name: {"ratio": ratio}}, *(["refit"] if with_data else [])]
+
+
+def _data(data: str | None, batch_size: int | None, evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    from compress_ops.errors import UsageError
+
+    if (evaluation["labels"] or evaluation["metrics"]) and evaluation["path"] is None:
+        raise UsageError("labels and metrics belong to evaluation data", hint="give --evaluation DATA with them")
+    metrics = evaluation["metrics"] or (["top1"] if evaluation["labels"] else [])
+    scored = _given({**evaluation, "metrics": metrics})
+    return _given({"batch_size": batch_size, "calibration": data, "evaluation": scored})
+
+
+def _given(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in section.items() if value not in (None, [], {})}

@@ -1,0 +1,110 @@
+"""The linear operators whose weight can be factorized, and why others cannot."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..graph.edit import attribute, constant_of
+from ..model import ONNX_DOMAINS, Model
+from ..passes import Change, selected
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+
+    Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A MatMul, Gemm or Conv with a weight of its own."""
+
+    node: ir.Node
+    tensor: ir.TensorProtocol
+
+    @property
+    def is_conv(self) -> bool:
+        return self.node.op_type == "Conv"
+
+    @property
+    def inner(self) -> int:
+        """How many numbers of its input each output is made of."""
+        sizes = self.tensor.shape.numpy()
+        if self.is_conv:
+            return math.prod(sizes[1:])
+        return int(sizes[1] if attribute(self.node, "transB", 0) else sizes[0])
+
+    def weight(self) -> Array:
+        """float64: the kernel as it is stored, or the matrix as [inner, outputs]."""
+        import numpy as np
+
+        weight: Array = self.tensor.numpy().astype(np.float64)
+        return weight.T if attribute(self.node, "transB", 0) else weight
+
+    def reading(self) -> tuple[float, ...]:
+        """Input positions per output position on each axis of a Conv; its strides where sizes are not known."""
+        axes = range(2, len(self.tensor.shape))
+        strides = attribute(self.node, "strides", [1] * len(axes))
+        sizes = [_sizes(self.node.inputs[0]), _sizes(self.node.outputs[0])]
+        return tuple(
+            sizes[0][axis] / sizes[1][axis] if all(axis in known for known in sizes) else stride
+            for axis, stride in zip(axes, strides, strict=True)
+        )
+
+
+def _sizes(value: ir.Value | None) -> dict[int, int]:
+    """The sizes of a value that are known, by axis."""
+    if value is None or value.shape is None:
+        return {}
+    return {axis: size for axis, size in enumerate(value.shape) if isinstance(size, int) and size > 0}
+
+
+def find_layers(
+    model: Model, operators: Sequence[str], only: list[str], skip: list[str], change: Change
+) -> Iterator[Layer]:
+    """The layers that can be factorized, in order; the others are declined."""
+    for node in model.nodes():
+        if node.op_type in operators and node.domain in ONNX_DOMAINS and selected(node, only, skip):
+            tensor, reason = constant_of(node.inputs[1]), why_not(node)
+            if reason:
+                change.decline(node.name, f"{node.op_type}: {reason}")
+            elif tensor is not None:
+                yield Layer(node, tensor)
+
+
+def why_not(node: ir.Node) -> str:
+    """Why a node's weight cannot be factorized; empty when it can."""
+    import numpy as np
+    import onnx_ir as ir
+
+    value, tensor = node.inputs[1], constant_of(node.inputs[1])
+    if value is None or tensor is None:
+        return "its weight is computed, not stored"
+    if tensor.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE):
+        return f"its weight is {tensor.dtype.name.lower()}, not floating point"
+    if len(value.uses()) > 1 or value.is_graph_output():
+        return "its weight is read by others too, or is an output"
+    if constant_of(node.inputs[0]) is not None:
+        return "both inputs are constants; run simplify first"
+    reason = _SPECIAL[node.op_type](node, tuple(tensor.shape.numpy()))
+    if reason or np.isfinite(tensor.numpy()).all():
+        return reason or ("" if tensor.numpy().any() else "its weight is zero throughout")
+    return "its weight has NaN or infinite values"
+
+
+def _matmul(node: ir.Node, sizes: tuple[int, ...]) -> str:
+    return "" if len(sizes) == 2 else f"its weight has {len(sizes)} dimensions, not 2"
+
+
+def _gemm(node: ir.Node, sizes: tuple[int, ...]) -> str:
+    return "its input is transposed (transA)" if attribute(node, "transA", 0) else ""
+
+
+def _conv(node: ir.Node, sizes: tuple[int, ...]) -> str:
+    return "its channels are in groups" if attribute(node, "group", 1) != 1 else ""
+
+
+_SPECIAL: dict[str, Callable[[Any, tuple[int, ...]], str]] = {"MatMul": _matmul, "Gemm": _gemm, "Conv": _conv}

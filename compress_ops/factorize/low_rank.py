@@ -1,0 +1,195 @@
+"""low_rank: a weight becomes a product of smaller ones: X W ~ (X A) B, and for a Conv two or three convolutions.
+
+The best A B of rank r keeps the r largest singular values of W, or of R^T W where R R^T = X^T X of calibration data:
+then |X W - X A B| is the least there is. See schemes.py for what a Conv can become.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from ..errors import PassError
+from ..model import Model
+from ..passes import ALL, NONE, Change, Context, Fraction, Need, Only, Promise, Skip, register
+from .layers import Layer, find_layers
+from .products import with_roots
+from .rewrite import rewrite
+from .schemes import Cost, Kernel, Product, Scheme, schemes_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+Operator = Literal["MatMul", "Gemm", "Conv"]
+OPERATORS: list[Operator] = ["MatMul", "Gemm", "Conv"]
+_ENERGY = 0.999  # each layer's output off by 3 %; of 0.99, 10 % a layer, a small transformer lost 40 % of perplexity
+_GRID = [1 - 10 ** (-exponent / 10) for exponent in range(1, 41)]  # energies that a ratio is looked for in
+_ROUNDING = 1e-9  # so that full rank keeps an energy next to 1
+_LEAST_GAIN = 0.1  # of parameters and of work: another node costs time that multiply-accumulates do not tell
+_OVERHEAD = 300  # bytes that the other nodes take in the file, about
+
+
+@register("low_rank", promises=Promise.SHRINKS, needs={Need.SHAPES})
+def low_rank(
+    model: Model,
+    ctx: Context,
+    *,
+    energy: Annotated[
+        Fraction | None,
+        Field(description="Share of each layer's energy (squared singular values) to keep; 0.999 without a ratio."),
+    ] = None,
+    ratio: Annotated[
+        Fraction | None,
+        Field(description="Share of the layers' parameters, all together, to end at or below: it sets the energy."),
+    ] = None,
+    operators: Annotated[list[Operator], Field(description="Operator types to factorize.")] = OPERATORS,
+    only: Only = ALL,
+    skip: Skip = NONE,
+) -> Change:
+    """Replace weights by products of smaller ones (low rank), where that is smaller and less work.
+
+    A matrix W [inputs, outputs] becomes A [inputs, rank] and B [rank, outputs] by its singular values. A Conv becomes
+    the cheapest of: the same kernel with fewer outputs and 1x1; a column and a row; 1x1, a smaller core and 1x1
+    (Tucker-2). With calibration data the error of the layer's output is minimized instead of that of the weight
+    (SVD-LLM, arXiv:2403.07378), which keeps far more at the same rank. The default energy of 0.999 lets each layer's
+    output be off by 3 % (root mean square); errors add up over layers. A ratio takes the largest energy, the same for
+    all layers, that is small enough. Layers where that would not save 10 % of both parameters and multiply-accumulates
+    are declined.
+    """
+    if energy is not None and ratio is not None:
+        raise PassError("give one of energy and ratio", hint="for example low_rank: {energy: 0.99}")
+    change = Change()
+    layers = list(find_layers(model, operators, only, skip, change))
+    kept = energy or (_ENERGY if ratio is None else _energy_for(model, ctx, layers, ratio))
+    plans = list(_plans(model, ctx, layers, kept, change))
+    for plan in plans:
+        change.touch(plan.layer.node.name, plan.told())
+        rewrite(model, plan.layer, plan.scheme, plan.factors)
+    model.drop_unused()
+    change.notes = _notes(plans, kept)
+    if ratio is None:
+        change.chosen = {"energy": kept}
+    return change
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a layer becomes."""
+
+    layer: Layer
+    scheme: str
+    ranks: tuple[int, ...]
+    factors: tuple[Array, ...]
+    parameters: int
+    error: float  # root mean square, of the output (or the weight) relative to its size
+
+    @classmethod
+    def of(cls, layer: Layer, scheme: Scheme, level: int) -> _Plan:
+        return cls(
+            layer,
+            scheme.name,
+            scheme.ranks(level),
+            scheme.factors(level),
+            scheme.cost(level).parameters,
+            math.sqrt(scheme.lost(level)),
+        )
+
+    def told(self) -> str:
+        ranks = " and ".join(map(str, self.ranks))
+        size = f"{self.parameters} of {self.layer.tensor.size} parameters"
+        return f"{self.scheme}, rank {ranks}: {size}, error {self.error:.2%}"
+
+
+def _candidates(
+    model: Model, ctx: Context, layers: Sequence[Layer], change: Change
+) -> Iterator[tuple[Layer, list[Scheme]]]:
+    """Each layer with the schemes there are for it, one after another: they are large."""
+    for layer, root in with_roots(model, ctx, layers, change, "low_rank"):
+        yield layer, _schemes(layer, root)
+
+
+def _schemes(layer: Layer, root: Array | None) -> list[Scheme]:
+    weight = layer.weight()
+    return schemes_of(Kernel(weight, layer.reading(), root)) if layer.is_conv else [Product(weight, root)]
+
+
+def _energy_for(model: Model, ctx: Context, layers: Sequence[Layer], ratio: float) -> float:
+    """The largest energy of the grid with which all layers together keep at most this share of their parameters."""
+    import numpy as np
+
+    total, sizes = 0, np.zeros(len(_GRID), np.int64)
+    for layer, schemes in _candidates(model, ctx, layers, Change()):
+        total += layer.tensor.size
+        for i, energy in enumerate(_GRID):
+            best = _best(layer, schemes, energy)
+            sizes[i] += best[0].cost(best[1]).parameters if best else layer.tensor.size
+    fitting = [energy for energy, size in zip(_GRID, sizes, strict=True) if size <= ratio * total]
+    if not fitting and total:
+        raise PassError(
+            f"a ratio of {ratio:g} cannot be reached: {int(sizes.min())} of {total} parameters stay at best",
+            hint="give a larger ratio, or factorize fewer layers with only or skip",
+        )
+    return max(fitting, default=_ENERGY)
+
+
+def _plans(model: Model, ctx: Context, layers: Sequence[Layer], energy: float, change: Change) -> Iterator[_Plan]:
+    """One for each layer that gains; nothing is changed meanwhile, so that all see what the original reads."""
+    for layer, schemes in _candidates(model, ctx, layers, change):
+        best = _best(layer, schemes, energy)
+        if best:
+            yield _Plan.of(layer, *best)
+        else:
+            change.decline(layer.node.name, f"{layer.node.op_type}: {_why_not(schemes[0], energy)}")
+
+
+def _best(layer: Layer, schemes: Sequence[Scheme], energy: float) -> tuple[Scheme, int] | None:
+    """The scheme and level that keep the energy with the least work; None where none saves enough.
+
+    Work and energy grow with the level. What is too dear is never measured: the dearest level that still pays is
+    looked at first, and lower ones only where that keeps the energy.
+    """
+    best, limit = None, _most(layer)
+    for scheme in schemes:
+        paying = bisect_left(_levels(scheme), True, key=lambda level: not scheme.cost(level).below(limit))
+        if paying and 1 - scheme.lost(paying) >= energy * (1 - _ROUNDING):
+            level = _least_level(scheme, energy, paying)
+            best, limit = (scheme, level), Cost(limit.parameters, scheme.cost(level).operations)
+    return best
+
+
+def _most(layer: Layer) -> Cost:
+    """What a replacement must stay below."""
+    size = layer.tensor.size
+    most = (1 - _LEAST_GAIN) * size
+    return Cost(int(min(most, size - _OVERHEAD // layer.tensor.dtype.itemsize)), most)
+
+
+def _levels(scheme: Scheme) -> range:
+    return range(1, scheme.levels + 1)
+
+
+def _least_level(scheme: Scheme, energy: float, highest: int) -> int:
+    """The least level up to the highest that keeps the energy."""
+    least = energy * (1 - _ROUNDING)
+    return min(bisect_left(_levels(scheme)[:highest], least, key=lambda level: 1 - scheme.lost(level)) + 1, highest)
+
+
+def _why_not(scheme: Scheme, energy: float) -> str:
+    level = _least_level(scheme, energy, scheme.levels)
+    return f"an energy of {energy:.4g} takes rank {level} of {scheme.levels}, which saves less than 10 %"
+
+
+def _notes(plans: Sequence[_Plan], energy: float) -> dict[str, Any]:
+    return {
+        "energy": round(energy, 6),
+        "parameters_before": sum(plan.layer.tensor.size for plan in plans),
+        "parameters_after": sum(plan.parameters for plan in plans),
+        "worst_error": round(max((plan.error for plan in plans), default=0.0), 4),
+    }

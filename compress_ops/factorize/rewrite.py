@@ -1,0 +1,85 @@
+"""Write the factors of a layer into the graph: one node for each, the bias on the last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..graph.edit import Editor
+from ..model import Model
+from .layers import Layer
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+
+    Array = np.ndarray[Any, Any]
+
+
+def rewrite(model: Model, layer: Layer, scheme: str, factors: tuple[Array, ...]) -> None:
+    """Let the factors of a scheme stand for the layer's weight."""
+    edit, weight = Editor(model, layer.node), layer.node.inputs[1]
+    assert weight is not None
+    dtype = layer.tensor.dtype.numpy()
+    stored = [edit.constant(f"{weight.name}_factor", factor.astype(dtype, order="C")) for factor in factors]
+    edit.replace(_REWRITES[scheme if layer.is_conv else layer.node.op_type](edit, stored))
+
+
+def _matmul(edit: Editor, factors: list[ir.Value]) -> ir.Value:
+    return edit.op("MatMul", edit.op("MatMul", edit.node.inputs[0], factors[0]), factors[1])
+
+
+def _gemm(edit: Editor, factors: list[ir.Value]) -> ir.Value:
+    """alpha and beta stay on the second; B is stored as it is read."""
+    attributes = {name: value for name, value in _attributes(edit).items() if name in ("alpha", "beta")}
+    narrow = edit.op("MatMul", edit.node.inputs[0], factors[0])
+    return edit.op("Gemm", narrow, factors[1], *edit.node.inputs[2:], **attributes)
+
+
+def _narrow(edit: Editor, factors: list[ir.Value]) -> ir.Value:
+    """A padded kernel first: only the second, 1x1, has a bias, so that padding stays zero."""
+    return edit.op("Conv", _same_conv(edit, edit.node.inputs[0], factors[0]), factors[1], *edit.node.inputs[2:])
+
+
+def _tucker(edit: Editor, factors: list[ir.Value]) -> ir.Value:
+    entry = edit.op("Conv", edit.node.inputs[0], factors[0])
+    return edit.op("Conv", _same_conv(edit, entry, factors[1]), factors[2], *edit.node.inputs[2:])
+
+
+def _spatial(edit: Editor, factors: list[ir.Value]) -> ir.Value:
+    """Strides, padding and dilation of each axis go with the kernel that runs along it."""
+    column = edit.op("Conv", edit.node.inputs[0], factors[0], **_along(edit, 0))
+    return edit.op("Conv", column, factors[1], *edit.node.inputs[2:], **_along(edit, 1))
+
+
+def _separable(edit: Editor, factors: list[ir.Value]) -> ir.Value:
+    assert factors[0].shape is not None
+    depthwise = _same_conv(edit, edit.node.inputs[0], factors[0], group=factors[0].shape[0])
+    return edit.op("Conv", depthwise, factors[1], *edit.node.inputs[2:])
+
+
+def _same_conv(edit: Editor, value: ir.Value | None, kernel: ir.Value, **others: Any) -> ir.Value:
+    return edit.op("Conv", value, kernel, **{**_attributes(edit), **others})
+
+
+def _along(edit: Editor, axis: int) -> dict[str, Any]:
+    """The attributes of a Conv that matter on one of its two axes."""
+    kept = _attributes(edit)
+    for name, neutral in (("strides", 1), ("dilations", 1), ("pads", 0), ("kernel_shape", 1)):
+        if name in kept:
+            kept[name] = [size if i % 2 == axis else neutral for i, size in enumerate(kept[name])]
+    return kept
+
+
+def _attributes(edit: Editor) -> dict[str, Any]:
+    return {name: attribute.value for name, attribute in edit.node.attributes.items()}
+
+
+_REWRITES: dict[str, Callable[[Editor, list[Any]], Any]] = {
+    "MatMul": _matmul,
+    "Gemm": _gemm,
+    "narrow": _narrow,
+    "tucker": _tucker,
+    "spatial": _spatial,
+    "separable": _separable,
+}

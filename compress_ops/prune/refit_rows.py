@@ -1,0 +1,113 @@
+"""The rows of a layer's linear equations: what its weight is multiplied with, and what the product should be.
+
+A MatMul's or Gemm's rows are its input's last axis. A convolution's are patches, one an output position: with kernel
+indices k, strides s, dilations d and padding p, patch(j)[k] = x[j s + k d - p].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ..graph.edit import attribute
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .refit_layers import Layer
+
+    Array: TypeAlias = np.ndarray[Any, Any]
+
+_NUMBERS = 2**22  # of patches made at a time: 32 MB in double precision
+
+
+class Misfit(Exception):
+    """The original's value has another shape than the layer's; the message says which."""
+
+
+def pieces(
+    layer: Layer, source: Array, target: Array, rng: np.random.Generator, positions: int
+) -> Iterator[tuple[Array, Array]]:
+    """(x, y) in pieces of bounded size: [groups, rows, inner] and [groups, rows, outputs of a group].
+
+    At most ``positions`` places of each sample, drawn anew for each batch.
+    """
+    convolution = layer.node.op_type == "Conv"
+    laid = _convolution(layer, source, target) if convolution else _matrix(layer, source, target)
+    windows, wanted, spatial = laid
+    chosen = _places(math.prod(spatial), positions, rng)
+    index: tuple[Any, ...] = tuple(_unravelled(chosen, spatial))
+    samples = max(1, _NUMBERS // max(1, len(chosen) * layer.inner * layer.groups))
+    for start in range(0, len(windows), samples):
+        part = slice(start, start + samples)
+        yield (
+            _rows(windows[(part, slice(None), *index)], layer.groups),
+            _rows(wanted[(part, slice(None), *index)], layer.groups),
+        )
+
+
+def _rows(array: Array, groups: int) -> Array:
+    """[samples, channels, places, rest of the kernel] -> [groups, samples * places, channels of a group * rest]."""
+    import numpy as np
+
+    samples, channels, places = array.shape[:3]
+    grouped = array.reshape(samples, groups, channels // groups, places, -1).transpose(1, 0, 3, 2, 4)
+    return grouped.reshape(groups, samples * places, -1).astype(np.float64)
+
+
+def _places(count: int, most: int, rng: np.random.Generator) -> Array:
+    import numpy as np
+
+    return np.arange(count) if count <= most else np.sort(rng.choice(count, most, replace=False))
+
+
+def _unravelled(places: Array, spatial: Sequence[int]) -> Sequence[Array]:
+    import numpy as np
+
+    return np.unravel_index(places, tuple(spatial))
+
+
+def _matrix(layer: Layer, source: Array, target: Array) -> tuple[Array, Array, list[int]]:
+    """Both with channels as the second axis and one axis of places."""
+    if target.shape != (*source.shape[:-1], layer.outputs):
+        raise Misfit(f"the original gives {list(target.shape)} for its {list(source.shape)}")
+    samples = source.shape[0] if source.ndim > 1 else 1
+    views = [array.reshape(samples, -1, array.shape[-1]).swapaxes(1, 2) for array in (source, target)]
+    return views[0], views[1], [views[0].shape[2]]
+
+
+def _convolution(layer: Layer, source: Array, target: Array) -> tuple[Array, Array, list[int]]:
+    """Patches as a view [samples, channels, places..., kernel...] of the padded input."""
+    import numpy as np
+
+    rank = source.ndim - 2
+    kernel = layer.sizes[2:]
+    strides, dilations = (list(attribute(layer.node, name, [1] * rank)) for name in ("strides", "dilations"))
+    extents = [(size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=True)]
+    padded = np.pad(source, [(0, 0), (0, 0), *_padding(layer, source.shape[2:], extents, strides)])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, extents, tuple(range(2, rank + 2)))
+    every = tuple(slice(None, None, step) for step in (*strides, *dilations))
+    windows = windows[(slice(None), slice(None), *every)]
+    if target.shape != (source.shape[0], layer.outputs, *windows.shape[2 : rank + 2]):
+        raise Misfit(f"the original gives {list(target.shape)} for its {list(source.shape)}")
+    return windows, target, list(target.shape[2:])
+
+
+def _padding(
+    layer: Layer, sizes: Sequence[int], extents: Sequence[int], strides: Sequence[int]
+) -> list[tuple[int, int]]:
+    """How much is added before and after each spatial axis."""
+    automatic = attribute(layer.node, "auto_pad", "NOTSET")
+    if automatic == "NOTSET":
+        pads = list(attribute(layer.node, "pads", [0] * 2 * len(sizes)))
+        return list(zip(pads[: len(sizes)], pads[len(sizes) :], strict=True))
+    if automatic == "VALID":
+        return [(0, 0)] * len(sizes)
+    totals = [
+        max((-(-size // stride) - 1) * stride + extent - size, 0)
+        for size, extent, stride in zip(sizes, extents, strides, strict=True)
+    ]
+    less = [total // 2 for total in totals]
+    more = [total - half for total, half in zip(totals, less, strict=True)]
+    return list(zip(less, more, strict=True) if automatic == "SAME_UPPER" else zip(more, less, strict=True))

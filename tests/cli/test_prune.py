@@ -1,0 +1,62 @@
+"""onnxpress prune: the recipe that it stands for, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .conftest import Call
+
+
+def passes(call: Call, model: Path, *given: object) -> list[object]:
+    result = call("prune", model, "--show-recipe", *given)
+    assert result.exit_code == 0, result.stderr
+    return yaml.safe_load(result.stdout)["passes"]
+
+
+def test_what_it_stands_for(call: Call, model: Path, data: Path) -> None:
+    assert passes(call, model) == ["simplify", {"prune_channels": {"ratio": 0.5}}]
+    assert passes(call, model, "--ratio", "0.3", "--data", data)[1:] == [{"prune_channels": {"ratio": 0.3}}, "refit"]
+    assert passes(call, model, "--weights")[1] == {"prune_weights": {"ratio": 0.5}}
+    assert passes(call, model, "--heads")[1] == {"prune_heads": {"ratio": 0.5}}
+
+
+def test_the_recipe_shown_gives_the_same_bytes(call: Call, model: Path, data: Path, out: Path) -> None:
+    flags = ["--data", data, "--evaluation", data, "--labels", "label", "--set", "passes.2.refit.ridge=0.1"]
+    result = call("prune", model, "-o", out, *flags, "--json", "--no-measure")
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert [step["name"] for step in report["steps"]] == ["simplify", "prune_channels", "refit"]
+    assert report["bytes_after"] < 0.6 * report["bytes_before"]
+    recipe, again = out.parent / "shown.yaml", out.parent / "again.onnx"
+    recipe.write_text(call("prune", model, "--show-recipe", *flags).stdout)
+    assert call("run", recipe, model, "-o", again, "--no-measure").exit_code == 0
+    assert again.read_bytes() == out.read_bytes()
+
+
+def test_a_dry_run_tells_the_plan(call: Call, model: Path, data: Path, out: Path) -> None:
+    result = call("prune", model, "--data", data, "--evaluation", data, "--labels", "label", "--dry-run", "--json")
+    assert result.exit_code == 0, result.stderr
+    plan = json.loads(result.stdout)["plan"]
+    assert [bool(step["touched"]) for step in plan[1:]] == [True, True]
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--heads", "--weights"], "two ways"),
+        (["--labels", "label"], "--evaluation"),
+        (["--ratio", "1"], "ratio"),
+        (["--ratio", "0"], "ratio"),
+        (["--heads"], "changed nothing"),
+    ],
+)
+def test_what_does_not_go(call: Call, model: Path, out: Path, flags: list[str], told: str) -> None:
+    result = call("prune", model, "-o", out, *flags)
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert not out.exists()
