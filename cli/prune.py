@@ -9,7 +9,7 @@ import typer
 from . import options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    pass
 
 
 def prune(
@@ -57,15 +57,15 @@ def prune(
     from compress_ops.recipe import dump_recipe
 
     from .execute import execute, output
-    from .flags import recipe_from
+    from .flags import data_section, recipe_from, said
     from .show import Manner, put
 
     sections = {
         "provider": provider,
         "threads": threads,
         "seed": seed,
-        "data": _data(data, batch_size, {"path": evaluation, "labels": labels, "metrics": metric}),
-        "measure": _given({"dims": dict(dim or []), "values": dict(value or [])}),
+        "data": data_section(data, batch_size, {"path": evaluation, "labels": labels, "metrics": metric}),
+        "measure": said({"dims": dict(dim or []), "values": dict(value or [])}),
         "passes": _passes(ratio, heads=heads, weights=weights, with_data=data is not None),
     }
     loaded = recipe_from("prune", set_ or (), sections)
@@ -91,17 +91,3 @@ def _passes(ratio: float, *, heads: bool, weights: bool, with_data: bool) -> lis
         raise UsageError("--heads and --weights are two ways to prune", hint="give one, or write both into a recipe")
     name = "prune_heads" if heads else "prune_weights" if weights else "prune_channels"
     return ["simplify", {name: {"ratio": ratio}}, *(["refit"] if with_data else [])]
-
-
-def _data(data: str | None, batch_size: int | None, evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    from compress_ops.errors import UsageError
-
-    if (evaluation["labels"] or evaluation["metrics"]) and evaluation["path"] is None:
-        raise UsageError("labels and metrics belong to evaluation data", hint="give --evaluation DATA with them")
-    metrics = evaluation["metrics"] or (["top1"] if evaluation["labels"] else [])
-    scored = _given({**evaluation, "metrics": metrics})
-    return _given({"batch_size": batch_size, "calibration": data, "evaluation": scored})
-
-
-def _given(section: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in section.items() if value not in (None, [], {})}

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from compress_ops.measure.report import Report
+    from compress_ops.recipe import Step
 
 
 def quantize(
@@ -62,26 +63,25 @@ def quantize(
 
     from compress_ops.pipeline import Job, choose_int8, run_chosen, with_passes
     from compress_ops.pipeline.preflight import check_output
-    from compress_ops.recipe import parse_recipe
 
     from .execute import end, execute, give_report, output, watched
+    from .flags import data_section, recipe_from, said
     from .show import Manner, put
 
     _refuse_passes(set_ or ())
     if recipe_out is not None:
         check_output(recipe_out, force=force)
-    measure = {"dims": dict(dim or []), "values": dict(value or [])}
     sections = {
         "provider": provider,
         "threads": threads,
         "seed": seed,
-        "data": _data_section(data, evaluation, labels, metric, batch_size),
-        "measure": {name: given for name, given in measure.items() if given},
+        "data": data_section(data, batch_size, {"path": evaluation, "labels": labels, "metrics": metric}),
+        "measure": said({"dims": dict(dim or []), "values": dict(value or [])}),
     }
     budget = {} if no_measure or dry_run else {"min_speedup": 1}
     passes = ["simplify", "quantize_static" if data else "quantize_dynamic"]
     job = Job(
-        parse_recipe(recipe_text(**sections, passes=passes, budget=budget), "quantize", set_ or ()),
+        recipe_from("quantize", set_ or (), {**sections, "passes": passes, "budget": budget}),
         model=model,
         out=output(out, dry_run=dry_run or show_recipe),
         force=force,
@@ -93,7 +93,7 @@ def quantize(
     if show_recipe or dry_run:
         best, _ = watched(partial(choose_int8, least_cosine=min_cosine), job, manner)
         if show_recipe:
-            put(recipe_text(**sections, passes=[step.written() for step in best.passes]))
+            put(_recipe_text(sections, best.passes))
         else:
             execute(with_passes(job, best.passes), manner)
     else:
@@ -120,29 +120,14 @@ def _keep_recipe(report: Report, sections: list[str], path: Path) -> None:
     from .show import replace_file
 
     plain = report.plain(path.parent)["recipe"]
-    passes = [step_from(PASSES[name], options).written() for step in plain["passes"] for name, options in step.items()]
-    replace_file(path, recipe_text(**{name: plain.get(name) for name in sections}, passes=passes))
+    steps = [step_from(PASSES[name], options) for step in plain["passes"] for name, options in step.items()]
+    replace_file(path, _recipe_text({name: plain.get(name) for name in sections}, steps))
 
 
-def _data_section(
-    data: str | None, evaluation: str | None, labels: str | None, metrics: list[str] | None, batch_size: int | None
-) -> dict[str, Any]:
-    from compress_ops.errors import UsageError
+def _recipe_text(sections: dict[str, Any], passes: Sequence[Step]) -> str:
+    """A recipe as a person would write it: what is empty, or a default of a pass, is left out."""
+    from compress_ops.recipe import dump_recipe
 
-    if (labels or metrics) and evaluation is None:
-        raise UsageError("labels and metrics belong to evaluation data", hint="give --evaluation DATA with them")
-    scored = {"path": evaluation, "labels": labels, "metrics": metrics or (["top1"] if labels else [])}
-    section = {
-        "batch_size": batch_size,
-        "calibration": data,
-        "evaluation": {name: given for name, given in scored.items() if given} if evaluation else None,
-    }
-    return {name: given for name, given in section.items() if given is not None}
+    from .flags import said
 
-
-def recipe_text(**sections: Any) -> str:
-    """A recipe as YAML; what is empty or None is left out."""
-    import yaml
-
-    given = {name: section for name, section in sections.items() if section not in (None, {}, [])}
-    return yaml.safe_dump({"version": 1, **given}, sort_keys=False, width=120)
+    return dump_recipe({"version": 1, **said(sections), "passes": [step.written() for step in passes]})

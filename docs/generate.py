@@ -34,7 +34,8 @@ def _passes() -> Iterator[str]:
         "",
         "A pass that `shrinks` must change something and must not leave the model larger; one that `improves` must",
         "change something; one that `prepares` may change nothing. Every step takes `allow_unchanged: true` and",
-        "`allow_larger: true`, which lift that. Patterns (`only`, `skip`) are globs over node names and operator types.",
+        "`allow_larger: true`, which lift that. Patterns (`only`, `skip`) are globs over node names and operator",
+        "types.",
         "",
     )
     for operation in PASSES.values():

@@ -96,7 +96,7 @@ class _Plan:
             layer,
             scheme.name,
             scheme.ranks(level),
-            scheme.factors(level),
+            tuple(factor.astype(layer.tensor.dtype.numpy()) for factor in scheme.factors(level)),
             scheme.cost(level).parameters,
             math.sqrt(scheme.lost(level)),
         )

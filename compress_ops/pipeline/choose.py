@@ -21,6 +21,7 @@ from ..model import Model, load
 from ..passes import Promise
 from ..quantize.eligible import why_not
 from ..recipe import LoadedRecipe, Step, step_from
+from ..recipe.text import Document
 from .execute import run
 from .job import Job, Prepared
 from .noise import noisiest
@@ -160,7 +161,9 @@ def _steps(passes: Passes) -> list[Step]:
 
 def with_passes(job: Job, passes: list[Step]) -> Job:
     """The job with other passes in its recipe."""
-    return replace(job, loaded=LoadedRecipe(job.recipe.model_copy(update={"passes": passes}), job.loaded.folder))
+    recipe = job.recipe.model_copy(update={"passes": passes})
+    document = Document(job.loaded.document.file)
+    return replace(job, loaded=LoadedRecipe(recipe, job.loaded.folder, document=document))
 
 
 def _try(prepared: Prepared, name: str, passes: list[Step]) -> Trial:

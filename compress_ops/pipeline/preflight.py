@@ -57,7 +57,7 @@ def prepare(job: Job) -> Prepared:
 
 
 def _place(job: Job, path: tuple[str | int, ...], value: object) -> Place | None:
-    """Where a value stands in the recipe; None where it came by a flag instead."""
+    """Where a value stands in the recipe; None where code has put another in its place."""
     document = job.loaded.document
     return document.place(path) if document.at(path) == value else None
 

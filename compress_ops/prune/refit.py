@@ -9,6 +9,7 @@ made up for as far as those that remain tell about them (He, Zhang, Sun 2017, ar
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import Field
@@ -71,7 +72,7 @@ def refit(
     for sweep in sweeps(model, layers, _HELD):
         passes += 1
         label = f"refit: layers of depth {passes}"
-        for layer, sums in _gathered(model, original, ctx, sweep, positions, label, change):
+        for layer, sums in _gathered(_Run(model, original, ctx, positions, change), sweep, label):
             _settle(model, layer, sums, ridge, change)
     change.notes = {"layers": len(change.touched), "passes over the data": passes}
     model.drop_unused()
@@ -92,26 +93,28 @@ def _values(model: Model) -> dict[str | None, ir.Value]:
     return {value.name: value for node in model.graph for value in node.outputs}
 
 
-def _gathered(
-    model: Model,
-    original: Model,
-    ctx: Context,
-    layers: Sequence[Layer],
-    positions: int,
-    label: str,
-    change: Change,
-) -> list[tuple[Layer, Sums]]:
+@dataclass(frozen=True)
+class _Run:
+    """What one call of the pass works with."""
+
+    model: Model
+    original: Model
+    ctx: Context
+    positions: int
+    change: Change
+
+
+def _gathered(run: _Run, layers: Sequence[Layer], label: str) -> list[tuple[Layer, Sums]]:
     """The equations of layers that do not depend on one another, from one pass of both models over the data."""
     sums = {layer: (_empty(layer), _empty(layer)) for layer in layers}
     read = list(dict.fromkeys(value for layer in layers for value in (layer.source, layer.shortcut) if value))
-    wanted = [_values(original)[layer.total.name] for layer in layers]
-    with _looking(model, ctx, read) as inner, _looking(original, ctx, wanted) as outer:
-        for number, feeds in enumerate(ctx.calibration_batches(label)):
+    known = _values(run.original)
+    wanted = [known[layer.total.name] for layer in layers]
+    with _looking(run.model, run.ctx, read) as inner, _looking(run.original, run.ctx, wanted) as outer:
+        for number, feeds in enumerate(run.ctx.calibration_batches(label)):
             seen = dict(zip(read, inner.run(feeds).values(), strict=True))
             for layer, target in zip(layers, outer.run(feeds).values(), strict=True):
-                if layer in sums and not _add(
-                    sums[layer][_part(number)], layer, seen, target, model, ctx, positions, change
-                ):
+                if layer in sums and not _add(run, sums[layer][_part(number)], layer, seen, target):
                     del sums[layer]
     return list(sums.items())
 
@@ -125,26 +128,17 @@ def _empty(layer: Layer) -> Equations:
     return Equations(layer.groups, layer.inner, layer.outputs // layer.groups, bias=layer.adder is not None)
 
 
-def _add(
-    sums: Equations,
-    layer: Layer,
-    seen: dict[ir.Value, Array],
-    target: Array,
-    model: Model,
-    ctx: Context,
-    positions: int,
-    change: Change,
-) -> bool:
+def _add(run: _Run, sums: Equations, layer: Layer, seen: dict[ir.Value, Array], target: Array) -> bool:
     """Count in one batch; False where the original's value does not fit the layer."""
-    for axis, indices in model.kept.get(layer.total.name or "", {}).items():
+    for axis, indices in run.model.kept.get(layer.total.name or "", {}).items():
         target = target.take(indices, axis)
     try:
         if layer.shortcut is not None:
             target = _difference(target, seen[layer.shortcut])
-        for x, y in pieces(layer, seen[layer.source], target, ctx.rng, positions):
+        for x, y in pieces(layer, seen[layer.source], target, run.ctx.rng, run.positions):
             sums.add(x, y)
     except Misfit as reason:
-        change.decline(layer.name, str(reason))
+        run.change.decline(layer.name, str(reason))
         return False
     return True
 

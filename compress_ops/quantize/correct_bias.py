@@ -45,7 +45,8 @@ def correct_bias(
     Empirical bias correction (Nagel et al. 2019, arXiv:1906.04721): for each output channel the mean over calibration
     data of float minus quantized output is added. Put it behind the steps that quantize; the model before them is what
     is compared with. int32 biases of QDQ layers get other codes, float biases other numbers; a layer without a bias
-    gets one, unless ``add_missing`` is false. Layers whose bias is computed, or whose outputs are not finite, are declined.
+    gets one, unless ``add_missing`` is false. Layers whose bias is computed, or whose outputs are not finite, are
+    declined.
     """
     original, change = unquantized_of(ctx), Change()
     pairs = counterparts(model, original, only, skip, change)

@@ -18,6 +18,7 @@ from ..graph.opset import require_opset
 from ..graph.tap import tapped
 from ..model import Model
 from ..passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register, selected
+from ..runtime import open_session
 from .half_types import Lowerable, Types, lowerable, types_of
 from .lowering import Lowering
 from .weight_only.blocks import decibels
@@ -276,8 +277,6 @@ def _without_lone_moves(able: dict[ir.Node, Lowerable]) -> dict[ir.Node, Lowerab
 
 def _outputs(model: Model, ctx: Context) -> list[dict[str, Any]]:
     """What the model gives on the first batch of the calibration data, if there is any."""
-    from ..runtime import open_session
-
     if ctx.calibration is None:
         return []
     with model.exported() as path:

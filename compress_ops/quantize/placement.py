@@ -18,7 +18,7 @@ glue and sensitive operators alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 CORE = ("Conv", "Gemm", "MatMul")
+CODED_OUTPUTS = ("Conv",)
 ARITHMETIC = frozenset({"Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool"})
 MOVING = frozenset({"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"})
 ABSORBED = frozenset({"Relu", "Clip"})
@@ -57,22 +58,30 @@ class Placement:
             self.calibrated.append(value)
 
 
-def place(model: Model, core: list[ir.Node], glue_allowed: Callable[[ir.Node], bool]) -> Placement:
-    """Decide which values of the main graph are quantized, given the core nodes."""
+def place(
+    model: Model,
+    core: list[ir.Node],
+    glue_allowed: Callable[[ir.Node], bool],
+    coded_outputs: Collection[str] = CODED_OUTPUTS,
+) -> Placement:
+    """Decide which values of the main graph are quantized, given the core nodes.
+
+    The outputs of core nodes of the types ``coded_outputs`` are quantized too.
+    """
     placement = Placement(core)
     wanted = set(core)
     for node in model.graph:
         if node in wanted:
-            _place_core(placement, node)
+            _place_core(placement, node, coded_outputs)
         elif _is_glue(node) and glue_allowed(node) and _leads_to_core(node, wanted):
             _place_glue(placement, node)
     return placement
 
 
-def _place_core(placement: Placement, node: ir.Node) -> None:
+def _place_core(placement: Placement, node: ir.Node, coded_outputs: Collection[str]) -> None:
     assert node.inputs[0] is not None
     placement.calibrate(node.inputs[0])
-    if node.op_type == "Conv":
+    if node.op_type in coded_outputs:
         output = absorbed_output(node)
         placement.calibrate(output)
         placement.settled.add(output)

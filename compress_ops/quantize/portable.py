@@ -4,7 +4,7 @@ x86 processors without VNNI multiply u8 by s8 in pairs and add both products int
 255 |q_1 + q_2| > 32,767 for two codes of one sign, that is, from |q_1 + q_2| = 129 on. Portable weights have scales
 so large that no pair which a kernel may form exceeds 128: at worst those of 7 bits, smaller where pairs leave room.
 MatMul and Gemm pair neighbours along the summed axis; a Conv may sum in any order, so that the two largest weights of
-one sign count.
+one sign count. Depthwise QLinearConv has a kernel of its own in onnxruntime, which adds in 32 bits.
 """
 
 from __future__ import annotations
@@ -40,11 +40,14 @@ class Candidate:
     weight: Array
     axes: tuple[int, ...] | None
     along: int | None
+    saturates: bool = True
 
     def least(self) -> Array:
         """The smallest scales with which no pair of codes can saturate, shaped as the scales are."""
         import numpy as np
 
+        if not self.saturates:
+            return np.zeros((1,) * self.weight.ndim, np.float32)
         pairs = _ordered_pairs(self.weight, self.along) if self.along is not None else _any_pairs(self.weight)
         least: Array = pairs.max(axis=self.axes, keepdims=True) / np.float32(_PAIR)
         return least
@@ -82,7 +85,7 @@ def decide(portable: Portable, candidates: Iterable[Candidate]) -> tuple[bool, d
     """Whether weights become portable, and a note of why not where ``auto`` decided against it."""
     if portable != "auto":
         return portable, {}
-    for candidate in candidates:
+    for candidate in (candidate for candidate in candidates if candidate.saturates):
         found = candidate.sqnr()
         if found < LEAST_SQNR:
             reason = f"no: {candidate.name} would have {found:.1f} dB, less than {LEAST_SQNR:.0f}"

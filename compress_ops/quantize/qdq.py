@@ -26,7 +26,12 @@ def candidate_of(node: ir.Node, per_channel: bool) -> Candidate:
     rank = len(weight.const_value.shape)
     others = None if axis is None else tuple(i for i in range(rank) if i != axis)
     along = None if node.op_type == "Conv" else rank - 1 if attribute(node, "transB", 0) else rank - 2
-    return Candidate(weight.name or "", weight.const_value.numpy(), others, along)
+    array = weight.const_value.numpy()
+    return Candidate(weight.name or "", array, others, along, saturates=not _is_depthwise(node, array.shape))
+
+
+def _is_depthwise(node: ir.Node, shape: tuple[int, ...]) -> bool:
+    return node.op_type == "Conv" and shape[1] == 1 and attribute(node, "group", 1) == shape[0] > 1
 
 
 def _weight_and_axis(node: ir.Node, per_channel: bool) -> tuple[ir.Value, int | None]:

@@ -21,9 +21,10 @@ from .calibrate import Ranges, calibrate
 from .clipping import quality
 from .eligible import reasons
 from .formats import Asymmetric, Symmetric, Unsigned
-from .placement import CORE, SENSITIVE, Placement, absorbed_output, place
+from .placement import CODED_OUTPUTS, CORE, SENSITIVE, Placement, absorbed_output, place
 from .portable import Portable, decide, record
 from .qdq import Writer, candidate_of
+from .qoperator import to_operators
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -75,6 +76,12 @@ def quantize_static(
             description="Share of values kept by the percentile calibrator, in percent; rest is outliers.",
         ),
     ] = 99.99,
+    form: Annotated[
+        Literal["qdq", "qoperator"],
+        Field(
+            description="qdq is what runtimes fuse; qoperator writes QLinearConv and the like for those that cannot."
+        ),
+    ] = "qdq",
     only: Only = ALL,
     skip: Skip = NONE,
 ) -> Change:
@@ -86,7 +93,7 @@ def quantize_static(
     or that stand in a subgraph are declined. The report lists the tensors of the lowest SQNR: weights always,
     activations where the calibrator counts them (percentile, entropy, mse).
     """
-    _refuse_what_cannot_run(ctx, activation_type)
+    _refuse_what_cannot_run(ctx, activation_type, form)
     require_opset(model, _MINIMUM_OPSET)
     change, codes = Change(), _Codes(activation_type, symmetric, power_of_two)
     core = _eligible(model, [node for node in model.nodes() if _wanted(node, operators, only, skip)], change)
@@ -94,19 +101,25 @@ def quantize_static(
     def ranges_of(values: list[ir.Value]) -> Ranges:
         return calibrate(model, ctx, values, calibrator, percentile, activation_type, codes.is_symmetric)
 
-    placement, ranges = _placed(model, core, lambda node: _glue_allowed(node, only, skip), ranges_of, change)
+    def placed(allowed: Callable[[ir.Node], bool]) -> Placement:
+        return place(model, core, allowed, CORE if form == "qoperator" else CODED_OUTPUTS)
+
+    placement, ranges = _placed(core, placed, lambda node: _glue_allowed(node, only, skip), ranges_of, change)
     if not placement.core:
         return change
     # u8 x u8 is added in 32 bits everywhere, and 16-bit activations are multiplied in float
     saturates = weight_type == "int8" and not activation_type.endswith("16")
     candidates = (candidate_of(node, per_channel) for node in placement.core)
     chosen, why_not = decide(portable, candidates) if saturates else (True, {})
-    form = Symmetric(power_of_two=power_of_two) if weight_type == "int8" else Unsigned(power_of_two=power_of_two)
-    writer = Writer(model, form, per_channel, portable=chosen and saturates)
+    weights = Symmetric(power_of_two=power_of_two) if weight_type == "int8" else Unsigned(power_of_two=power_of_two)
+    writer = Writer(model, weights, per_channel, portable=chosen and saturates)
     _add_quality(writer, placement, ranges, codes)
     _write(writer, placement, _forms(placement, ranges, codes), change)
     change.notes = {"portable": "yes" if chosen else "no", **why_not, **writer.quality.notes()}
     record(model, chosen)
+    if form == "qoperator":
+        quantized = {*placement.core, *placement.glue}
+        to_operators(model, [node for node in model.graph if node in quantized])
     model.drop_unused()
     return change
 
@@ -127,7 +140,9 @@ class _Codes:
         return Asymmetric.of(low, high, self.kind, self.is_symmetric, self.power_of_two)
 
 
-def _refuse_what_cannot_run(ctx: Context, activation_type: str) -> None:
+def _refuse_what_cannot_run(ctx: Context, activation_type: str, form: str) -> None:
+    if activation_type.endswith("16") and form == "qoperator":
+        raise PassError(f"form qoperator has no {activation_type} activations", hint="form: qdq has")
     if activation_type.endswith("16") and ctx.providers[0].name in _EIGHT_BITS_ONLY:
         raise PassError(
             f"provider '{ctx.providers[0].name}' has no {activation_type} activations",
@@ -162,8 +177,8 @@ def _eligible(model: Model, nodes: list[ir.Node], change: Change) -> list[ir.Nod
 
 
 def _placed(
-    model: Model,
     core: list[ir.Node],
+    placed: Callable[[Callable[[ir.Node], bool]], Placement],
     glue_allowed: Callable[[ir.Node], bool],
     ranges_of: Callable[[list[ir.Value]], Ranges],
     change: Change,
@@ -175,7 +190,7 @@ def _placed(
     ranges: Ranges = {}
     bad: set[str] = set()
     while True:
-        placement = place(model, core, lambda node: glue_allowed(node) and not _touches(node, bad))
+        placement = placed(lambda node: glue_allowed(node) and not _touches(node, bad))
         missing = [value for value in placement.calibrated if value.name not in ranges]
         if not missing:
             return placement, ranges

@@ -93,14 +93,16 @@ def test_a_channel_that_is_never_used_is_no_trouble():
     assert np.abs(outputs(model, x=unused)[0] - exact).max() <= 0.02 * np.abs(exact).max()
 
 
-def test_digits_cnn_keeps_its_accuracy():
+def test_the_dearest_layer_of_digits_cnn_is_replaced_and_the_accuracy_stays():
     calibration, test = (np.load(SAMPLES / f"digits-{name}.npz") for name in ("calibration", "test"))
     model = load(SAMPLES / "digits-cnn.onnx")
     simplify(model, context())
     model.infer_shapes()
     before = model.stored_bytes()
-    change = separable_conv(model, context(calibration=Given({"image": calibration["image"]})), energy=0.9)
+    change = separable_conv(
+        model, context(calibration=Given({"image": calibration["image"]})), only=["/4/body/body.2/*"]
+    )
     model.check()
-    assert change.touched and model.stored_bytes() < 0.35 * before
+    assert len(change.touched) == 1 and model.stored_bytes() < 0.65 * before
     logits = outputs(model, image=test["image"])[0]
     assert (logits.argmax(axis=1) == test["label"]).mean() >= 0.98

@@ -122,7 +122,7 @@ version: 1
 provider: cdua
 data: {calibration: none.npz}
 passes:
-  - simplfy
+  - prune_weigh
   - quantize_static: {skip: nothing, per_chanel: true}
 budget: {max_drop: 1%}
 """)
@@ -132,7 +132,7 @@ budget: {max_drop: 1%}
         f"the folder {tmp_path / 'none'} does not exist",
         f"{path}:2:11: unknown execution provider 'cdua'; did you mean 'cuda'?",
         f"{path}:3:21: none.npz: the file does not exist",
-        f"{path}:5:5: unknown pass 'simplfy'; did you mean 'simplify'?",
+        f"{path}:5:5: unknown pass 'prune_weigh'; did you mean 'prune_weights'?",
         f"{path}:6:38: unknown option 'per_chanel'; did you mean 'per_channel'?",
         f"{path}:7:20: max_drop needs evaluation data and a metric",
     ]

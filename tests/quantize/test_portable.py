@@ -64,6 +64,18 @@ def test_no_two_weights_of_a_conv_can_saturate(quantize, per_channel):
     assert not any(saturates(codes[:, i], codes[:, j]).any() for i, j in combinations(range(codes.shape[1]), 2))
 
 
+def test_a_depthwise_conv_keeps_8_bits():
+    """onnxruntime's kernel for it (QLinearConv) adds in 32 bits; ConvInteger has none."""
+    source = proto_of("g (float[N,32,5,5] x) => (float[N,32,?,?] y) { y = Conv<group=32>(x, w) }", w=noise(32, 1, 3, 3))
+    largest = {}
+    for quantize in PASSES.values():
+        model, ctx = model_of(source), context(calibration=Given({"x": noise(2, 32, 5, 5)}))
+        assert quantize(model, ctx, portable=True).notes["portable"] == "yes"
+        largest[quantize] = np.sort(np.abs(codes_of(model).reshape(32, 9)), axis=1)[:, -2:].sum(axis=1)
+    assert (largest[quantize_static] > 128).any() and (largest[quantize_dynamic] <= 254).all()
+    assert np.abs(codes_of(model)).max() < 127
+
+
 @settings(max_examples=80, deadline=None)
 @given(weight=arrays(np.float32, (7, 3), elements=st.floats(-1e6, 1e6, width=32)), axes=st.sampled_from([None, (0,)]))
 def test_no_weight_saturates(weight, axes):
