@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _FOLD_BATCHNORM = "fold BatchNormalization"
 _HARDSWISH_OPSET = 14
+_PACKED_ELEMENTS = 64
 _FOLD_ELEMENTS = 8192  # a constant expression over larger tensors is folded only where the result is no larger
 _WEIGHT_OPERATORS = {
     "Conv",
@@ -127,7 +128,7 @@ def _fold_constants(model: Model) -> None:
 
 def _should_fold(node: ir.Node) -> bool | None:
     """Large constants are folded where the result replaces them without growth; None leaves it to the defaults."""
-    if node.op_type in _NEVER_FOLDED:
+    if node.op_type in _NEVER_FOLDED or _unpacks(node):
         return False
     sizes = [value.const_value.size for value in node.inputs if value is not None and value.const_value is not None]
     if not sizes or max(sizes) <= _FOLD_ELEMENTS:
@@ -136,6 +137,16 @@ def _should_fold(node: ir.Node) -> bool | None:
     shape = node.outputs[0].shape
     known = shape is not None and all(isinstance(size, int) for size in shape)
     return sole and known and math.prod(shape.numpy()) <= max(sizes) if shape is not None else False
+
+
+def _unpacks(node: ir.Node) -> bool:
+    """Whether a Cast makes wider numbers of stored small ones: codes of a packed weight, which folding would undo."""
+    import onnx_ir as ir
+
+    stored = node.inputs[0].const_value if node.op_type == "Cast" and node.inputs[0] is not None else None
+    if stored is None or stored.size < _PACKED_ELEMENTS:
+        return False
+    return ir.DataType(node.attributes["to"].as_int()).bitwidth > stored.dtype.bitwidth <= 8
 
 
 def _size(value: ir.Value) -> int:

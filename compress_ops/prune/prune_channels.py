@@ -27,7 +27,7 @@ def prune_channels(
     model: Model,
     ctx: Context,
     *,
-    ratio: Annotated[Fraction, Field(description="Share of channels, or of the model's parameters, to remove.")],
+    ratio: Annotated[Fraction, Field(description="Share of channels, or of the model's parameters, to remove.")] = 0.5,
     score: Annotated[ScoreName, Field(description="What makes a channel matter; the lowest are cut.")] = "l2",
     scope: Annotated[
         Scope, Field(description="The same share of each group, or the lowest of all groups together.")

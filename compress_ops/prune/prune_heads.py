@@ -24,7 +24,7 @@ def prune_heads(
     model: Model,
     ctx: Context,
     *,
-    ratio: Annotated[Fraction, Field(description="Share of heads to remove.")],
+    ratio: Annotated[Fraction, Field(description="Share of heads to remove.")] = 0.25,
     score: Annotated[ScoreName, Field(description="What makes a head matter; the lowest are cut.")] = "l2",
     scope: Annotated[
         Scope, Field(description="The same share in each layer, or the lowest of all layers together.")

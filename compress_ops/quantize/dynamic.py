@@ -17,7 +17,7 @@ from ..graph.edit import Editor, attribute, constant_of
 from ..graph.opset import require_opset
 from ..model import ONNX_DOMAINS, Model
 from ..passes import ALL, NONE, Change, Context, Only, Promise, Skip, register, selected
-from .eligible import reasons
+from .eligible import reasons, weight_index
 from .fidelity import Quality, weight_sqnr
 from .formats import AS_STORED, Layout, Symmetric, as_half, lazy_codes
 from .portable import Candidate, Portable, decide, record
@@ -60,12 +60,12 @@ def quantize_dynamic(
     found = reasons(wanted)
     able = [node for node, reason in found.items() if not reason]
     products = [node for node in able if node.op_type != "Gather"]
-    chosen, why_not = decide(portable, (_candidate(node, per_channel) for node in products))
+    chosen, told = decide(portable, (_candidate(node, per_channel) for node in products))
     work = _Work(model, per_channel, Symmetric(), Change(), portable=chosen)
     for node, reason in ctx.progress(found.items(), "quantize_dynamic", len(wanted)):
         _quantize(work, node, reason)
     if products:
-        work.change.notes = {"portable": "yes" if chosen else "no", **why_not}
+        work.change.notes = told
         record(model, chosen)
     work.change.notes |= work.quality.notes()
     model.drop_unused()
@@ -90,8 +90,10 @@ def _quantize(work: _Work, node: ir.Node, reason: str) -> None:
     if reason:
         work.change.decline(node.name, reason)
         return
+    weight = node.inputs[weight_index(node)]
     _REWRITES[node.op_type](work, node)
-    work.change.touch(node.name, f"{node.op_type} weights to int8")
+    told = work.quality.of(weight.name if weight is not None else None)
+    work.change.touch(node.name, f"{node.op_type} weights to int8, {told}")
 
 
 def _candidate(node: ir.Node, per_channel: bool) -> Candidate:

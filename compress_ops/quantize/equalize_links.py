@@ -47,13 +47,21 @@ def find_links(
 ) -> Iterator[Link]:
     """All links between wanted layers; layers after which there is none are declined with the reason."""
     for node in model.nodes():
-        if node.op_type not in LAYERS or node.domain not in ONNX_DOMAINS or not wanted(node):
+        if not _is_layer(node) or not wanted(node):
             continue
         found = _problem(node) or _follow(_Walk(node, columns=node.op_type in ("Gemm", "MatMul")), wanted)
         if isinstance(found, Link):
             yield found
         else:
             decline(node.name, f"{node.op_type}: {found}")
+
+
+def _is_layer(node: ir.Node) -> bool:
+    """Whether a node is of the operators that have weights; a MatMul of two activations is none."""
+    if node.op_type not in LAYERS or node.domain not in ONNX_DOMAINS:
+        return False
+    source = node.inputs[1].producer() if node.inputs[1] is not None else None
+    return node.op_type != "MatMul" or source is None or source.op_type == "DequantizeLinear"
 
 
 def _problem(node: ir.Node) -> str:

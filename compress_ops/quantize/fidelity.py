@@ -61,6 +61,10 @@ class Quality:
         if clipped:
             self.clipped[name or "?"] = clipped
 
+    def of(self, name: str | None) -> str:
+        """A tensor's SQNR as text."""
+        return f"{self.sqnr[name or '?']:.1f} dB"
+
     def notes(self) -> dict[str, Any]:
         """Notes for the report: the ten worst tensors, and the largest share of clipped numbers."""
         worst = sorted(self.sqnr, key=self.sqnr.__getitem__)[:_TOLD]

@@ -82,15 +82,15 @@ def _any_pairs(weight: Array) -> Array:
 
 
 def decide(portable: Portable, candidates: Iterable[Candidate]) -> tuple[bool, dict[str, str]]:
-    """Whether weights become portable, and a note of why not where ``auto`` decided against it."""
+    """Whether weights become portable, and a note that says so, with the reason where ``auto`` decided against it."""
     if portable != "auto":
-        return portable, {}
+        return portable, {"portable": "yes" if portable else "no"}
     for candidate in (candidate for candidate in candidates if candidate.saturates):
         found = candidate.sqnr()
         if found < LEAST_SQNR:
             reason = f"no: {candidate.name} would have {found:.1f} dB, less than {LEAST_SQNR:.0f}"
             return False, {"portable": f"{reason}; outputs may differ on x86 processors without VNNI"}
-    return True, {}
+    return True, {"portable": "yes"}
 
 
 def record(model: Model, portable: bool) -> None:

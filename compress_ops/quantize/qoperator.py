@@ -7,7 +7,7 @@ Pairs that no such operator takes stay.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +35,9 @@ class _Coded:
         return [self.codes, self.scale, self.zero]
 
 
-def to_operators(model: Model, nodes: Iterable[ir.Node]) -> None:
+def to_operators(model: Model, quantized: Collection[ir.Node]) -> None:
     """Rewrite those of the quantized nodes for which there is such an operator."""
-    for node in nodes:
+    for node in [node for node in model.graph if node in quantized]:
         quantizer = _quantizer(node)
         inputs = [_coded(value) for value in _data(node)]
         if quantizer is None or any(found is None for found in inputs):

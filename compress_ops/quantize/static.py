@@ -105,21 +105,19 @@ def quantize_static(
         return place(model, core, allowed, CORE if form == "qoperator" else CODED_OUTPUTS)
 
     placement, ranges = _placed(core, placed, lambda node: _glue_allowed(node, only, skip), ranges_of, change)
-    if not placement.core:
-        return change
-    # u8 x u8 is added in 32 bits everywhere, and 16-bit activations are multiplied in float
-    saturates = weight_type == "int8" and not activation_type.endswith("16")
-    candidates = (candidate_of(node, per_channel) for node in placement.core)
-    chosen, why_not = decide(portable, candidates) if saturates else (True, {})
-    weights = Symmetric(power_of_two=power_of_two) if weight_type == "int8" else Unsigned(power_of_two=power_of_two)
-    writer = Writer(model, weights, per_channel, portable=chosen and saturates)
-    _add_quality(writer, placement, ranges, codes)
-    _write(writer, placement, _forms(placement, ranges, codes), change)
-    change.notes = {"portable": "yes" if chosen else "no", **why_not, **writer.quality.notes()}
-    record(model, chosen)
-    if form == "qoperator":
-        quantized = {*placement.core, *placement.glue}
-        to_operators(model, [node for node in model.graph if node in quantized])
+    if placement.core:
+        weights = Symmetric(power_of_two=power_of_two) if weight_type == "int8" else Unsigned(power_of_two=power_of_two)
+        # u8 x u8 is added in 32 bits everywhere, and 16-bit activations are multiplied in float
+        saturates = weight_type == "int8" and not activation_type.endswith("16")
+        candidates = [candidate_of(node, per_channel) for node in placement.core] if saturates else []
+        chosen, told = decide(portable if saturates else True, candidates)
+        writer = Writer(model, weights, per_channel, portable=chosen and saturates)
+        _add_quality(writer, placement, ranges, codes)
+        _write(writer, placement, _forms(placement, ranges, codes), change)
+        change.notes = {**told, **writer.quality.notes()}
+        record(model, chosen)
+        if form == "qoperator":
+            to_operators(model, {*placement.core, *placement.glue})
     model.drop_unused()
     return change
 
@@ -219,9 +217,10 @@ def _write(writer: Writer, placement: Placement, forms: dict[ir.Value, Asymmetri
     for node in placement.core:
         writer.make_room(node, float(sources[node].scale))
     for node in placement.core:
+        name = node.inputs[1].name if node.inputs[1] is not None else None
         scale = writer.weight(node)
         writer.bias(node, scale * sources[node].scale)
-        change.touch(node.name, f"{node.op_type} to {writer.kind}")
+        change.touch(node.name, f"{node.op_type} to {writer.kind}, {writer.quality.of(name)}")
     for value, form in forms.items():
         writer.activation(value, form, None if value in placement.settled else integer)
     for node in placement.glue:

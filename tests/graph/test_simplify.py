@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 
+from compress_ops.catalogue import PASSES
 from compress_ops.graph.simplify import simplify
+from compress_ops.model import load
 from tests.helpers import context, model_of, noise, op_types, outputs, proto, proto_of
 
 EPS = np.finfo(np.float32).eps
@@ -571,3 +575,11 @@ def test_hardswish_is_fused_where_it_exists(opset, left):
     model = simplified(source)
     assert sum(op_types(model).values()) == left
     assert_same(source, model, 8, x=8 * X)
+
+
+def test_packed_weights_stay_packed() -> None:
+    model = load(Path(__file__).parents[2] / "sample_models" / "digits-mlp.onnx")
+    PASSES["cluster_weights"](model, context())
+    packed = model.stored_bytes()
+    simplify(model, context())
+    assert model.stored_bytes() <= packed

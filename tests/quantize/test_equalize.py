@@ -225,6 +225,20 @@ def test_nothing_to_do():
     assert not change.touched and not change.declined
 
 
+def test_a_product_of_activations_is_no_layer():
+    text = "g (float[N,16] x) => (float[N,N] y) { t = Transpose(x)  s = Relu(t)  y = MatMul(x, s) }"
+    _, change = equalized(text)
+    assert not change.touched and not change.declined
+
+
+def test_quantized_layers_are_declined():
+    model = model_of(proto_of(MLP, **MLP_WEIGHTS))
+    quantize_static(model, context(calibration=Given({"x": X})))
+    _, change = equalized(model)
+    assert not change.touched
+    assert {declined.reason for declined in change.declined} >= {"Gemm: its weight is computed, not stored"}
+
+
 def test_patterns_choose_layers():
     source = image_network(CHAINS["depthwise"])
     assert set(equalized(source, skip=["Conv_y"])[1].touched) == {"Conv_h", "Conv_d"}

@@ -126,8 +126,9 @@ def test_auto_is_portable_only_where_every_weight_stays_precise():
     assert candidates[0].sqnr() > LEAST_SQNR > found
     chosen, notes = decide("auto", candidates)
     assert not chosen and notes["portable"].startswith(f"no: bad would have {found:.1f} dB, less than 30;")
-    assert decide(True, candidates) == (True, {}) and decide(False, candidates) == (False, {})
-    assert decide("auto", candidates[:1]) == (True, {})
+    assert decide(True, candidates) == (True, {"portable": "yes"})
+    assert decide(False, candidates) == (False, {"portable": "no"})
+    assert decide("auto", candidates[:1]) == (True, {"portable": "yes"})
 
 
 @pytest.mark.parametrize("quantize", PASSES.values(), ids=PASSES)

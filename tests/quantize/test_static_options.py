@@ -152,6 +152,7 @@ def test_sqnr_of_weights_is_that_of_the_stored_codes():
     restored = stored["w_int8"] * stored["w_int8_scale"]
     expected = 10 * np.log10(np.square(W).sum() / np.square(W - restored).sum())
     assert change.notes["worst"] == [{"name": "w", "sqnr_db": pytest.approx(expected, abs=0.051)}]
+    assert change.touched == {"MatMul_y": f"MatMul to int8, {change.notes['worst'][0]['sqnr_db']} dB"}
 
 
 def test_activations_are_listed_where_they_were_counted():
