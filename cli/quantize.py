@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from compress_ops.measure.report import Report
+    from compress_ops.pipeline import Job
     from compress_ops.recipe import Step
+
+    from .show import Manner
 
 
 def quantize(
@@ -30,6 +33,13 @@ def quantize(
     dim: options.Dims = None,
     value: options.Values = None,
     set_: options.Set = None,
+    bits: Annotated[
+        int | None, typer.Option("--bits", metavar="N", help="Weights alone, in 2, 3, 4 or 8 bits, in blocks.")
+    ] = None,
+    float16: Annotated[bool, typer.Option("--float16", help="Compute and store in float16 instead of int8.")] = False,
+    clusters: Annotated[
+        int | None, typer.Option("--clusters", metavar="N", help="Weights alone, as a codebook of N values.")
+    ] = None,
     min_cosine: Annotated[
         float, typer.Option("--min-cosine", min=0, max=1, help="How close to the float model's outputs to stay.")
     ] = 0.995,
@@ -57,7 +67,7 @@ def quantize(
     model's (--min-cosine, judged on the data) is taken, and proven. --recipe-out keeps it as a recipe.
 
     The result must not be slower than the original: where that is missed or not proven, the exit status is 1 (the
-    output is written).
+    output is written). --bits, --float16 and --clusters do what they say instead, and promise no speed.
     """
     from functools import partial
 
@@ -78,8 +88,9 @@ def quantize(
         "data": data_section(data, batch_size, {"path": evaluation, "labels": labels, "metrics": metric}),
         "measure": said({"dims": dict(dim or []), "values": dict(value or [])}),
     }
-    budget = {} if no_measure or dry_run else {"min_speedup": 1}
-    passes = ["simplify", "quantize_static" if data else "quantize_dynamic"]
+    told = _told(bits, float16, clusters)
+    budget = {} if told or no_measure or dry_run else {"min_speedup": 1}
+    passes = ["simplify", *(told or ["quantize_static" if data else "quantize_dynamic"])]
     job = Job(
         recipe_from("quantize", set_ or (), {**sections, "passes": passes, "budget": budget}),
         model=model,
@@ -90,7 +101,9 @@ def quantize(
         allow_code=allow_code,
     )
     manner = Manner(as_json, report, quiet, verbose)
-    if show_recipe or dry_run:
+    if told:
+        _as_told(job, manner, sections, recipe_out, show_recipe=show_recipe, allow_unproven=allow_unproven)
+    elif show_recipe or dry_run:
         best, _ = watched(partial(choose_int8, least_cosine=min_cosine), job, manner)
         if show_recipe:
             put(_recipe_text(sections, best.passes))
@@ -98,6 +111,49 @@ def quantize(
             execute(with_passes(job, best.passes), manner)
     else:
         done = give_report(partial(run_chosen, least_cosine=min_cosine), job, manner)
+        if recipe_out is not None:
+            _keep_recipe(done, list(sections), recipe_out)
+        end(done, allow_unproven)
+
+
+def _told(bits: int | None, float16: bool, clusters: int | None) -> list[Any]:
+    """The pass that the flags ask for; none leaves the choice to trials."""
+    from compress_ops.errors import UsageError
+
+    asked = [
+        {"quantize_weights": {"bits": bits}} if bits is not None else None,
+        "to_float16" if float16 else None,
+        {"cluster_weights": {"clusters": clusters}} if clusters is not None else None,
+    ]
+    passes = [step for step in asked if step is not None]
+    if len(passes) > 1:
+        raise UsageError(
+            "--bits, --float16 and --clusters are different ways", hint="give one of them, or write a recipe"
+        )
+    return passes
+
+
+def _as_told(
+    job: Job,
+    manner: Manner,
+    sections: dict[str, Any],
+    recipe_out: Path | None,
+    *,
+    show_recipe: bool,
+    allow_unproven: bool,
+) -> None:
+    """Run the one pass that was asked for, with the same ways to see and keep its recipe."""
+    from compress_ops.pipeline import run
+
+    from .execute import end, execute, give_report
+    from .show import put
+
+    if show_recipe:
+        put(_recipe_text(sections, job.recipe.passes))
+    elif job.dry_run:
+        execute(job, manner)
+    else:
+        done = give_report(run, job, manner)
         if recipe_out is not None:
             _keep_recipe(done, list(sections), recipe_out)
         end(done, allow_unproven)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ..errors import BrokenPromise, OnnxpressError, PassError, Place
 from ..measure.report import DeclinedReport, StepReport
@@ -51,7 +52,7 @@ def _apply(model: Model, context: Context, step: Step, number: int, place: Place
         model.infer_shapes()
     clock, cpu = time.perf_counter(), time.process_time()
     try:
-        with model.keeping_ports():
+        with model.keeping_ports(), threadpool_limits(context.threads):  # NumPy's own threads fight over shared cores
             change = step.operation(model, context, **step.arguments())
         _check_graph(model, contract)
     except OnnxpressError as fault:

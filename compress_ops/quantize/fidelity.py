@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 EXACT = 200.0
 """dB that stand for no noise at all: more than float64 could tell."""
 _TOLD = 10
+_SHORT = 20  # letters of a name in the text
 
 
 def decibels(signal: float, noise: float) -> float:
@@ -44,9 +45,9 @@ class Worst(list[dict[str, Any]]):
     """The tensors with the lowest SQNR: whole in JSON, a few words as text."""
 
     def __str__(self) -> str:
-        first = self[0]
-        more = f" (and {len(self) - 1} more)" if len(self) > 1 else ""
-        return f"{first['name']} {first['sqnr_db']} dB{more}"
+        name = self[0]["name"]
+        short = name if len(name) <= _SHORT else f"...{name[-_SHORT:]}"
+        return f"{self[0]['sqnr_db']} dB ({short})"
 
 
 @dataclass
@@ -70,7 +71,7 @@ class Quality:
         worst = sorted(self.sqnr, key=self.sqnr.__getitem__)[:_TOLD]
         found: dict[str, Any] = {"worst": Worst(map(self._told, worst))} if worst else {}
         if self.clipped:
-            found["clipped at most"] = _percent(max(self.clipped.values()))
+            found["clipped"] = _percent(max(self.clipped.values()))
         return found
 
     def _told(self, name: str) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def quantize_static(
         weights = Symmetric(power_of_two=power_of_two) if weight_type == "int8" else Unsigned(power_of_two=power_of_two)
         # u8 x u8 is added in 32 bits everywhere, and 16-bit activations are multiplied in float
         saturates = weight_type == "int8" and not activation_type.endswith("16")
-        candidates = [candidate_of(node, per_channel) for node in placement.core] if saturates else []
+        candidates = (candidate_of(node, per_channel) for node in placement.core)
         chosen, told = decide(portable if saturates else True, candidates)
         writer = Writer(model, weights, per_channel, portable=chosen and saturates)
         _add_quality(writer, placement, ranges, codes)

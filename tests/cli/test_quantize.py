@@ -87,3 +87,23 @@ def test_dry_run_plans_what_would_be_chosen(call: Call, model: Path) -> None:
     planned = json.loads(call("quantize", model, "--dry-run", "--json").stdout)["plan"]
     shown = yaml.safe_load(call("quantize", model, "--show-recipe").stdout)["passes"]
     assert [step["name"] for step in planned] == [_name(step) for step in shown]
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [(["--bits", "8"], "quantize_weights"), (["--float16"], "to_float16"), (["--clusters", "16"], "cluster_weights")],
+)
+def test_a_way_that_is_told_is_taken_untried(call: Call, model: Path, out: Path, flags: list[str], name: str) -> None:
+    recipe = out.parent / "told.yaml"
+    result = call("quantize", model, "-o", out, "--no-measure", "--json", "--recipe-out", recipe, *flags)
+    report = json.loads(result.stdout)
+    assert result.exit_code == 0, result.stderr
+    assert [step["name"] for step in report["steps"]] == ["simplify", name]
+    assert report["trials"] == []
+    assert name in recipe.read_text()
+
+
+def test_two_ways_are_refused(call: Call, model: Path, out: Path) -> None:
+    result = call("quantize", model, "-o", out, "--bits", "4", "--float16")
+    assert result.exit_code == 2
+    assert "are different ways" in result.stderr
