@@ -50,9 +50,13 @@ def moving_average(model: Model, ctx: Context, values: Sequence[ir.Value], setti
     """
     import numpy as np
 
-    average = np.full((len(values), 2), np.nan)
-    for i, seen in enumerate(_extremes_of_batches(model, ctx, values)):
-        average = MOMENTUM * average + (1 - MOMENTUM) * seen[:, :2] if i else seen[:, :2]
+    average, begun = np.tile([np.inf, -np.inf], (len(values), 1)), np.zeros(len(values), bool)
+    for seen in _extremes_of_batches(model, ctx, values):
+        full = seen[:, 3] > 0
+        average[full & ~begun] = seen[full & ~begun, :2]
+        with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN, which is to stay
+            average[full & begun] += (1 - MOMENTUM) * (seen[:, :2] - average)[full & begun]
+        begun |= full
     return {value.name or "": Range(float(a), float(b)) for value, (a, b) in zip(values, average, strict=True)}
 
 
@@ -84,7 +88,11 @@ def calibrate(
     kind: str = "uint8",
     symmetric: bool = False,
 ) -> Ranges:
-    """Ranges of main-graph values by name. Values that took NaN or infinity have such a range: callers decline them."""
+    """Ranges of main-graph values by name.
+
+    Values that took NaN or infinity have such a range; values that were empty in all batches have low > high. Callers
+    decline both.
+    """
     if not values:
         return {}
     return CALIBRATORS[calibrator](model, ctx, values, Clipping(percentile, kind, symmetric))

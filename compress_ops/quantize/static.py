@@ -194,8 +194,10 @@ def _placed(
             return placement, ranges
         ranges.update(ranges_of(missing))
         bad.update(name for name, found in ranges.items() if not math.isfinite(found.high - found.low))
+        empty = {name for name, found in ranges.items() if found.low > found.high}
         for node in [node for node in core if _touches(node, bad)]:
-            change.decline(node.name, f"{node.op_type}: its activations are not finite on the calibration data")
+            what = "empty throughout" if _touches(node, empty) else "not finite on"
+            change.decline(node.name, f"{node.op_type}: its activations are {what} the calibration data")
             core.remove(node)
 
 

@@ -143,6 +143,16 @@ def test_sensitive_operators_stay_float_unless_they_are_named(tmp_path, op):
         nearly(model, source, 12, x=IMAGES)
 
 
+@pytest.mark.parametrize("calibrator", CALIBRATORS)
+def test_data_that_never_exercises_an_activation(calibrator):
+    empty = {"x": X[:0]}
+    model, change = quantized(proto_of(MATMUL, w=W), empty, empty, calibrator=calibrator)
+    assert [d.reason for d in change.declined] == ["MatMul: its activations are empty throughout the calibration data"]
+    for feeds in ([empty, {"x": X}], [{"x": X}, empty]):
+        model, change = quantized(proto_of(MATMUL, w=W), *feeds, calibrator=calibrator)
+        assert not change.declined and weights(model)["x_scale"] <= np.float32(np.ptp(X) / 255 * 1.001)
+
+
 # --- quality ---
 
 
