@@ -7,6 +7,7 @@ rounding, large ones in curvature and kinks; the best of them must agree to ``TO
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from compress_ops.passes import Context
 from compress_ops.runtime import open_session
 
 Array = np.ndarray[Any, Any]
-SAMPLES, DOWNLOADED = Path("sample_models"), Path("/tmp/bench_models")
+SAMPLES = Path(__file__).parents[2] / "sample_models"
+DOWNLOADED = Path(os.environ.get("ONNXPRESS_BENCH_MODELS", ".bench"))
 STEPS = (1e-3, 1e-4, 1e-5, 1e-6)  # of each parameter's norm
 TOLERANCE = 0.02
 LARGE = 3_000_000  # embeddings stay frozen
@@ -119,6 +121,7 @@ def test_sizes_may_stay_free(name: str) -> None:
     assert np.linalg.norm(found[0] - found[1]) < 1e-6 * np.linalg.norm(found[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DOWNLOADED_FEEDS)
 def test_downloaded_models(name: str) -> None:
     model = downloaded(name)
