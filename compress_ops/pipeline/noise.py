@@ -14,7 +14,7 @@ import numpy as np
 
 from ..graph.tap import tapped
 from ..model import Model, load
-from ..passes import Context
+from ..passes import Context, Promise
 from ..recipe import Step
 from .job import Prepared
 from .steps import apply_steps, context_of
@@ -27,7 +27,7 @@ _BATCHES = 2
 
 def noisiest(prepared: Prepared, passes: Sequence[Step], layers: Sequence[str]) -> list[str]:
     """The names of layers, those that add most noise first; layers whose values cannot be seen are left out."""
-    preparing = [step for step in passes if step.operation.name in ("upgrade_opset", "simplify")]
+    preparing = [step for step in passes if step.operation.promises is Promise.PREPARES]
     models = [_applied(prepared, steps) for steps in (preparing, list(passes))]
     ends = _ends(models[0], layers)
     values = sorted({name for pair in ends.values() for name in pair} & _common(models))
