@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from .norms import unfuse_norms
 from .opset import upgrade_opset
 from .simplify import simplify
 
-PASSES = (upgrade_opset, simplify)
+PASSES = (upgrade_opset, simplify, unfuse_norms)

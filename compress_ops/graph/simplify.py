@@ -14,6 +14,7 @@ from .affine import fold_affine
 from .batchnorm import fold_batchnorm as fold_batchnorm_into_linear
 from .duplicates import RANDOM, merge_duplicate_nodes, merge_duplicate_weights
 from .edit import stand_in
+from .gelu import spell_gelu
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -52,7 +53,7 @@ def simplify(
     The result computes the same function (to float rounding). Constant expressions are evaluated with onnx's
     reference operators through onnxscript, but only where the result takes no more room than what it replaces;
     DequantizeLinear of a weight stays, since folding it would undo a quantization. Weights that the graph generates
-    (ConstantOfShape) become stored ones.
+    (ConstantOfShape) become stored ones. GELU is spelled the way that onnxruntime fuses.
     """
     change = Change()
     for what, action in _ACTIONS.items():
@@ -61,13 +62,13 @@ def simplify(
     return change
 
 
-def _apply(model: Model, change: Change, what: str, action: Callable[[Model], object]) -> None:
+def _apply(model: Model, change: Change, what: str, action: Callable[[Model], int | None]) -> None:
     before = _counts(model)
-    action(model)
+    rewritten = action(model)
     make_uniform(model)
     model.drop_unused()
     after = _counts(model)
-    if after != before:
+    if after != before or rewritten:
         change.touch(what, f"nodes {before[0]} -> {after[0]}, weights {before[1]} -> {after[1]}")
 
 
@@ -177,7 +178,7 @@ def _rules(module: str) -> list[Any]:
     return list(importlib.import_module(f"onnxscript.rewriter.rules.common.{module}").rules)
 
 
-_ACTIONS: dict[str, Callable[[Model], object]] = {
+_ACTIONS: dict[str, Callable[[Model], int | None]] = {
     "inline functions": _inline_functions,
     "store generated weights": _store_generated_weights,
     "fold constants": _fold_constants,
@@ -185,6 +186,7 @@ _ACTIONS: dict[str, Callable[[Model], object]] = {
     _FOLD_BATCHNORM: fold_batchnorm_into_linear,
     "fold scales and shifts": fold_affine,
     "fuse HardSwish": _fuse_hardswish,
+    "spell GELU as runtimes know it": spell_gelu,
     "merge duplicate weights": merge_duplicate_weights,
     "merge duplicate nodes": merge_duplicate_nodes,
 }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...graph.edit import MICROSOFT, Editor
-from ..packing import Unpacker, editor_for, owner, pack, per_byte, radices, table
+from ...graph.packing import Unpacker, editor_for, owner, pack, per_byte, radices, table
 from .blocks import Array, Blocked
 from .sites import Weight
 

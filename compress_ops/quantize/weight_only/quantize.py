@@ -9,14 +9,15 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ...errors import PassError
+from ...graph.layer_inputs import in_groups, products
 from ...graph.opset import require_opset
+from ...graph.packing import Unpacker, pack, packed_bytes, radices, unpack
 from ...model import Model
 from ...passes import ALL, NONE, Change, Context, Only, Promise, Skip, register
-from ..packing import Unpacker, pack, packed_bytes, radices, unpack
 from . import kernels, standard
 from .blocks import Array, Blocked, BlockFormat, rounded_codes, signal_to_noise
 from .gptq import compensated_codes
-from .hessians import gather, in_groups, sources_of
+from .hessians import rows_of
 from .rounding import half_quadratic, nearest
 from .sites import OPERATORS, Operator, Weight, find_weights
 from .support import Storage, require_storage
@@ -52,7 +53,10 @@ def quantize_weights(
     ] = False,
     method: Annotated[
         Method | None,
-        Field(description="rtn, hqq, or gptq (needs calibration data). Absent: gptq with data, hqq without."),
+        Field(
+            description="rtn, hqq, or gptq (needs calibration data). Absent: gptq with data, hqq without, the "
+            "closest that each allows."
+        ),
     ] = None,
     storage: Annotated[
         Storage,
@@ -77,11 +81,15 @@ def quantize_weights(
             "below 4 bits; from 4 bits on clipping cost gptq more than it gave (an encoder, a language model)."
         ),
     ] = None,
-    damping: Annotated[float, Field(gt=0, le=1, description="gptq: share of the mean added to H's diagonal.")] = 0.01,
+    damping: Annotated[
+        float, Field(gt=0, le=1, description="gptq: share of the mean added to H's diagonal; the paper's own 0.01.")
+    ] = 0.01,
     activation_order: Annotated[
         bool, Field(description="gptq: round the most active columns first; always at least as good when measured.")
     ] = True,
-    operators: Annotated[list[Operator], Field(description="Operator types to quantize.")] = OPERATORS,
+    operators: Annotated[
+        list[Operator], Field(description="Operator types to quantize. All by default, for size.")
+    ] = OPERATORS,
     only: Only = ALL,
     skip: Skip = NONE,
 ) -> Change:
@@ -164,12 +172,12 @@ def _quantized(
     model: Model, ctx: Context, weights: list[Weight], settings: _Settings
 ) -> Iterator[tuple[Weight, Blocked]]:
     """Every weight with its blocks. Hessians are those of the model as it came, whatever is written later."""
-    sources = {weight.value: sources_of(model, weight) if settings.method == "gptq" else [] for weight in weights}
-    for group in in_groups(weights, sources):
-        wanted = [source for weight in group for source in sources[weight.value]]
-        hessians = gather(model, ctx, wanted)
+    rows = {weight.value: rows_of(model, weight) if settings.method == "gptq" else [] for weight in weights}
+    for group in in_groups(weights, lambda weight: rows[weight.value]):
+        wanted = [one for weight in group for one in rows[weight.value]]
+        hessians = products(model, ctx, wanted, "quantize_weights: Hessians")
         for weight in ctx.progress(group, "quantize_weights"):
-            found = [hessians[source.key] for source in sources[weight.value]]
+            found = [hessians[one.key] for one in rows[weight.value]]
             yield weight, _rounded(weight, settings, found)
 
 

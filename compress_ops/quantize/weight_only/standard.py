@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...graph.edit import Editor
-from ..packing import Unpacker, editor_for, owner, radices
+from ...graph.packing import Unpacker, editor_for, owner, radices
 from .blocks import Array, Blocked
 from .sites import Site, Weight
 

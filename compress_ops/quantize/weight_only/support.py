@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 from ...errors import OnnxpressError, PassError
+from ...graph.packing import Unpacker
 from ...model import Model
 from ...passes import Context
 from ...runtime import open_session
-from ..packing import Unpacker
 from .blocks import Blocked, BlockFormat, Grid
 from .kernels import write
 from .sites import Site, Weight

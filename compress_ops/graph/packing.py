@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..graph.edit import Editor
 from ..model import Model
+from .edit import Editor
 
 if TYPE_CHECKING:
     import onnx_ir as ir
