@@ -41,7 +41,8 @@ class Model:
 
     ``external``: some of its weights lie outside the .onnx file. ``reference`` is the model as it was before weights
     were first taken out of it; ``kept`` tells which indices of its inner values are left, by name and axis (axes that
-    are whole are not listed). Passes that make up for what was lost compare with it.
+    are whole are not listed). Passes that make up for what was lost compare with it. ``silenced`` holds, by who
+    did it and by name of a weight, the part of the weight that is zero for now and may come back (0 elsewhere).
     """
 
     ir: onnx_ir.Model
@@ -50,6 +51,7 @@ class Model:
     files: list[Path] = field(default_factory=list)
     reference: Model | None = field(default=None, repr=False)
     kept: dict[str, dict[int, np.ndarray[Any, Any]]] = field(default_factory=dict, repr=False)
+    silenced: dict[str, dict[str, onnx_ir.TensorProtocol]] = field(default_factory=dict, repr=False)
     _names: set[str] = field(default_factory=set, repr=False)
 
     @property
@@ -75,7 +77,8 @@ class Model:
     def copy(self) -> Model:
         """The same graph once more, to be edited apart; tensors are shared, since nothing changes them in place."""
         kept = {name: dict(axes) for name, axes in self.kept.items()}
-        return replace(self, ir=self.ir.clone(), kept=kept, _names=set())
+        silenced = {kind: dict(tensors) for kind, tensors in self.silenced.items()}
+        return replace(self, ir=self.ir.clone(), kept=kept, silenced=silenced, _names=set())
 
     def keep_reference(self) -> None:
         """Remember the model as it is now, unless an earlier one is remembered; tensors are shared."""

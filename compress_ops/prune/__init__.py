@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from .drop_layers import drop_layers
+from .pack_sparse import pack_sparse
 from .prune_channels import prune_channels
+from .prune_embedding import prune_embedding
 from .prune_heads import prune_heads
 from .refit import refit
 from .weights import prune_weights
 
-PASSES = (prune_channels, prune_heads, prune_weights, refit)
+PASSES = (drop_layers, prune_channels, prune_embedding, prune_heads, prune_weights, refit, pack_sparse)

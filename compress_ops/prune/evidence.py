@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     Magnitudes: TypeAlias = dict[ir.Value, list[Array]]
 
 
-def evidence_of(group: Group, magnitudes: Magnitudes, rng: np.random.Generator) -> Evidence:
+def evidence_of(
+    group: Group, magnitudes: Magnitudes, rng: np.random.Generator, measured: Array | None = None
+) -> Evidence:
     """A group's evidence; raises CannotScore where its weights are not finite."""
     import numpy as np
 
@@ -40,15 +42,18 @@ def evidence_of(group: Group, magnitudes: Magnitudes, rng: np.random.Generator) 
         for magnitude in magnitudes.get(member.weight, []) if member.role is Role.READS else []:
             reads.append(_rows(member))
             activations.append(magnitude[member.indices])
-    _check_finite(flat.values(), reads, activations)
-    return Evidence(flat[Role.MAKES], flat[Role.SCALES], reads, activations, rng)
+    _check_finite(flat.values(), reads, activations, [] if measured is None else [measured])
+    return Evidence(flat[Role.MAKES], flat[Role.SCALES], reads, activations, rng, measured)
 
 
 def _rows(member: Member) -> Array:
-    """A weight's part as [units, indices of a unit, everything else]."""
+    return rows_of(member, real(member.weight))
+
+
+def rows_of(member: Member, array: Array) -> Array:
+    """A weight's part, or that of an array of its shape, as [units, indices of a unit, everything else]."""
     import numpy as np
 
-    array = _real(member.weight)
     array = _by_group(array, member.groups) if member.groups > 1 else np.moveaxis(array, member.axis, 0)
     return array.reshape(len(array), -1)[member.indices]
 
@@ -58,7 +63,7 @@ def _by_group(array: Array, groups: int) -> Array:
     return array.reshape(groups, -1, *array.shape[1:]).swapaxes(1, 2).reshape(groups * array.shape[1], -1)
 
 
-def _real(weight: ir.Value) -> Array:
+def real(weight: ir.Value) -> Array:
     """A weight's numbers, with the scale of the DequantizeLinear that reads it."""
     import numpy as np
 
@@ -81,12 +86,17 @@ def _check_finite(*parts: Any) -> None:
         raise CannotScore("its weights or activations have NaN or infinite values")
 
 
-def measure(model: Model, ctx: Context, grouping: Grouping, score: str) -> Magnitudes:
-    """Mean |x| per channel of every value that a weight of a group reads, in one streaming pass over the data."""
+def require_data(ctx: Context, score: str) -> None:
+    """Raise PassError where a score that needs data has none."""
     if ctx.calibration is None:
         raise PassError(
             f"score '{score}' needs calibration data", hint="give --data, or data.calibration in the recipe"
         )
+
+
+def measure(model: Model, ctx: Context, grouping: Grouping, score: str) -> Magnitudes:
+    """Mean |x| per channel of every value that a weight of a group reads, in one streaming pass over the data."""
+    require_data(ctx, score)
     trace = grouping.trace
     readings = [r for r in trace.readings if r.node.graph is model.graph and trace.rank(r.value) is not None]
     if not readings:

@@ -2,11 +2,8 @@
 
 A channel is an index along several weight axes at once: the filter that makes it, its bias and normalization, the
 columns of every operator that reads it. Such coupled indices are found from the graph (see ``channels``) and are cut
-together, so the result is an ordinary, narrower model.
-
-Why widths are rounded to 8: onnxruntime's CPU kernels work in blocks. With 30 % of the channels gone, 1 thread, AVX512,
-the speed-up was, for widths rounded to 1, 4, 8, 16: resnet50 1.56, 1.70, 1.86, 1.91; a text detector 1.02, 1.48, 1.55,
-1.50.
+together, so the result is an ordinary, narrower model. ``selection`` says how a share of channels, parameters,
+multiply-adds (``costs``) or time (``timing``) is aimed at, ``blocks`` why widths are rounded.
 """
 
 from __future__ import annotations
@@ -15,31 +12,45 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ..errors import PassError
 from ..model import Model
-from ..passes import ALL, NONE, Change, Context, Fraction, Only, Promise, Skip, register
+from ..passes import ALL, NONE, Change, Context, Fraction, Only, Promise, ShareOf, Skip, register
+from .blocks import block_of
 from .scores import Normalize, ScoreName
 from .selection import By, Scope, Widths
-from .shrink import Plan, shrink
+from .shrink import Plan, needs_of, shrink
+
+EVERYWHERE: dict[str, float] = {}
 
 
-@register("prune_channels", promises=Promise.SHRINKS)
+@register("prune_channels", promises=Promise.SHRINKS, asks=needs_of, share_of=ShareOf.LEFT)
 def prune_channels(
     model: Model,
     ctx: Context,
     *,
-    ratio: Annotated[Fraction, Field(description="Share of channels, or of the model's parameters, to remove.")] = 0.5,
+    ratio: Annotated[Fraction, Field(description="Share to remove: of what, says by.")] = 0.5,
+    ratios: Annotated[
+        dict[str, Fraction],
+        Field(description="Other ratios for the groups whose nodes a glob pattern names; the first that fits counts."),
+    ] = EVERYWHERE,
     score: Annotated[ScoreName, Field(description="What makes a channel matter; the lowest are cut.")] = "l2",
     scope: Annotated[
         Scope, Field(description="The same share of each group, or the lowest of all groups together.")
     ] = "uniform",
-    by: Annotated[By, Field(description="What the ratio is a share of.")] = "channels",
+    by: Annotated[
+        By, Field(description="What the ratio is a share of; flops and latency are those of one inference.")
+    ] = "channels",
     normalize: Annotated[
         Normalize, Field(description="What a group's scores are divided by, so that groups compare (scope: global).")
     ] = "mean",
     round_to: Annotated[
-        int, Field(ge=1, le=256, description="Remaining widths are multiples of this: fast kernels work in blocks.")
-    ] = 8,
+        int | None,
+        Field(ge=1, le=256, description="Remaining widths are multiples of this; null: as the provider's kernels ask."),
+    ] = None,
     minimum: Annotated[int, Field(ge=1, description="Channels that every group keeps at least.")] = 1,
+    soft: Annotated[
+        bool, Field(description="Only silence: nothing reads what goes, and the next such step may give it back.")
+    ] = False,
     only: Only = ALL,
     skip: Skip = NONE,
 ) -> Change:
@@ -54,12 +65,16 @@ def prune_channels(
     """
     from .channels import find_groups, merge_copies, prepare
 
+    if ratios and by != "channels":
+        raise PassError(f"ratios are of channels, not of {by}", hint="leave out ratios, or by")
     change = Change()
     copies = prepare(model)
     grouping = find_groups(model)
     for name, reason in grouping.protected.items():
         change.decline(name, reason)
-    plan = Plan(ratio, score, normalize, scope, by, Widths(channels=minimum, round_to=round_to), only, skip)
+    change.chosen["round_to"] = round_to or block_of(ctx.providers[0].name, model)
+    widths = Widths(channels=minimum, round_to=change.chosen["round_to"])
+    plan = Plan("channels", ratio, score, normalize, scope, by, widths, only, skip, ratios, soft)
     shrink(model, ctx, grouping, grouping.groups, plan, change)
     merge_copies(model, copies)
     return change

@@ -13,13 +13,13 @@ from typing import Annotated
 from pydantic import Field
 
 from ..model import Model
-from ..passes import ALL, NONE, Change, Context, Fraction, Only, Promise, Skip, register
+from ..passes import ALL, NONE, Change, Context, Fraction, Only, Promise, ShareOf, Skip, register
 from .scores import Normalize, ScoreName
 from .selection import Scope, Widths
-from .shrink import Plan, shrink
+from .shrink import Plan, needs_of, shrink
 
 
-@register("prune_heads", promises=Promise.SHRINKS)
+@register("prune_heads", promises=Promise.SHRINKS, asks=needs_of, share_of=ShareOf.LEFT)
 def prune_heads(
     model: Model,
     ctx: Context,
@@ -33,6 +33,9 @@ def prune_heads(
         Normalize, Field(description="What a layer's scores are divided by, so that layers compare (scope: global).")
     ] = "mean",
     minimum: Annotated[int, Field(ge=1, description="Heads that every layer keeps at least.")] = 1,
+    soft: Annotated[
+        bool, Field(description="Only silence: nothing reads what goes, and the next such step may give it back.")
+    ] = False,
     only: Only = ALL,
     skip: Skip = NONE,
 ) -> Change:
@@ -50,7 +53,7 @@ def prune_heads(
     heads = [group for group in grouping.groups if group.heads]
     if not heads:
         _tell_why(change, grouping.protected)
-    plan = Plan(ratio, score, normalize, scope, "channels", Widths(units=minimum), only, skip)
+    plan = Plan("heads", ratio, score, normalize, scope, "channels", Widths(units=minimum), only, skip, soft=soft)
     shrink(model, ctx, grouping, heads, plan, change)
     merge_copies(model, copies)
     return change

@@ -52,12 +52,13 @@ def refit(
 ) -> Change:
     """Solve the weights that pruning left, layer by layer, to reproduce the outputs of the original layers.
 
-    Ridge regression on calibration data, without labels, for Conv, Gemm and MatMul (attention projections too) with
-    their biases. The ridge of a layer is the one that serves every fourth batch, held out, best; a layer that none
-    serves stays. Where a shortcut is added, the layer makes up for what the shortcut lost. Layers are solved in graph
-    order, so that each sees the inputs that it will get. Sums over rows are kept, not rows: memory does not grow with
-    the data. Both models, as far as is needed, run over the data once for each depth of layers. Weights that are zero
-    stay zero; names and shapes stay. Put it behind the pruning step: the original is the model as it was before that.
+    Ridge regression on calibration data, without labels, for Conv, ConvTranspose, Gemm and MatMul (attention
+    projections too) with their biases. The ridge of a layer is the one that serves every fourth batch, held out, best;
+    a layer that none serves stays. Where a shortcut is added, the layer makes up for what the shortcut lost. Layers are
+    solved in graph order, so that each sees the inputs that it will get. Sums over rows are kept, not rows: memory does
+    not grow with the data. Both models, as far as is needed, run over the data once for each depth of layers. Weights
+    that are zero stay zero; names and shapes stay. Put it behind the pruning step: the original is the model as it was
+    before that.
     """
     change = Change()
     original = model.reference

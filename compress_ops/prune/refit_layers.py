@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 Array = Any  # a NumPy array; shapes are in the docstrings
-OPERATORS = ("Conv", "Gemm", "MatMul")
+OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 LARGEST = 8192  # numbers that one output sums over; the sums over data then take 0.5 GB
 LARGEST_SPARSE = 2048  # the same where zeros must stay, since every output then has equations of its own
 
@@ -67,7 +67,12 @@ class Layer:
     @property
     def outputs(self) -> int:
         """Numbers that the layer gives for each row."""
-        return self.sizes[0] if self.rows_first else self.sizes[1]
+        return self.sizes[0] if self.rows_first else self.sizes[1] * self.groups
+
+    @property
+    def transposed(self) -> bool:
+        """Whether the weight is stored as [inputs, outputs of a group, kernel...], the kernel running backwards."""
+        return self.node.op_type == "ConvTranspose"
 
     @property
     def rows_first(self) -> bool:
@@ -87,6 +92,9 @@ class Layer:
 
         assert self.weight.const_value is not None
         array = self.weight.const_value.numpy().astype(np.float64)
+        if self.transposed:
+            array = np.moveaxis(_reversed(array).reshape(self.groups, -1, *self.sizes[1:]), 2, -1)
+            return array.reshape(self.groups, self.inner, -1)
         rows = array.reshape(self.outputs, self.inner) if self.rows_first else array.T
         return rows.reshape(self.groups, -1, self.inner).swapaxes(1, 2)
 
@@ -104,11 +112,20 @@ class Layer:
 
         old = self.weight.const_value
         assert old is not None
-        rows = matrices.swapaxes(1, 2).reshape(self.outputs, self.inner)
-        array = rows if self.rows_first else rows.T
-        self.weight.const_value = ir.Tensor(array.reshape(self.sizes).astype(old.dtype.numpy()), name=old.name)
+        array = self._stored(matrices).reshape(self.sizes).astype(old.dtype.numpy())
+        self.weight.const_value = ir.Tensor(array, name=old.name)
         if bias is not None and self.adder is not None:
             self._write_bias(model, bias.reshape(-1).astype(old.dtype.numpy()))
+
+    def _stored(self, matrices: Array) -> Array:
+        """The weight from [groups, inner, outputs of a group]."""
+        import numpy as np
+
+        if self.transposed:
+            parts = matrices.reshape(self.groups, -1, *self.sizes[2:], self.sizes[1])
+            return _reversed(np.moveaxis(parts, -1, 2).reshape(self.sizes))
+        rows = matrices.swapaxes(1, 2).reshape(self.outputs, self.inner)
+        return rows if self.rows_first else rows.T
 
     def _write_bias(self, model: Model, numbers: np.ndarray[Any, Any]) -> None:
         import onnx_ir as ir
@@ -124,6 +141,11 @@ class Layer:
         wish = value.name if value is not None and value.name else f"{self.weight.name}_bias"
         adder.resize_inputs(max(len(adder.inputs), self.place + 1))
         adder.replace_input_with(self.place, model.add_weight(wish, new))
+
+
+def _reversed(array: Array) -> Array:
+    """A weight with its kernel axes, those behind the second, the other way round."""
+    return array[(slice(None), slice(None), *[slice(None, None, -1)] * (array.ndim - 2))]
 
 
 def find_layers(model: Model, only: list[str], skip: list[str], change: Change) -> list[Layer]:
@@ -159,12 +181,15 @@ def _unsuited(node: ir.Node, tensor: ir.TensorProtocol) -> str:
     import numpy as np
 
     sizes, array = tensor.shape.numpy(), tensor.numpy()
-    if node.op_type != "Conv" and len(sizes) != 2:
+    convolution = node.op_type in ("Conv", "ConvTranspose")
+    if not convolution and len(sizes) != 2:
         return f"its weight has {len(sizes)} dimensions, not 2"
     if node.op_type == "Gemm" and (
         attribute(node, "transA", 0) or attribute(node, "alpha", 1.0) != 1.0 or attribute(node, "beta", 1.0) != 1.0
     ):
         return "transA, alpha and beta are not solved for"
+    if node.op_type == "ConvTranspose" and ("output_shape" in node.attributes or "auto_pad" in node.attributes):
+        return "output_shape and auto_pad of a ConvTranspose are not solved for"
     if not np.isfinite(array).all():
         return "its weight has NaN or infinite values"
     inner = Layer(node, _given(node.inputs[1]), node.outputs[0]).inner

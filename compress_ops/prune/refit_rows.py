@@ -1,13 +1,14 @@
 """The rows of a layer's linear equations: what its weight is multiplied with, and what the product should be.
 
 A MatMul's or Gemm's rows are its input's last axis. A convolution's are patches, one an output position: with kernel
-indices k, strides s, dilations d and padding p, patch(j)[k] = x[j s + k d - p].
+indices k, strides s, dilations d and padding p, patch(j)[k] = x[j s + k d - p]. A transposed one adds W[k] x[i] to
+y[i s + k d - p]: the same with stride 1 and the kernel reversed, on x with s - 1 zeros between its neighbours.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..graph.edit import attribute
@@ -33,8 +34,7 @@ def pieces(
 
     At most ``positions`` places of each sample, drawn anew for each batch.
     """
-    convolution = layer.node.op_type == "Conv"
-    laid = _convolution(layer, source, target) if convolution else _matrix(layer, source, target)
+    laid = _LAID.get(layer.node.op_type, _matrix)(layer, source, target)
     windows, wanted, spatial = laid
     chosen = _places(math.prod(spatial), positions, rng)
     index: tuple[Any, ...] = tuple(_unravelled(chosen, spatial))
@@ -81,16 +81,49 @@ def _convolution(layer: Layer, source: Array, target: Array) -> tuple[Array, Arr
     """Patches as a view [samples, channels, places..., kernel...] of the padded input."""
     import numpy as np
 
-    rank = source.ndim - 2
-    kernel = layer.sizes[2:]
-    strides, dilations = (list(attribute(layer.node, name, [1] * rank)) for name in ("strides", "dilations"))
-    extents = [(size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=True)]
+    strides, dilations, extents = _steps(layer)
     padded = np.pad(source, [(0, 0), (0, 0), *_padding(layer, source.shape[2:], extents, strides)])
+    return _patches(layer, padded, target, strides, dilations, extents)
+
+
+def _transposed(layer: Layer, source: Array, target: Array) -> tuple[Array, Array, list[int]]:
+    """Patches of the input with zeros put in: each output is a sum over one of them."""
+    import numpy as np
+
+    strides, dilations, extents = _steps(layer)
+    rank = len(strides)
+    pads = list(attribute(layer.node, "pads", [0] * 2 * rank))
+    more = list(attribute(layer.node, "output_padding", [0] * rank))
+    before = [extent - 1 - pad for extent, pad in zip(extents, pads[:rank], strict=True)]
+    after = [extent - 1 - pad + extra for extent, pad, extra in zip(extents, pads[rank:], more, strict=True)]
+    sizes = [(size - 1) * stride + 1 for size, stride in zip(source.shape[2:], strides, strict=True)]
+    spread = np.zeros((*source.shape[:2], *sizes), source.dtype)
+    spread[(slice(None), slice(None), *(slice(None, None, stride) for stride in strides))] = source
+    added = [(max(low, 0), max(high, 0)) for low, high in zip(before, after, strict=True)]
+    inside = [slice(max(-low, 0), high if high < 0 else None) for low, high in zip(before, after, strict=True)]
+    padded = np.pad(spread, [(0, 0), (0, 0), *added])[(slice(None), slice(None), *inside)]
+    return _patches(layer, padded, target, [1] * rank, dilations, extents)
+
+
+def _steps(layer: Layer) -> tuple[list[int], list[int], list[int]]:
+    """Strides, dilations, and how far a kernel reaches."""
+    kernel = layer.sizes[2:]
+    strides, dilations = (list(attribute(layer.node, name, [1] * len(kernel))) for name in ("strides", "dilations"))
+    return strides, dilations, [(size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True)]
+
+
+def _patches(
+    layer: Layer, padded: Array, target: Array, strides: list[int], dilations: list[int], extents: list[int]
+) -> tuple[Array, Array, list[int]]:
+    import numpy as np
+
+    rank = len(extents)
     windows = np.lib.stride_tricks.sliding_window_view(padded, extents, tuple(range(2, rank + 2)))
     every = tuple(slice(None, None, step) for step in (*strides, *dilations))
     windows = windows[(slice(None), slice(None), *every)]
-    if target.shape != (source.shape[0], layer.outputs, *windows.shape[2 : rank + 2]):
-        raise Misfit(f"the original gives {list(target.shape)} for its {list(source.shape)}")
+    fitting = (padded.shape[0], layer.outputs, *windows.shape[2 : rank + 2])
+    if target.shape != fitting:
+        raise Misfit(f"the original gives {list(target.shape)} where this gives {list(fitting)}")
     return windows, target, list(target.shape[2:])
 
 
@@ -111,3 +144,9 @@ def _padding(
     less = [total // 2 for total in totals]
     more = [total - half for total, half in zip(totals, less, strict=True)]
     return list(zip(less, more, strict=True) if automatic == "SAME_UPPER" else zip(more, less, strict=True))
+
+
+_LAID: dict[str, Callable[[Layer, Array, Array], tuple[Array, Array, list[int]]]] = {
+    "Conv": _convolution,
+    "ConvTranspose": _transposed,
+}

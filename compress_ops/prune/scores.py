@@ -6,6 +6,8 @@ Let w_i be all weights that make unit i, as one vector; v_ik the weights that re
   geometric_median     sum_j |w_i - w_j|_2: what others can stand for goes first (He et al. 2019, arXiv:1811.00250)
   correlation          |w_i|_2 sqrt(1 - max_j r_ij^2), j over stronger units: what is left beside the best stand-in
   activation_weight    sum_k mean |x_ik| * |v_ik|_1 (Wanda, Sun et al. 2023, arXiv:2306.11695, for whole channels)
+  hessian              what others cannot make up for when i goes, by second derivatives: see ``hessian``
+  gradient             (sum w_i dL/dw_i)^2, to first order what a loss does when i goes: see ``gradient``
   random               uniform: the baseline that every other score has to beat
 """
 
@@ -20,7 +22,17 @@ if TYPE_CHECKING:
 
     Array: TypeAlias = np.ndarray[Any, Any]
 
-ScoreName = Literal["l1", "l2", "batchnorm_scale", "geometric_median", "correlation", "activation_weight", "random"]
+ScoreName = Literal[
+    "l1",
+    "l2",
+    "batchnorm_scale",
+    "geometric_median",
+    "correlation",
+    "activation_weight",
+    "hessian",
+    "gradient",
+    "random",
+]
 Normalize = Literal["none", "mean", "max"]
 
 
@@ -29,7 +41,7 @@ class Evidence:
     """What is known of a group of n units.
 
     ``makes`` and ``scales`` are [n, numbers]; ``reads`` holds for each reading weight [n, channels, numbers], and
-    ``activations`` beside it [n, channels].
+    ``activations`` beside it [n, channels]. ``measured`` [n] is what a pass over the data found for a score of its own.
     """
 
     makes: Array
@@ -37,6 +49,7 @@ class Evidence:
     reads: list[Array]
     activations: list[Array]
     rng: np.random.Generator
+    measured: Array | None = None
 
     def __len__(self) -> int:
         return len(self.makes)
@@ -101,6 +114,13 @@ def activation_weight(evidence: Evidence) -> Array:
     return score
 
 
+def measured(evidence: Evidence) -> Array:
+    """The score of a pass over the data that is told for each unit (hessian, gradient)."""
+    if evidence.measured is None:
+        raise CannotScore("no layer that this score can look at has to do with these channels")
+    return evidence.measured
+
+
 def random(evidence: Evidence) -> Array:
     return evidence.rng.random(len(evidence))
 
@@ -113,9 +133,11 @@ SCORES: dict[ScoreName, Score] = {
     "geometric_median": geometric_median,
     "correlation": correlation,
     "activation_weight": activation_weight,
+    "hessian": measured,
+    "gradient": measured,
     "random": random,
 }
-NEEDS_DATA: frozenset[ScoreName] = frozenset({"activation_weight"})
+NEEDS_DATA: frozenset[ScoreName] = frozenset({"activation_weight", "hessian", "gradient"})
 
 
 def normalized(scores: Array, how: Normalize) -> Array:

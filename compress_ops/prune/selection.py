@@ -1,4 +1,4 @@
-"""Selection: which units go, so that a share of channels or of the model's parameters goes.
+"""Selection: which units go, so that a share of channels, parameters, arithmetic or time goes.
 
 One knob from 0 to 1 says how many units each group loses: the same share of each (uniform), or those whose score is
 below one threshold for all groups (global). The knob is turned by bisection until the goal is reached; rounding widths
@@ -17,12 +17,13 @@ from ..errors import PassError
 if TYPE_CHECKING:
     import numpy as np
 
-    from .channels import Group, Grouping
+    from .channels import Group
 
     Array: TypeAlias = np.ndarray[Any, Any]
 
 Scope = Literal["uniform", "global"]
-By = Literal["channels", "parameters"]
+By = Literal["channels", "parameters", "flops", "latency"]
+Gone = Callable[[Sequence[int]], float]  # the share that is gone when groups lose so many units
 _STEPS = 40  # halvings of the knob's interval
 
 
@@ -48,98 +49,78 @@ class Widths:
         return max(0, units - max(floor, math.floor(kept + 0.5)))
 
 
-class Parameters:
-    """The number of parameters that remain when groups lose units."""
+@dataclass(frozen=True)
+class Dial:
+    """Groups with their scores; the knob's setting tells how many units each loses."""
 
-    def __init__(self, grouping: Grouping, groups: Sequence[Group]) -> None:
-        self._other = 0
-        self._cuts: dict[Any, list[list[tuple[int, float]]]] = {
-            weight: [[] for _ in layout] for weight, layout in grouping.trace.weights.items()
-        }
-        for number, group in enumerate(groups):
-            for member in group.members:
-                self._cuts[member.weight][member.axis].append((number, member.indices.shape[1] / member.groups))
+    groups: Sequence[Group]
+    scores: Sequence[Array]
+    widths: Widths
+    scope: Scope
 
-    def left(self, removed: Sequence[int]) -> int:
-        return sum(self._size(weight, cuts, removed) for weight, cuts in self._cuts.items())
+    def counts(self, knob: float) -> list[int]:
+        wanted = self._uniform(knob) if self.scope == "uniform" else self._global(knob)
+        return [self.widths.removed(group, want) for group, want in zip(self.groups, wanted, strict=True)]
 
-    def _size(self, weight: Any, cuts: list[list[tuple[int, float]]], removed: Sequence[int]) -> int:
-        size = 1.0
-        for before, cut in zip(weight.const_value.shape.numpy(), cuts, strict=True):
-            size *= before - sum(removed[number] * count for number, count in cut)
-        return round(size)
+    def channels_gone(self, removed: Sequence[int]) -> float:
+        channels = sum(len(group) * group.width for group in self.groups) or 1
+        return sum(n * group.width for n, group in zip(removed, self.groups, strict=True)) / channels
 
+    def units(self, removed: Sequence[int]) -> Array:
+        """The units to cut: in each group those with the lowest scores."""
+        import numpy as np
 
-def select(
-    groups: Sequence[Group],
-    scores: Sequence[Array],
-    parameters: Parameters,
-    widths: Widths,
-    *,
-    ratio: float,
-    scope: Scope,
-    by: By,
-) -> Array:
-    """The units to cut: in each group those with the lowest scores."""
-    import numpy as np
+        chosen = [
+            group.units[np.argsort(score, kind="stable")[:count]]
+            for group, score, count in zip(self.groups, self.scores, removed, strict=True)
+        ]
+        return np.concatenate([np.zeros(0, np.int64), *chosen])
 
-    wanted = _uniform(groups) if scope == "uniform" else _global(groups, scores)
+    def of(self, members: Sequence[int]) -> Dial:
+        """The dial of some of the groups."""
+        return Dial([self.groups[i] for i in members], [self.scores[i] for i in members], self.widths, self.scope)
 
-    def counts(knob: float) -> list[int]:
-        return [widths.removed(group, want) for group, want in zip(groups, wanted(knob), strict=True)]
+    def _uniform(self, knob: float) -> list[float]:
+        return [knob * len(group) for group in self.groups]
 
-    if scope == "uniform" and by == "channels":
-        removed = counts(ratio)
-    else:
-        removed = _turn(counts, _goal(groups, parameters, by), ratio, by)
-    chosen = [
-        group.units[np.argsort(score, kind="stable")[:count]]
-        for group, score, count in zip(groups, scores, removed, strict=True)
-    ]
-    return np.concatenate([np.zeros(0, np.int64), *chosen])
+    def _global(self, knob: float) -> list[float]:
+        """All units in one order; the knob is the share of channels at which the threshold stands."""
+        import numpy as np
+
+        every = np.concatenate([np.zeros(0), *self.scores])
+        order = np.argsort(every, kind="stable")
+        weights = np.concatenate([np.zeros(0), *(np.full(len(group), group.width) for group in self.groups)])
+        share = np.empty_like(every)
+        share[order] = np.cumsum(weights[order]) / max(weights.sum(), 1)
+        parts = np.split(share, np.cumsum([len(group) for group in self.groups])[:-1]) if self.groups else []
+        return [float(np.count_nonzero(part <= knob)) for part in parts]
 
 
-Knob = Callable[[float], Sequence[float]]
+def by_channels(dial: Dial, ratios: Sequence[float]) -> list[int]:
+    """Groups of one ratio lose this share of their channels: each of them, or all together (global)."""
+    removed = [0] * len(ratios)
+    for ratio in dict.fromkeys(ratios):
+        members = [i for i, own in enumerate(ratios) if own == ratio]
+        part = dial.of(members)
+        counts = part.counts(ratio) if dial.scope == "uniform" else turn(part, part.channels_gone, ratio)
+        for i, count in zip(members, counts, strict=True):
+            removed[i] = count
+    return removed
 
 
-def _uniform(groups: Sequence[Group]) -> Knob:
-    return lambda knob: [knob * len(group) for group in groups]
-
-
-def _global(groups: Sequence[Group], scores: Sequence[Array]) -> Knob:
-    """All units in one order; the knob is the share of channels at which the threshold stands."""
-    import numpy as np
-
-    every = np.concatenate([np.zeros(0), *scores])
-    order = np.argsort(every, kind="stable")
-    weights = np.concatenate([np.zeros(0), *(np.full(len(group), group.width) for group in groups)])
-    share = np.empty_like(every)
-    share[order] = np.cumsum(weights[order]) / max(weights.sum(), 1)
-    parts = np.split(share, np.cumsum([len(group) for group in groups])[:-1]) if len(groups) else []
-    return lambda knob: [float(np.count_nonzero(part <= knob)) for part in parts]
-
-
-def _goal(groups: Sequence[Group], parameters: Parameters, by: By) -> Callable[[Sequence[int]], float]:
-    """The share that is gone when groups lose so many units."""
-    if by == "parameters":
-        whole = parameters.left([0] * len(groups))
-        return lambda removed: 1 - parameters.left(removed) / whole
-    channels = sum(len(group) * group.width for group in groups) or 1
-    return lambda removed: sum(n * group.width for n, group in zip(removed, groups, strict=True)) / channels
-
-
-def _turn(
-    counts: Callable[[float], list[int]], gone: Callable[[Sequence[int]], float], ratio: float, by: By
-) -> list[int]:
-    """The smallest setting of the knob at which the share gone reaches the ratio."""
+def turn(dial: Dial, gone: Gone, ratio: float) -> list[int]:
+    """The smallest setting of the knob at which the share gone reaches the ratio, or the largest there is."""
     low, high = 0.0, 1.0
-    most = gone(counts(high))
-    if most < ratio and by == "parameters":
-        raise PassError(
-            f"{ratio:.0%} of the parameters cannot go: at most {most:.1%} belong to channels that may be cut",
-            hint="lower the ratio, or state it by channels",
-        )
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        low, high = (low, middle) if gone(counts(middle)) >= ratio else (middle, high)
-    return counts(high)
+        low, high = (low, middle) if gone(dial.counts(middle)) >= ratio else (middle, high)
+    return dial.counts(high)
+
+
+def within_reach(most: float, ratio: float, what: str) -> None:
+    """Raise PassError where even the largest cut takes less than the ratio."""
+    if most < ratio:
+        raise PassError(
+            f"{ratio:.0%} of the {what} cannot go: at most {most:.1%} belong to channels that may be cut",
+            hint="lower the ratio, or state it by channels",
+        )

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..model import Model
-from ..passes import Change, Context, selected
+from ..passes import Change, Context, Need, matches, selected
+from .costs import multiply_adds, parameters
 from .evidence import evidence_of, measure
+from .gradient import first_order
+from .hessian import removal_costs
 from .scores import NEEDS_DATA, SCORES, CannotScore, Normalize, ScoreName, normalized
-from .selection import By, Parameters, Scope, Widths, select
+from .selection import By, Dial, Scope, Widths, by_channels, turn, within_reach
+from .silence import give_back, silence, why_loud
+from .timing import setting_for_time
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,10 +25,15 @@ if TYPE_CHECKING:
     Array: TypeAlias = np.ndarray[Any, Any]
 
 
+Measure: TypeAlias = "Callable[[Model, Context, Grouping, Sequence[Group]], list[Array | None]]"
+MEASURED: dict[ScoreName, Measure] = {"hessian": removal_costs, "gradient": first_order}
+
+
 @dataclass(frozen=True)
 class Plan:
-    """The options of a pass that cuts units."""
+    """The options of a pass that cuts units, of which there is one ``kind``: channels or heads."""
 
+    kind: str
     ratio: float
     score: ScoreName
     normalize: Normalize
@@ -32,22 +42,33 @@ class Plan:
     widths: Widths
     only: list[str]
     skip: list[str]
+    ratios: Mapping[str, float] = field(default_factory=dict)
+    soft: bool = False
+
+
+def needs_of(options: Any) -> Iterator[Need]:
+    """What must be there for the score."""
+    if options.score in NEEDS_DATA:
+        yield Need.CALIBRATION
 
 
 def shrink(model: Model, ctx: Context, grouping: Grouping, groups: Sequence[Group], plan: Plan, change: Change) -> None:
-    """Cut units of these groups from a prepared model in place, and record it."""
-    from .channels import cut
-
+    """Cut units of these groups from a prepared model in place, or silence them, and record it."""
     groups = [group for group in groups if _allowed(group, plan, change)]
     groups, scores = _scored(model, ctx, grouping, groups, plan, change)
-    parameters = Parameters(grouping, groups)
-    before = parameters.left([0] * len(groups))
-    units = select(groups, scores, parameters, plan.widths, ratio=plan.ratio, scope=plan.scope, by=plan.by)
+    before = _weights_size(grouping)
+    dial = Dial(groups, scores, plan.widths, plan.scope)
+    units = dial.units(_removed(model, ctx, grouping, dial, plan, change) if groups else [])
     _decline_whole(groups, units, change)
-    trimmed = cut(grouping, units)
-    for weight in trimmed:
-        change.touch(weight.name, _told(weight, _roles(grouping)))
-    _note(model, grouping, groups, units, trimmed, before, change)
+    change.touched |= silence(model, groups, units, plan.kind) if plan.soft else _cut(grouping, units)
+    _note(grouping, groups, units, plan, before, change)
+
+
+def _cut(grouping: Grouping, units: Array) -> dict[str, str]:
+    from .channels import cut
+
+    roles = _roles(grouping)
+    return {weight.name: _told(weight, roles) for weight in cut(grouping, units)}
 
 
 def _allowed(group: Group, plan: Plan, change: Change) -> bool:
@@ -57,21 +78,63 @@ def _allowed(group: Group, plan: Plan, change: Change) -> bool:
     out = [node.name for node in group.nodes if not selected(node, plan.only, plan.skip)]
     if out and len(out) < len(group.nodes):
         change.decline(group.name, f"its channels are those of {out[0]}, which the patterns leave out")
+    if plan.soft and not out and (reason := why_loud(group)):
+        change.decline(group.name, reason)
+        return False
     return not out
 
 
 def _scored(
     model: Model, ctx: Context, grouping: Grouping, groups: Sequence[Group], plan: Plan, change: Change
 ) -> tuple[list[Group], list[Array]]:
-    magnitudes = measure(model, ctx, grouping, plan.score) if plan.score in NEEDS_DATA else {}
+    magnitudes = measure(model, ctx, grouping, plan.score) if plan.score == "activation_weight" else {}
+    measured = MEASURED[plan.score](model, ctx, grouping, groups) if plan.score in MEASURED else [None] * len(groups)
+    give_back(model, plan.kind)  # after measuring: what is silenced was measured while others made up for it
     found: list[tuple[Group, Array]] = []
-    for group in ctx.progress(list(groups), "score"):
+    for group, own in ctx.progress(list(zip(groups, measured, strict=True)), "score"):
         try:
-            score = SCORES[plan.score](evidence_of(group, magnitudes, ctx.rng))
+            score = SCORES[plan.score](evidence_of(group, magnitudes, ctx.rng, own))
             found.append((group, normalized(score, plan.normalize)))
         except CannotScore as reason:
             change.decline(group.name, str(reason))
     return [group for group, _ in found], [score for _, score in found]
+
+
+def _removed(model: Model, ctx: Context, grouping: Grouping, dial: Dial, plan: Plan, change: Change) -> Sequence[int]:
+    """How many units each group loses."""
+    if plan.by == "channels":
+        return by_channels(dial, [_ratio_of(group, plan) for group in dial.groups])
+    if plan.by == "latency":
+        return _timed(model, ctx, dial, plan, change)
+    flops = plan.by == "flops"
+    cost = multiply_adds(model, ctx, grouping, dial.groups) if flops else parameters(grouping, dial.groups)
+    what = "multiply-adds" if flops else "parameters"
+    within_reach(cost.gone(dial.counts(1)), plan.ratio, what)
+    removed = turn(dial, cost.gone, plan.ratio)
+    change.notes[f"{what} gone"] = f"{cost.gone(removed):.1%}"
+    return removed
+
+
+def _ratio_of(group: Group, plan: Plan) -> float:
+    """The least that the group's nodes are given, each by the first pattern that names it."""
+    return min(
+        next((ratio for pattern, ratio in plan.ratios.items() if matches(pattern, node)), plan.ratio)
+        for node in group.nodes
+    )
+
+
+def _timed(model: Model, ctx: Context, dial: Dial, plan: Plan, change: Change) -> Sequence[int]:
+    """What was measured is told as a share of channels, so that a replay need not measure again."""
+    found = setting_for_time(model, ctx, dial, plan.ratio)
+    removed = dial.counts(found.knob)
+    share = found.knob if plan.scope == "uniform" else dial.channels_gone(removed)
+    change.chosen |= {"by": "channels", "ratio": share}
+    change.notes["time gone"] = f"{found.gone:.1%}, measured"
+    return removed
+
+
+def _weights_size(grouping: Grouping) -> int:
+    return sum(weight.const_value.size for weight in grouping.trace.weights if weight.const_value is not None)
 
 
 def _decline_whole(groups: Sequence[Group], units: Array, change: Change) -> None:
@@ -97,23 +160,14 @@ def _told(weight: Trimmed, roles: dict[tuple[str, int], Role]) -> str:
     return ", ".join(parts)
 
 
-def _note(
-    model: Model,
-    grouping: Grouping,
-    groups: Sequence[Group],
-    units: Array,
-    trimmed: Sequence[Trimmed],
-    before: int,
-    change: Change,
-) -> None:
+def _note(grouping: Grouping, groups: Sequence[Group], units: Array, plan: Plan, before: int, change: Change) -> None:
     import numpy as np
 
-    after = sum(weight.const_value.size for weight in grouping.trace.weights if weight.const_value is not None)
     cut_groups = [group for group in groups if np.isin(group.units, units).any()]
-    change.notes = {
-        "groups": f"{len(cut_groups)} of {len(grouping.groups)} cut",
-        "weights": len(trimmed),
-        "parameters": f"{before} -> {after}",
+    change.notes |= {
+        "groups": f"{len(cut_groups)} of {len(grouping.groups)} {'silenced' if plan.soft else 'cut'}",
+        "weights": len(change.touched),
+        "parameters": f"{before} -> {_weights_size(grouping)}",
     }
     mixing = sorted({reason for group in cut_groups for reason in group.mixing})
     if mixing:

@@ -52,6 +52,14 @@ LAYERS = {
     "strides, dilations": ("Conv<strides = [2, 1], dilations = [1, 2]>(x, w, b)", (4, 3, 2, 2), (2, 3, 6, 7)),
     "grouped": ('Conv<group = 2, auto_pad = "SAME_UPPER", strides = [2, 2]>(x, w, b)', (4, 2, 3, 3), (2, 4, 7, 6)),
     "depthwise": ('Conv<group = 4, auto_pad = "SAME_LOWER">(x, w, b)', (4, 1, 2, 2), (2, 4, 6, 7)),
+    "transposed": ("ConvTranspose(x, w, b)", (3, 4, 3, 2), (2, 3, 4, 5)),
+    "transposed, strides": (
+        "ConvTranspose<strides = [2, 3], dilations = [1, 2], pads = [1, 0, 2, 1], output_padding = [1, 0]>(x, w, b)",
+        (3, 4, 3, 2),
+        (2, 3, 4, 5),
+    ),
+    "transposed, grouped": ("ConvTranspose<group = 2, strides = [2, 2]>(x, w, b)", (4, 3, 2, 2), (2, 4, 4, 5)),
+    "transposed, cropped": ("ConvTranspose<pads = [2, 2], strides = [2]>(x, w)", (3, 4, 2), (2, 3, 9)),
     "one dimension": ("Conv<strides = [2]>(x, w)", (4, 3, 3), (2, 3, 12)),
 }
 EVERY_LAYER = pytest.mark.parametrize("name", LAYERS)
@@ -62,7 +70,9 @@ def layer(name: str) -> tuple[Model, tuple[int, ...]]:
     first = "m" if "Add" in operator else "y"
     inputs, results = (",".join(f"{letter}{axis}" for axis in range(len(shape))) for letter in "DE")
     text = f"agraph (float[{inputs}] x) => (float[{results}] y) {{\n {first} = {operator}\n}}"
-    weights = {"w": noise(*sizes), "b": noise(sizes[0] if "Conv" in operator or "transB" in operator else sizes[1])}
+    groups = 2 if "group = 2" in operator else 1
+    rows_first = "Conv(" in operator or "Conv<" in operator or "transB" in operator
+    weights = {"w": noise(*sizes), "b": noise(sizes[0] if rows_first else sizes[1] * groups)}
     return model_of(
         text, **{name: array for name, array in weights.items() if name in operator.split("(", 1)[1]}
     ), shape

@@ -60,7 +60,7 @@ def test_the_threshold_itself_is_pruned_and_what_is_above_is_not():
 @pytest.mark.parametrize("normalize", [True, False])
 def test_global_scope_ranks_all_weights_together(ratio, normalize):
     _, weights = pruned(chain(), ratio=ratio, scope="global", normalize=normalize)
-    units = {n: np.sqrt(np.mean(np.square(w, dtype=np.float64))) if normalize else 1.0 for n, w in (("u", U), ("v", V))}
+    units = {n: np.linalg.norm(w.astype(np.float64)) if normalize else 1.0 for n, w in (("u", U), ("v", V))}
     scores = np.concatenate([np.abs(U.reshape(-1)) / units["u"], np.abs(V.reshape(-1)) / units["v"]])
     count = round(ratio * scores.size)
     zeroed = np.concatenate([weights["u"].reshape(-1), weights["v"].reshape(-1)]) == 0
