@@ -1,0 +1,129 @@
+"""distill: a model learns to give what another one gives (Hinton, Vinyals, Dean 2015, arXiv:1503.02531).
+
+L(w) = sum_k w_k L_k(student(x; w), teacher(x)) falls by gradient steps on the student's weights, over training data x
+that needs no labels. ``losses`` has the L_k, ``train`` takes the steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DataError, PassError
+from ..model import Model
+from ..passes import ALL, Change, Context, Need, Promise, register
+from . import options as o
+from .autodiff import trainable
+from .evaluation import Scores, metric_of, score, start_anew, verdict
+from .losses import chosen_weights
+from .task import Task, lesson_of
+from .training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    pass
+
+
+def _asks(options: Any) -> Iterable[Need]:
+    """A baseline is judged on evaluation data."""
+    return [Need.EVALUATION] if options.baseline is not None else []
+
+
+@register("distill", promises=Promise.IMPROVES, needs={Need.TRAINING, Need.ORIGINAL}, asks=_asks)
+def distill(
+    model: Model,
+    ctx: Context,
+    *,
+    teacher: o.Teacher = None,
+    epochs: o.Epochs = 5,
+    batch: o.BatchRows = None,
+    learning_rate: o.LearningRate = 1e-3,
+    loss: o.LossOption = None,
+    blend: o.Blend = 0.9,
+    temperature: o.Temperature = 2.0,
+    pairs: o.Pairs = {},  # noqa: B006
+    match: o.Match = {},  # noqa: B006
+    train: o.Train = ALL,
+    adapters: o.Adapters = None,
+    adaptive: o.Adaptive = False,
+    hold_out: o.HoldOut = 0.1,
+    optimizer: o.Optimizer = "adamw",
+    schedule: o.Schedule = "cosine",
+    warmup: o.WarmUp = 0.0,
+    weight_decay: o.WeightDecay = 0.0,
+    clip_norm: o.ClipNorm = None,
+    accumulate: o.Accumulate = 1,
+    patience: o.Patience = None,
+    baseline: o.Baseline = None,
+    seeds: o.Seeds = 3,
+) -> Change:
+    """Train the model to give what a teacher gives, without labels unless a loss reads them.
+
+    The loss is a sum of named terms; where none is named, kl for probabilities, kl + mse for scores, mse + cosine for
+    embeddings and mse for other numbers, each output by what it holds. Logits are taken before a last Softmax. Padding
+    that an input masks does not count. A part of the training data is held out: the weights of the epoch that does
+    best there stay, and where none does better than before, nothing is changed. Nodes, names and shapes stay as they
+    are; weights that several nodes read stay shared.
+    """
+    settings = TrainSettings(
+        epochs=epochs,
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        schedule=schedule,
+        warmup=warmup,
+        weight_decay=weight_decay,
+        clip_norm=clip_norm,
+        accumulate=accumulate,
+        patience=patience,
+    )
+    lesson = lesson_of(model, ctx, teacher, match, pairs)
+    weights = chosen_weights(loss, blend, lesson.targets.natures)
+    parameters = _parameters(model, train)
+    task = Task(model, ctx, lesson, weights, parameters, temperature, settings, adaptive, adapters, hold_out, batch)
+    if baseline is not None and not ctx.dry_run:
+        change = _with_baseline(task, seeds)
+    else:
+        change = task.tried() if ctx.dry_run else task.done()
+    change.chosen |= {"loss": dict(weights)}
+    return change
+
+
+def _parameters(model: Model, patterns: Sequence[str]) -> list[str]:
+    known = trainable(model)
+    if not known:
+        raise PassError("the model has no float weight that its outputs depend on", hint="train before quantizing")
+    found = [name for name in known if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in known):
+            some = ", ".join(known[:5]) + (" ..." if len(known) > 5 else "")
+            raise PassError(f"train: '{pattern}' matches no weight that can be trained", hint=f"there are: {some}")
+    return found
+
+
+def _with_baseline(task: Task, seeds: int) -> Change:
+    """The training that stays, and those that only compare: other seeds, and fresh weights without the teacher."""
+    import numpy as np
+
+    if task.lesson.targets.labels is None:
+        hint = "name the array that holds them (labels of data.training)"
+        raise DataError("a baseline learns from labels, and the training data has none", hint=hint)
+    metric, start, ctx = metric_of(task.ctx), task.model.copy(), task.ctx
+    before, best = score(start, metric, ctx), score(task.lesson.teacher, metric, ctx)
+    change = task.done()
+    taught, untaught = [score(task.model, metric, ctx)], []
+    for seed in range(seeds):
+        rng = np.random.default_rng([seed, seeds])
+        apart = replace(ctx, rng=rng, checkpoint=None, resume=False)
+        if seed:
+            again = replace(task, model=start.copy(), ctx=apart)
+            again.done()
+            taught.append(score(again.model, metric, ctx))
+        alone = replace(task, model=start.copy(), ctx=apart, weights={"cross_entropy": 1.0})
+        alone = replace(alone, adaptive=False, rank=None)
+        start_anew(alone.model, task.parameters, rng)
+        alone.done()
+        untaught.append(score(alone.model, metric, ctx))
+    change.notes["baseline"] = verdict(metric, Scores(taught), Scores(untaught))
+    change.notes[metric.name] = f"{before:.4g} before, {taught[0]:.4g} after, {best:.4g} the teacher"
+    return change

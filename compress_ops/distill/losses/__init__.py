@@ -1,0 +1,27 @@
+"""What training minimises, written as nodes behind the student: ``terms`` has the losses, ``kinds`` tells what an
+output holds, ``choice`` which losses suit it, ``graph`` writes nodes, ``build`` puts an ``Objective`` together.
+"""
+
+from .build import TEMPERATURE, Inputs, Wanted, build_objective
+from .choice import OF_PAIRS, Preset, Weights, chosen_weights
+from .kinds import Kind, Nature, nature_of
+from .pairs import Target
+from .terms import LOSSES, Loss, LossName
+
+__all__ = [
+    "LOSSES",
+    "OF_PAIRS",
+    "TEMPERATURE",
+    "Inputs",
+    "Kind",
+    "Loss",
+    "LossName",
+    "Nature",
+    "Preset",
+    "Target",
+    "Wanted",
+    "Weights",
+    "build_objective",
+    "chosen_weights",
+    "nature_of",
+]

@@ -1,0 +1,62 @@
+"""Which losses: named by the user, by a preset, or by what the outputs are.
+
+``soft+hard``  b T^2 KL + (1 - b) CE   (Hinton, Vinyals, Dean 2015)
+``kl+l2``      b T^2 KL + (1 - b) MSE of the logits
+where nothing is said: KL for probabilities; KL + MSE for scores, which is right for logits and for any other numbers;
+MSE + cosine for embeddings; MSE for numbers. Of several outputs each brings its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from ...errors import PassError
+from .kinds import Kind, Nature
+from .terms import LossName
+
+Preset = Literal["soft+hard", "kl+l2"]
+Weights = dict[LossName, float]
+
+_USUAL: dict[Kind, tuple[LossName, ...]] = {
+    Kind.PROBABILITIES: ("kl",),
+    Kind.SCORES: ("kl", "mse"),
+    Kind.EMBEDDING: ("mse", "cosine"),
+    Kind.NUMBERS: ("mse",),
+}
+OF_OUTPUTS: tuple[LossName, ...] = ("kl", "mse", "cosine", "cross_entropy", "similarity")
+OF_PAIRS: tuple[LossName, ...] = ("hidden", "attention", "similarity")
+
+
+def chosen_weights(
+    loss: Mapping[LossName, float] | Preset | None, blend: float, natures: Mapping[str, Nature]
+) -> Weights:
+    """The weight of each loss; those of weight 0 are left out."""
+    match loss:
+        case None:
+            wanted = {name for nature in natures.values() for name in _USUAL[nature.kind]}
+            return {name: 1.0 for name in OF_OUTPUTS if name in wanted}
+        case "soft+hard":
+            weights: Weights = {"kl": blend, "cross_entropy": 1 - blend}
+        case "kl+l2":
+            weights = {"kl": blend, "mse": 1 - blend}
+        case _:
+            weights = dict(loss)
+    left = {name: weight for name, weight in weights.items() if weight}
+    if not left:
+        raise PassError("every loss has weight 0", hint="give one of them a weight above 0")
+    return left
+
+
+def outputs_for(name: LossName, natures: Mapping[str, Nature]) -> Sequence[str]:
+    """The outputs that a loss speaks of: classes for kl, the first for labels, more than one number for cosine."""
+    every = list(natures)
+    if name == "cross_entropy":
+        return every[:1]
+    if name == "kl":
+        return [output for output in every if natures[output].classes] or [
+            output for output in every if natures[output].kind is Kind.EMBEDDING
+        ]
+    if name == "cosine":
+        return [output for output in every if natures[output].kind is not Kind.NUMBERS]
+    return every

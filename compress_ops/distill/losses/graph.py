@@ -1,0 +1,114 @@
+"""Write a loss behind a model: nodes with fresh names, scalars as inputs, means over positions.
+
+A position is what a loss says one number about: a sample, a token, a pixel. Losses are means over positions,
+
+    L = sum_i w_i l_i / sum_i w_i,
+
+where w_i is 0 for padding, and 1 or the teacher's confidence elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ...model import Model
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+
+TINY = 1e-12
+"""Keeps quotients and roots of what may be zero finite."""
+
+
+@dataclass(frozen=True)
+class LossGraph:
+    """Appends nodes to a model's graph; ``label`` begins their names."""
+
+    model: Model
+    label: str = "loss"
+
+    def op(self, op_type: str, *inputs: ir.Value | None, **attributes: Any) -> ir.Value:
+        import onnx_ir as ir
+
+        name = self.model.fresh(f"{self.label}/{op_type}")
+        node: ir.Node = ir.node(op_type, inputs, attributes, name=name)
+        node.outputs[0].name = name
+        self.model.graph.append(node)
+        return node.outputs[0]
+
+    def input(self, wish: str, shape: Sequence[int | str | None], dtype: ir.DataType) -> ir.Value:
+        """A further input of the graph."""
+        import onnx_ir as ir
+
+        value = ir.Value(name=self.model.fresh(wish), shape=ir.Shape(shape), type=ir.TensorType(dtype))
+        self.model.graph.inputs.append(value)
+        return value
+
+    def scalar(self, wish: str) -> ir.Value:
+        """A float32 number that is given with every batch."""
+        import onnx_ir as ir
+
+        return self.input(wish, [], ir.DataType.FLOAT)
+
+    def number(self, number: float) -> ir.Value:
+        import numpy as np
+
+        return self.constant(np.array(number, np.float32))
+
+    def integers(self, numbers: Sequence[int]) -> ir.Value:
+        import numpy as np
+
+        return self.constant(np.array(numbers, np.int64))
+
+    def constant(self, array: np.ndarray[Any, Any]) -> ir.Value:
+        import onnx_ir as ir
+
+        return self.model.add_weight(f"{self.label}/constant", ir.Tensor(array))
+
+    def add(self, *values: ir.Value) -> ir.Value:
+        return values[0] if len(values) == 1 else self.op("Sum", *values)
+
+    def sub(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.op("Sub", a, b)
+
+    def mul(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.op("Mul", a, b)
+
+    def div(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.op("Div", a, b)
+
+    def square(self, a: ir.Value) -> ir.Value:
+        return self.mul(a, a)
+
+    def sum(self, value: ir.Value, axes: Sequence[int], keepdims: int = 0) -> ir.Value:
+        return self.op("ReduceSum", value, self.integers(axes), keepdims=keepdims)
+
+    def mean(self, value: ir.Value, axes: Sequence[int], keepdims: int = 0) -> ir.Value:
+        return self.op("ReduceMean", value, self.integers(axes), keepdims=keepdims)
+
+    def mean_of_all(self, value: ir.Value) -> ir.Value:
+        return self.op("ReduceMean", value, keepdims=0)
+
+    def positive(self, value: ir.Value) -> ir.Value:
+        """The value, which is nowhere below 0, kept away from 0."""
+        return self.op("Add", value, self.number(TINY))
+
+    def float32(self, value: ir.Value) -> ir.Value:
+        import onnx_ir as ir
+
+        return value if value.dtype == ir.DataType.FLOAT else self.op("Cast", value, to=ir.DataType.FLOAT)
+
+    def mean_over_positions(self, value: ir.Value, weights: ir.Value | None) -> ir.Value:
+        """The mean above, of one number a position; weights lack axes at the end where they hold for all of these."""
+        if weights is None:
+            return self.mean_of_all(value)
+        spread = self.op("Expand", weights, self.op("Shape", value))
+        total = self.op("ReduceSum", self.mul(value, spread), keepdims=0)
+        return self.div(total, self.positive(self.op("ReduceSum", spread, keepdims=0)))
+
+    def padded_rank(self, value: ir.Value, own: int, wanted: int) -> ir.Value:
+        """The value with axes of length 1 at its end, up to the rank that is wanted."""
+        return value if own >= wanted else self.op("Unsqueeze", value, self.integers(range(own, wanted)))

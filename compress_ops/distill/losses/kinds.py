@@ -1,0 +1,111 @@
+"""What an output holds, told by the graph before it and by its numbers, and where in the graph its logits are.
+
+In this order:
+
+- probabilities: it is what a Softmax or LogSoftmax gives, or numbers of a class axis that add up to 1 everywhere;
+  its logits are what goes into that Softmax, else the logarithm of the numbers;
+- numbers: a single one a sample, or what a Sigmoid gives, or numbers that all lie between 0 and 1;
+- scores: what a MatMul, Gemm, Conv or sum of products gives, pooled or reshaped perhaps: logits, or numbers that look
+  like them;
+- embedding: anything else, such as what a normalization or Tanh gives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from ...graph.edit import attribute
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+
+    Array = np.ndarray[Any, Any]
+
+_SAME = frozenset({"Identity", "Cast", "QuantizeLinear", "DequantizeLinear", "Dropout"})
+_RESHAPED = _SAME | {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Gather"}
+_POOLED = _RESHAPED | {"GlobalAveragePool", "GlobalMaxPool", "AveragePool", "MaxPool", "ReduceMean", "Add", "Sub"}
+_LINEAR = frozenset({"MatMul", "Gemm", "Conv", "MatMulNBits", "ReduceSum", "Einsum"})
+_SUMS_TO_ONE = 1e-3  # what rounding in half precision leaves of a sum of shares
+
+
+class Kind(StrEnum):
+    PROBABILITIES = "probabilities"
+    SCORES = "scores"
+    EMBEDDING = "embedding"
+    NUMBERS = "numbers"
+
+
+@dataclass(frozen=True)
+class Nature:
+    """``axis``, not negative, holds classes or features. ``logits`` is the value that goes into the Softmax; None where
+    the output's own numbers are taken, their logarithm where ``logarithm``.
+    """
+
+    kind: Kind
+    axis: int
+    logits: str | None = None
+    logarithm: bool = False
+
+    @property
+    def classes(self) -> bool:
+        return self.kind in (Kind.PROBABILITIES, Kind.SCORES)
+
+
+def nature_of(output: ir.Value, sample: Array) -> Nature:
+    """What an output is, from its graph and from what it holds for some samples."""
+    last = max(sample.ndim - 1, 0)
+    before = _before(output, _SAME)
+    if before is not None and before.op_type in ("Softmax", "LogSoftmax"):
+        axis = attribute(before, "axis", -1) % max(sample.ndim, 1)
+        source = before.inputs[0]
+        return Nature(Kind.PROBABILITIES, axis, source.name if source is not None else None)
+    shares = _shares_axis(sample)
+    if shares is not None:
+        return Nature(Kind.PROBABILITIES, shares, logarithm=True)
+    if sample.ndim < 2 or sample.shape[1:] == (1,) or _bounded(before, sample):
+        return Nature(Kind.NUMBERS, last)
+    linear = _before(output, _POOLED)
+    if linear is None or linear.op_type not in _LINEAR:
+        return Nature(Kind.EMBEDDING if sample.shape[last] > 1 else Kind.NUMBERS, last)
+    axis = 1 if sample.ndim > 2 and linear.op_type == "Conv" and not _transposed(output) else last
+    return Nature(Kind.SCORES if sample.shape[axis] > 1 else Kind.NUMBERS, axis)
+
+
+def _before(value: ir.Value, passed: frozenset[str]) -> ir.Node | None:
+    """The first node before a value that is none of those to be passed; None where the model's inputs come first."""
+    while (node := value.producer()) is not None and node.op_type in passed:
+        computed = [each for each in node.inputs if each is not None and not each.is_initializer()]
+        if not computed:
+            return None
+        value = computed[0]
+    return node
+
+
+def _transposed(value: ir.Value) -> bool:
+    while (node := value.producer()) is not None and node.op_type in _POOLED:
+        if node.op_type == "Transpose":
+            return True
+        first = next((each for each in node.inputs if each is not None and not each.is_initializer()), None)
+        if first is None:
+            return False
+        value = first
+    return False
+
+
+def _bounded(before: ir.Node | None, sample: Array) -> bool:
+    if before is not None and before.op_type in ("Sigmoid", "HardSigmoid"):
+        return True
+    return bool(sample.size and sample.min() >= 0 and sample.max() <= 1)
+
+
+def _shares_axis(sample: Array) -> int | None:
+    """The axis, the last or the second, along which numbers from 0 to 1 add up to 1."""
+    if sample.ndim < 2 or not sample.size or sample.min() < 0:
+        return None
+    for axis in (sample.ndim - 1, 1):
+        if sample.shape[axis] > 1 and abs(sample.sum(axis=axis) - 1).max() < _SUMS_TO_ONE:
+            return axis
+    return None

@@ -1,0 +1,143 @@
+"""The losses: what each says about one pair of tensors, the student's s and the teacher's t. All are 0 where s = t.
+
+kl             T^2 sum_c p_c (log p_c - log q_c), p = softmax(t / T), q = softmax(s / T)   (Hinton, Vinyals, Dean
+               2015, arXiv:1503.02531; T^2 keeps gradients of one size whatever the temperature)
+cross_entropy  -log softmax(s)_y for the label y, or -sum_c y_c log softmax(s)_c; the one that needs no teacher
+mse            |s - t|^2 / |t|^2: squares in units of the teacher's, so that outputs of every scale count alike
+               (on logits: Ba, Caruana 2014, arXiv:1312.6184)
+cosine         1 - <s, t> / (|s| |t|) along the last axis
+hidden         mse of inner values, those of the student times a learned matrix where widths differ (Romero et al.
+               2015, FitNets, arXiv:1412.6550)
+attention      of attention probabilities [batch, heads, from, to] the mse (Jiao et al. 2020, TinyBERT,
+               arXiv:1909.10351), of feature maps [batch, channels, ...] the squared distance of a(s) and a(t), with
+               a(x) = sum_c x_c^2 scaled to length 1 (Zagoruyko, Komodakis 2017, arXiv:1612.03928)
+similarity     |G(s) - G(t)|^2 / batch^2, G = the batch's products x_i x_j, each row scaled to length 1 (Tung, Mori
+               2019, arXiv:1907.09682)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from .graph import LossGraph
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+LossName = Literal["kl", "mse", "cross_entropy", "hidden", "cosine", "attention", "similarity"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A float32 value of the student and what it should be: the teacher's value, or labels.
+
+    ``rank`` is that of the student's value, at least 2; ``axis``, not negative, holds classes or features. ``mask``
+    is 1 at positions that count and 0 at padding, of rank ``mask_rank``, its axes being the first ones of the value;
+    ``confidence`` weighs positions by the teacher's largest probability.
+    """
+
+    student: ir.Value
+    target: ir.Value
+    rank: int
+    axis: int
+    temperature: ir.Value
+    mask: ir.Value | None = None
+    mask_rank: int = 0
+    confidence: bool = False
+    probabilities: bool = False
+    labels: Literal["numbers", "shares"] | None = None
+
+
+Loss = Callable[[LossGraph, Pair], "ir.Value"]
+
+
+def kl(g: LossGraph, pair: Pair) -> ir.Value:
+    student = g.op("LogSoftmax", g.div(pair.student, pair.temperature), axis=pair.axis)
+    scaled = g.div(pair.target, pair.temperature)
+    share = g.op("Softmax", scaled, axis=pair.axis)
+    distance = g.mul(share, g.sub(g.op("LogSoftmax", scaled, axis=pair.axis), student))
+    mean = g.mean_over_positions(g.sum(distance, [pair.axis]), _weights(g, pair))
+    return g.mul(mean, g.square(pair.temperature))
+
+
+def cross_entropy(g: LossGraph, pair: Pair) -> ir.Value:
+    logarithm = g.op("LogSoftmax", pair.student, axis=pair.axis)
+    if pair.labels == "shares":
+        lost = g.op("Neg", g.sum(g.mul(pair.target, logarithm), [pair.axis]))
+        return g.mean_over_positions(lost, _mask(g, pair, pair.rank - 1))
+    zero = g.integers([0])
+    counted = g.op("Cast", g.op("GreaterOrEqual", pair.target, zero), to=1)  # below 0: padding
+    index = g.op("Unsqueeze", g.op("Max", pair.target, zero), g.integers([pair.axis]))
+    picked = g.op("Squeeze", g.op("GatherElements", logarithm, index, axis=pair.axis), g.integers([pair.axis]))
+    return g.mean_over_positions(g.op("Neg", picked), counted)
+
+
+def mse(g: LossGraph, pair: Pair) -> ir.Value:
+    error = g.mean(g.square(g.sub(pair.student, pair.target)), [pair.axis])
+    energy = g.mean(g.square(pair.target), [pair.axis])
+    mask = _mask(g, pair, pair.rank - 1)
+    return g.div(g.mean_over_positions(error, mask), g.positive(g.mean_over_positions(energy, mask)))
+
+
+def cosine(g: LossGraph, pair: Pair) -> ir.Value:
+    product = g.sum(g.mul(pair.student, pair.target), [pair.axis])
+    lengths = g.mul(g.sum(g.square(pair.student), [pair.axis]), g.sum(g.square(pair.target), [pair.axis]))
+    angle = g.sub(g.number(1), g.div(product, g.op("Sqrt", g.positive(lengths))))
+    return g.mean_over_positions(angle, _mask(g, pair, pair.rank - 1))
+
+
+def attention(g: LossGraph, pair: Pair) -> ir.Value:
+    if pair.probabilities:
+        return mse(g, pair)
+    maps = [_scaled(g, g.sum(g.square(value), [1])) for value in (pair.student, pair.target)]
+    return g.mean_of_all(g.sum(g.square(g.sub(*maps)), [1]))
+
+
+def similarity(g: LossGraph, pair: Pair) -> ir.Value:
+    mask = _mask(g, pair, pair.rank)
+    values = [g.mul(value, mask) if mask is not None else value for value in (pair.student, pair.target)]
+    matrices = [_products(g, value) for value in values]
+    return g.mean_of_all(g.square(g.sub(*matrices)))
+
+
+LOSSES: dict[LossName, Loss] = {
+    "kl": kl,
+    "cross_entropy": cross_entropy,
+    "mse": mse,
+    "cosine": cosine,
+    "hidden": mse,
+    "attention": attention,
+    "similarity": similarity,
+}
+"""Every loss by name. A new one is one function above, and one entry here."""
+
+
+def _mask(g: LossGraph, pair: Pair, rank: int) -> ir.Value | None:
+    return g.padded_rank(pair.mask, pair.mask_rank, rank) if pair.mask is not None else None
+
+
+def _weights(g: LossGraph, pair: Pair) -> ir.Value | None:
+    """The mask times the teacher's confidence, its largest probability."""
+    mask = _mask(g, pair, pair.rank - 1)
+    if not pair.confidence:
+        return mask
+    shares = g.op("Softmax", pair.target, axis=pair.axis)
+    largest = g.op("ReduceMax", shares, g.integers([pair.axis]), keepdims=0)
+    return g.mul(largest, mask) if mask is not None else largest
+
+
+def _rows(g: LossGraph, value: ir.Value) -> ir.Value:
+    return g.op("Flatten", value, axis=1)
+
+
+def _scaled(g: LossGraph, value: ir.Value) -> ir.Value:
+    """Rows of length 1."""
+    rows = _rows(g, value)
+    return g.div(rows, g.op("Sqrt", g.positive(g.sum(g.square(rows), [1], keepdims=1))))
+
+
+def _products(g: LossGraph, value: ir.Value) -> ir.Value:
+    rows = _rows(g, value)
+    return _scaled(g, g.op("MatMul", rows, g.op("Transpose", rows, perm=[1, 0])))

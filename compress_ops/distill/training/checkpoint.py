@@ -1,0 +1,68 @@
+"""Checkpoints: the whole state of a training in one .npz, written beside the old one and put in its place by a rename.
+
+Arrays are stored as they are and everything else as JSON text, so that nothing is unpickled and a training that is
+taken up again goes on bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import DataError, OutputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+_STATE = "state"
+
+
+def write_checkpoint(path: Path, arrays: Mapping[str, Array], state: Mapping[str, Any]) -> None:
+    """The old checkpoint stays whole until the new one is complete."""
+    import numpy as np
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            everything: dict[str, Any] = {**arrays, _STATE: np.array(json.dumps(state))}
+            np.savez(file, **everything)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"the checkpoint {path} cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Arrays and state."""
+    import numpy as np
+
+    if not path.is_file():
+        raise DataError(f"there is no checkpoint {path} to go on from", hint="train without resume first")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files if name != _STATE}
+            return arrays, json.loads(str(file[_STATE]))
+    except Exception as error:  # zipfile, numpy and json raise a dozen unrelated classes on damage
+        raise DataError(f"{path} is not a whole checkpoint: {error}", hint="train without resume") from error
+
+
+def refuse_other_training(path: Path, saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+    """A checkpoint continues the training that wrote it, and no other."""
+    different = [name for name in current if saved.get(name) != current[name]]
+    if different:
+        shown = "; ".join(f"{name} was {_short(saved.get(name))}, is {_short(current[name])}" for name in different)
+        raise DataError(f"{path} belongs to another training: {shown}", hint="train without resume")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."

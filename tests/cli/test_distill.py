@@ -1,0 +1,159 @@
+"""onnxpress distill: the recipe that it stands for, what it writes, how it resumes, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import yaml
+from onnx import numpy_helper
+
+from compress_ops.distill import held_out
+from compress_ops.runtime import open_session
+
+from .conftest import Call
+
+
+@pytest.fixture
+def student(model: Path, tmp_path: Path) -> Path:
+    """The model, its weights disturbed."""
+    proto = onnx.load(model)
+    rng = np.random.default_rng(5)
+    for weight in proto.graph.initializer:
+        disturbed = numpy_helper.to_array(weight) + 0.5 * rng.standard_normal(list(weight.dims))
+        weight.CopyFrom(numpy_helper.from_array(disturbed.astype(np.float32), weight.name))
+    onnx.save(proto, tmp_path / "student.onnx")
+    return tmp_path / "student.onnx"
+
+
+@pytest.fixture
+def data(tmp_path: Path, model: Path) -> Path:
+    """200 samples that lie in three dimensions of the 32, so that few of them teach much; labels as the model says."""
+    rng = np.random.default_rng(1)
+    x = (rng.standard_normal((200, 3)) @ rng.standard_normal((3, 32)) / 3).astype(np.float32)
+    label = open_session(model).run({"x": x})["scores"].argmax(1)
+    np.savez(tmp_path / "data.npz", x=x, label=label)
+    return tmp_path / "data.npz"
+
+
+@pytest.fixture
+def flags(model: Path, data: Path) -> list[object]:
+    return ["--teacher", model, "--data", data, "--labels", "label", "--evaluation", data]
+
+
+def shown(call: Call, *given: object) -> dict[str, object]:
+    result = call("distill", *given, "--show-recipe")
+    assert result.exit_code == 0, result.stderr
+    return yaml.safe_load(result.stdout)
+
+
+def test_what_it_stands_for(call: Call, student: Path, model: Path, data: Path) -> None:
+    plain = shown(call, student, "--teacher", model, "--data", data, "--labels", "label")
+    assert plain["passes"] == [{"distill": {"teacher": str(model)}}]
+    assert plain["data"] == {"training": {"path": str(data), "labels": "label"}}
+    more = ["--epochs", 3, "--learning-rate", 0.01, "--temperature", 4, "--loss", "kl=0.5", "--loss", "mse"]
+    options = shown(call, student, "--teacher", model, "--data", data, *more)["passes"][0]["distill"]
+    assert options | {"teacher": ""} == {
+        "teacher": "",
+        "epochs": 3,
+        "learning_rate": 0.01,
+        "temperature": 4.0,
+        "loss": {"kl": 0.5, "mse": 1.0},
+    }
+    preset = shown(call, student, "--teacher", model, "--data", data, "--loss", "soft+hard", "--baseline")
+    assert preset["passes"][0]["distill"] == {"teacher": str(model), "loss": "soft+hard", "baseline": "scratch"}
+
+
+def test_the_student_learns(call: Call, student: Path, flags: list[object], out: Path) -> None:
+    result = call("distill", student, "-o", out, *flags, "--epochs", 20, "--json", "--set", "measure.seconds=0.05")
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    models = report["comparison"]["accuracy"]["metrics"]["top1"]["models"]
+    assert models["result"]["value"] > models["original"]["value"] + 0.1
+    course = report["steps"][0]["notes"]["held-out loss by epoch"]
+    assert len(course) == 20 and course[-1] < course[0]
+    assert [path.name for path in out.parent.glob("*checkpoint*")] == []
+
+
+def test_the_report_shows_the_course_and_replays(call: Call, student: Path, flags: list[object], out: Path) -> None:
+    """The teacher's path is told from where the report lies; which path it is makes no other bytes."""
+    (out.parent / "reports").mkdir()
+    reports = [out.parent / "reports" / f"r.{kind}" for kind in ("json", "md")]
+    asked = [word for path in reports for word in ("--report", path)]
+    result = call("distill", student, "-o", out, *flags, "--no-measure", *asked)
+    assert result.exit_code == 0, result.stderr
+    assert "held-out loss by epoch" in result.stdout and "Training" in reports[1].read_text()
+    teacher = json.loads(reports[0].read_text())["recipe"]["passes"][0]["distill"]["teacher"]
+    assert not Path(teacher).is_absolute() and (reports[0].parent / teacher).is_file()
+    again = out.parent / "again.onnx"
+    result = call("run", reports[0], "-o", again, "--no-measure")
+    assert result.exit_code == 0, result.stderr
+    assert again.read_bytes() == out.read_bytes()
+
+
+def test_an_interrupted_run_is_resumed_bit_for_bit(
+    call: Call, student: Path, flags: list[object], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["distill", student, *flags, "--no-measure", "--set", "passes.0.distill.adaptive=true"]
+    assert call(*command, "-o", out).exit_code == 0
+    broken, calls, judge = out.parent / "broken.onnx", [], held_out.HeldOut.__call__
+
+    def breaks_off(self: object) -> float:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return judge(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(held_out.HeldOut, "__call__", breaks_off)
+        assert call(*command, "-o", broken).exit_code == 130
+    assert not broken.exists() and (out.parent / "broken.onnx.step1.checkpoint.npz").exists()
+    result = call(*command, "-o", broken, "--resume")
+    assert result.exit_code == 0, result.stderr
+    assert broken.read_bytes() == out.read_bytes()
+    assert not list(out.parent.glob("*checkpoint*"))
+
+
+def test_a_dry_run_tells_the_plan(call: Call, student: Path, flags: list[object], out: Path) -> None:
+    result = call("distill", student, *flags, "--dry-run", "--json")
+    assert result.exit_code == 0, result.stderr
+    (step,) = json.loads(result.stdout)["plan"]
+    assert step["touched"] == {"w1": "to be trained", "w2": "to be trained"}
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (["--teacher", "nobody.onnx"], "nobody.onnx does not exist"),
+        (["--learning-rate", "0"], "learning_rate"),
+        (["--learning-rate", "-1"], "learning_rate"),
+        (["--loss", "kll=1"], "kll"),
+        (["--loss", "kl=much"], "NAME=WEIGHT"),
+        (["--resume"], "nothing to resume"),
+        (["--set", "passes.0.distill.batch=160"], "need 320"),
+        (["--set", "passes.0.distill.train=nothing"], "'nothing' matches no weight"),
+        (["--labels", "labell"], "labell"),
+    ],
+)
+def test_what_does_not_go(
+    call: Call, student: Path, flags: list[object], out: Path, wrong: list[str], told: str
+) -> None:
+    result = call("distill", student, "-o", out, *flags, *wrong)
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert not out.exists()
+
+
+def test_somebody_must_teach_and_there_must_be_data(call: Call, student: Path, model: Path, out: Path) -> None:
+    assert "who teaches?" in call("distill", student, "-o", out).stderr
+    assert "distill needs training data" in call("distill", student, "-o", out, "--teacher", model).stderr
+
+
+def test_a_model_that_has_nothing_to_learn_is_a_fault(call: Call, model: Path, flags: list[object], out: Path) -> None:
+    result = call("distill", model, "-o", out, *flags)
+    assert result.exit_code == 2 and not out.exists()
+    assert "changed nothing" in result.stderr and "the weights stay as they were" in result.stderr
