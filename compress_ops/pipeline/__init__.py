@@ -5,5 +5,6 @@ from __future__ import annotations
 from .choose import CLOSE_ENOUGH, choose_int8, run_chosen, with_passes
 from .execute import plan, run
 from .job import Job
+from .providers import reason_of
 
-__all__ = ["CLOSE_ENOUGH", "Job", "choose_int8", "plan", "run", "run_chosen", "with_passes"]
+__all__ = ["CLOSE_ENOUGH", "Job", "choose_int8", "plan", "reason_of", "run", "run_chosen", "with_passes"]

@@ -2,7 +2,8 @@
 
 Which candidates make sense follows from the operators that hold the weights. Each is applied, compared with the float
 model on the calibration data and timed against it. Where none is close enough, outliers are clipped and rounding
-and biases refined; where that does not do, the layers that add most noise go back to float, in growing numbers.
+and biases refined; where that does not do, the layers whose quantization costs most go back to float. For execution
+providers other than the CPU there is one candidate: what they compute fast (``providers.py``).
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from glob import escape
 from typing import Any
 
 from ..catalogue import PASSES
@@ -25,20 +25,16 @@ from ..recipe import LoadedRecipe, Step, step_from
 from ..recipe.text import Document
 from .execute import run
 from .job import Job, Prepared
-from .noise import noisiest
 from .preflight import prepare
+from .providers import Passes, default_of
 from .steps import apply_steps
 
 CLOSE_ENOUGH = 0.995
 """Mean cosine of every output with the float model's, by default."""
 _TRIAL_SECONDS = 2.0
-_MOST_REPAIRS = 5
-_WORTH_IT = 0.8  # a repair must bring the distance to the float model down to this share of what it was
 _AS_FAST = 0.9  # of the fastest candidate's speed: among those the closest to the float model wins
 _PERCENTILES = (99.99, 99.9)
 _OPSET = 17
-
-Passes = list[dict[str, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,9 @@ def choose_int8(job: Job, least_cosine: float = CLOSE_ENOUGH) -> tuple[Trial, li
     """
     prepared = prepare(job)
     with_data = "calibration" in prepared.data
-    trials = [*_try_all(prepared, _candidates(prepared.model, with_data=with_data))]
+    default = default_of(job.recipe.provider[0].name, with_data=with_data)
+    candidates = {default.name: default.passes} if default else _candidates(prepared.model, with_data=with_data)
+    trials = [*_try_all(prepared, candidates)]
     if not job.measure:
         return trials[0], trials
     for more in (_clip, _refine, _repair):
@@ -139,7 +137,7 @@ def _try_all(prepared: Prepared, candidates: dict[str, Passes]) -> Iterator[Tria
     made = 0
     for name, passes in prepared.job.progress(list(candidates.items()), "choosing"):
         try:
-            yield _try(prepared, name, [*_preparing(prepared.model), *_steps(passes)])
+            yield _try(prepared, name, [*_preparing(prepared.model), *_steps(passes), *_finishing(prepared)])
             made += 1
             if not prepared.job.measure:
                 return
@@ -154,6 +152,12 @@ def _try_all(prepared: Prepared, candidates: dict[str, Passes]) -> Iterator[Tria
 def _preparing(model: Model) -> list[Step]:
     upgrade: Passes = [{"upgrade_opset": {"to": _OPSET}}] if model.opset < _OPSET else []
     return _steps([*upgrade, {"simplify": {}}])
+
+
+def _finishing(prepared: Prepared) -> list[Step]:
+    """Normalizations in the operators that the CPU runs fastest, where there are some."""
+    normalizes = any(node.op_type in ("LayerNormalization", "ReduceMean") for node in prepared.model.nodes())
+    return _steps([{"unfuse_norms": {}}]) if normalizes and prepared.job.recipe.provider[0].name == "cpu" else []
 
 
 def _steps(passes: Passes) -> list[Step]:
@@ -227,29 +231,9 @@ def _refine(prepared: Prepared, trial: Trial, least_cosine: float) -> Iterator[T
 
 
 def _repair(prepared: Prepared, trial: Trial, least_cosine: float) -> Iterator[Trial]:
-    """The trial again with 1, 2, 4 ... of the layers that add most noise left in float, while that helps enough."""
-    layers, before = noisiest(prepared, trial.passes, _quantized(trial)), trial
-    for number in (2**i for i in range(_MOST_REPAIRS)):
-        if number > len(layers):
-            return
-        passes = [_skipping(step, layers[:number]) for step in trial.passes]
-        repaired = _try(prepared, f"{trial.name}, {number} of its layers in float", passes)
-        if 1 - _closeness(repaired) > _WORTH_IT * (1 - _closeness(before)):
-            return
-        yield repaired
-        if repaired.is_close(least_cosine):
-            return
-        before = repaired
-
-
-def _quantized(trial: Trial) -> list[str]:
-    """Nodes that the trial's shrinking steps touched."""
-    return [name for step in trial.steps if step.promise == Promise.SHRINKS.value for name in step.touched]
-
-
-def _skipping(step: Step, names: Sequence[str]) -> Step:
-    if step.operation.promises is not Promise.SHRINKS:
-        return step
-    return step_from(
-        step.operation, {**step.options.model_dump(), "skip": [escape(name) for name in names], **_MAY_FAIL}
-    )
+    """The trial again with so many of its layers back in float that it is close enough."""
+    last = max(i for i, step in enumerate(trial.passes) if step.operation.promises is Promise.SHRINKS)
+    keep = _steps([{"keep_float": {"min_cosine": least_cosine}}])
+    with suppress(OnnxpressError):  # where that is not enough either, or layers are in a form that is not known
+        passes = [*trial.passes[: last + 1], *keep, *trial.passes[last + 1 :]]
+        yield _try(prepared, f"{trial.name}, layers in float", passes)

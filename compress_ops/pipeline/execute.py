@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BrokenPromise, UsageError
+from ..files import file_digest
 from ..measure.budget import parse_budget
 from ..measure.comparison import Comparison, compare_models, judge_model
 from ..measure.cost import peak_memory
@@ -19,7 +20,7 @@ from ..measure.report import Report, StepReport
 from ..passes import Promise
 from ..recipe import Recipe
 from ..runtime import open_session
-from .job import Job, Prepared, counted_bytes
+from .job import Job, Prepared, checkpoint_of, counted_bytes
 from .preflight import prepare
 from .steps import apply_steps, check_outputs
 
@@ -41,13 +42,15 @@ def run(job: Job) -> Report:
     steps = list(job.progress(apply_steps(prepared), "passes", len(job.recipe.passes)))
     _hold_whole_run(job.recipe, steps)
     resolved = _resolved(job.recipe, steps)
-    _sign(prepared, resolved)
+    _sign(prepared, resolved, steps)
     with prepared.model.staged(job.out) as staged:
         result_bytes = counted_bytes(prepared.model, staged.size)
         comparison = _prove(prepared, staged.path)
         budget = parse_budget(**job.recipe.budget.model_dump())
         verdicts = judge_model(budget, comparison, "result", original_size=prepared.original_bytes, size=result_bytes)
         staged.commit()
+    for step in range(1, len(steps) + 1):
+        checkpoint_of(job.out, step).unlink(missing_ok=True)
     return Report(
         recipe=resolved,
         folder=job.loaded.folder.resolve(),
@@ -71,12 +74,19 @@ def _resolved(recipe: Recipe, steps: list[StepReport]) -> dict[str, Any]:
     return {**recipe.resolved(), "passes": [{step.name: step.options} for step in steps]}
 
 
-def _sign(prepared: Prepared, resolved: dict[str, Any]) -> None:
+def _sign(prepared: Prepared, resolved: dict[str, Any], steps: list[StepReport]) -> None:
     """Write into the model which recipe made it from which parent: no dates, no paths, so that runs repeat."""
-    what = {"passes": resolved["passes"], "seed": resolved["seed"], "data": dict(prepared.hashes)}
+    folder = prepared.job.loaded.folder
+    passes = [{step.name: {**step.options, **_digests(step, folder)}} for step in steps]
+    what = {"passes": passes, "seed": resolved["seed"], "data": dict(prepared.hashes)}
     digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
     prepared.model.ir.metadata_props["onnxpress.recipe"] = digest
     prepared.model.ir.metadata_props["onnxpress.parent"] = prepared.hashes["model"]
+
+
+def _digests(step: StepReport, folder: Path) -> dict[str, str]:
+    """What stands in the files that a step's options name, instead of where they lie."""
+    return {name: file_digest(folder / step.options[name]) for name in step.files}
 
 
 def _hold_whole_run(recipe: Recipe, steps: list[StepReport]) -> None:
@@ -88,6 +98,9 @@ def _hold_whole_run(recipe: Recipe, steps: list[StepReport]) -> None:
             f"the result is larger than the model: {before:,} -> {after:,} bytes",
             hint="allow_larger: true on a step permits this",
         )
+
+
+_ROLES = ("evaluation", "calibration", "training")  # the first that there is shows fidelity
 
 
 def _prove(prepared: Prepared, path: Path) -> Comparison | None:
@@ -104,7 +117,7 @@ def _prove(prepared: Prepared, path: Path) -> Comparison | None:
         settings=MeasureSettings(**recipe.measure.model_dump()),
         evaluation=prepared.data.get("evaluation"),
         metrics=evaluation.metrics if evaluation else [],
-        fidelity_data=prepared.data.get("evaluation", prepared.data.get("calibration")),
+        fidelity_data=next((prepared.data[role] for role in _ROLES if role in prepared.data), None),
         seed=recipe.seed,
         progress=job.progress,
     )

@@ -19,7 +19,8 @@ class Job:
     """One run: a recipe, a model, where the result goes (None: nowhere, a dry run), and how careful to be.
 
     ``measure`` False times and scores nothing; ``check_steps`` loads the model in onnxruntime after every step;
-    ``allow_code`` lets data come from a user's function; ``force`` lets an existing output be replaced.
+    ``allow_code`` lets data come from a user's function; ``force`` lets an existing output be replaced; ``resume``
+    continues trainings that were interrupted from the checkpoints beside the output.
     """
 
     loaded: LoadedRecipe
@@ -29,6 +30,7 @@ class Job:
     measure: bool = True
     check_steps: bool = False
     allow_code: bool = False
+    resume: bool = False
     progress: Progress = silent
 
     @property
@@ -50,6 +52,11 @@ class Prepared:
     original_bytes: int
     hashes: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[Port, ...] = ()
+
+
+def checkpoint_of(out: Path, step: int) -> Path:
+    """Where a step that trains keeps its state until the run is done."""
+    return out.with_name(f"{out.name}.step{step}.checkpoint.npz")
 
 
 def model_digest(model: Model) -> str:

@@ -11,13 +11,13 @@ from typing import NamedTuple, TypeVar
 
 from ..data import Dataset, DataSettings, ImageSettings, brings_labels, open_data
 from ..data.fit import size_faults
-from ..errors import OnnxpressError, OutputError, Place, RecipeError, UsageError, raise_all
+from ..errors import OnnxpressError, OutputError, Place, RecipeError, UsageError, did_you_mean, raise_all
 from ..measure.metrics import parse_metric
 from ..model import Model, load
 from ..passes import Need, unmatched
 from ..recipe import Step
 from ..runtime import CPU, Port, check_providers, open_session
-from .job import Job, Prepared, counted_bytes, model_digest
+from .job import Job, Prepared, checkpoint_of, counted_bytes, model_digest
 
 T = TypeVar("T")
 
@@ -40,6 +40,7 @@ def prepare(job: Job) -> Prepared:
     """Open the model and the data and check them against the recipe; raises all faults together."""
     collector = _Collector(list(job.loaded.faults))
     collector.check(lambda: check_output(job.out, force=job.force) if job.out is not None else None)
+    collector.check(lambda: _check_resume(job))
     collector.check(lambda: check_providers(job.recipe.provider), _provider_place(job))
     refused = _Collector()
     ports = _ports(job, refused)  # before the model is loaded, so that it is not in memory twice
@@ -47,7 +48,7 @@ def prepare(job: Job) -> Prepared:
     data = _open_all(job, ports.inputs, collector) if ports is not None and model is not None else {}
     if model is not None:
         collector.faults += [*refused.faults, *_unmatched_patterns(job, model)]
-    collector.faults += [*_unmet_needs(job), *_unmeasured_budgets(job), *_unknown_metrics(job)]
+    collector.faults += [*_missing_files(job), *_unmet_needs(job), *_unmeasured_budgets(job), *_unknown_metrics(job)]
     raise_all(collector.faults)
     assert model is not None and ports is not None
     hashes = {"model": model_digest(model), **{role: dataset.digest() for role, dataset in data.items()}}
@@ -81,14 +82,24 @@ def check_output(out: Path, *, force: bool) -> None:
         raise OutputError(f"the folder {out.parent} is not writable")
 
 
-def data_settings(job: Job, *, needs_labels: bool) -> DataSettings:
+def _check_resume(job: Job) -> None:
+    """Raise UsageError where there is nothing to resume."""
+    if not job.resume or job.out is None:
+        return
+    expected = [checkpoint_of(job.out, number) for number in range(1, len(job.recipe.passes) + 1)]
+    if not any(path.exists() for path in expected):
+        pattern = checkpoint_of(job.out, 1).name.replace("step1", "step*")
+        raise UsageError(f"there is nothing to resume: {pattern} does not exist", hint="start without --resume")
+
+
+def data_settings(job: Job, role: str) -> DataSettings:
     """How the recipe's data sections are to be read; only evaluation needs its labels."""
     recipe = job.recipe
     images = recipe.data.images
     return DataSettings(
         batch_size=recipe.data.batch_size,
-        labels=_labels(job),
-        needs_labels=needs_labels,
+        labels=_labels(job) if role == "evaluation" else _training_labels(job),
+        needs_labels=role == "evaluation",
         images=ImageSettings(**images.model_dump()) if images is not None else None,
         seed=recipe.seed,
         dims=recipe.measure.dims,
@@ -104,6 +115,15 @@ def _labels(job: Job) -> str | None:
     if evaluation is None or evaluation.labels or not evaluation.metrics:
         return evaluation.labels if evaluation else None
     return "labels of the data" if brings_labels(evaluation.path, job.loaded.folder) else None
+
+
+def _training_labels(job: Job) -> str | None:
+    """Labels that training may read: of the name said, or of that of evaluation, or the data's own."""
+    training = job.recipe.data.training
+    if training is None:
+        return _labels(job)
+    brought = "labels of the data" if brings_labels(training.path, job.loaded.folder) else None
+    return training.labels or _labels(job) or brought
 
 
 class _Ports(NamedTuple):
@@ -128,7 +148,7 @@ def _open_all(job: Job, ports: tuple[Port, ...], collector: _Collector) -> dict[
     collector.faults += unfit
     opened = {}
     for role, source in _sources(job).items() if not unfit else ():
-        settings = data_settings(job, needs_labels=role == "evaluation")
+        settings = data_settings(job, role)
         dataset = collector.check(partial(open_data, source, ports, settings), _data_place(job, role, source))
         opened.update({role: dataset} if dataset is not None else {})
     return opened
@@ -146,8 +166,8 @@ def _unfit_sizes(job: Job, ports: tuple[Port, ...]) -> Iterator[OnnxpressError]:
 
 def _sources(job: Job) -> dict[str, str]:
     section = job.recipe.data
-    evaluation = section.evaluation.path if section.evaluation else None
-    sources = {"calibration": section.calibration, "training": section.training, "evaluation": evaluation}
+    training, evaluation = (part.path if part else None for part in (section.training, section.evaluation))
+    sources = {"calibration": section.calibration, "training": training, "evaluation": evaluation}
     return {role: source for role, source in sources.items() if source is not None}
 
 
@@ -157,14 +177,27 @@ def _data_place(job: Job, role: str, source: str) -> Place | None:
 
 
 def _unmatched_patterns(job: Job, model: Model) -> Iterator[OnnxpressError]:
-    for index, step in enumerate(job.recipe.passes):
-        for option in ("only", "skip"):
+    for step in job.recipe.passes:
+        for option in ("only", "skip", "ratios"):
             patterns = step.arguments().get(option, [])
             for pattern in unmatched(model, patterns):
-                path = ("passes", index, step.operation.name, option, patterns.index(pattern))
+                key = pattern if isinstance(patterns, dict) else patterns.index(pattern)
+                path = (*step.path, step.operation.name, option, key)
                 hint = "patterns are matched against node names and operator types; see: onnxpress inspect --nodes"
                 message = f"{option} pattern '{pattern}' matches no node of {job.model}"
-                yield RecipeError(message, hint=hint, place=job.loaded.document.place(path))
+                yield RecipeError(message, hint=hint, place=job.loaded.document.place(path, of_key=True))
+
+
+def _missing_files(job: Job) -> Iterator[OnnxpressError]:
+    """Files that options name."""
+    for step in job.recipe.passes:
+        for name in step.operation.files:
+            value = step.arguments()[name]
+            path = job.loaded.folder / value if value is not None else None
+            if path is not None and not path.is_file():
+                beside = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+                message = f"{name}: {value} does not exist{did_you_mean(path.name, beside)}"
+                yield RecipeError(message, place=job.loaded.document.place((*step.path, step.operation.name, name)))
 
 
 def _unmet_needs(job: Job) -> Iterator[OnnxpressError]:
@@ -174,15 +207,16 @@ def _unmet_needs(job: Job) -> Iterator[OnnxpressError]:
         Need.EVALUATION: job.recipe.data.evaluation,
         Need.SHAPES: True,
         Need.UNQUANTIZED: True,
+        Need.ORIGINAL: True,
     }
-    for index, step in enumerate(job.recipe.passes):
-        for need in sorted(step.operation.needs):
+    for step in job.recipe.passes:
+        for need in sorted(step.operation.needs_with(step.options)):
             if not given[need]:
-                yield _needs(job, index, step, need)
+                yield _needs(job, step, need)
 
 
-def _needs(job: Job, index: int, step: Step, need: Need) -> OnnxpressError:
-    place = job.loaded.document.place(("passes", index))
+def _needs(job: Job, step: Step, need: Need) -> OnnxpressError:
+    place = job.loaded.document.place(step.path)
     key = need.value.removesuffix(" data")
     return RecipeError(
         f"{step.operation.name} needs {need.value}", hint=f"give data.{key} in the recipe, or --data", place=place

@@ -10,20 +10,24 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ..errors import BrokenPromise, OnnxpressError, PassError, Place
+from ..measure.feeds import MeasureSettings
 from ..measure.report import DeclinedReport, StepReport
 from ..model import Model
 from ..passes import ALL, Change, Context, Need, Promise, selected
 from ..recipe import Step
 from ..runtime import Session, open_session
-from .job import Prepared
+from .job import Prepared, checkpoint_of
 from .unquantized import keep_unquantized
 
 
 def apply_steps(prepared: Prepared, *, dry_run: bool = False) -> Iterator[StepReport]:
     """Change the model in place, one step after another; each step's report is given as it is done."""
     job, context = prepared.job, context_of(prepared, dry_run=dry_run)
+    if any(Need.ORIGINAL in step.operation.needs for step in job.recipe.passes):
+        context.original = prepared.model.copy()
     for index, step in enumerate(job.recipe.passes):
-        place = job.loaded.document.place(("passes", index))
+        context.checkpoint = checkpoint_of(job.out, index + 1) if job.out is not None else None
+        place = job.loaded.document.place(step.path)
         keep_unquantized(context, prepared.model, job.recipe.passes, index)
         report = _apply(prepared.model, context, step, index + 1, place)
         if job.check_steps:
@@ -39,10 +43,14 @@ def context_of(prepared: Prepared, *, dry_run: bool = False) -> Context:
         calibration=prepared.data.get("calibration"),
         training=prepared.data.get("training", prepared.data.get("calibration")),
         evaluation=prepared.data.get("evaluation"),
+        metrics=job.recipe.data.evaluation.metrics if job.recipe.data.evaluation else (),
         providers=job.recipe.provider,
         threads=job.recipe.threads,
         dry_run=dry_run,
         progress=job.progress,
+        measure=MeasureSettings(**job.recipe.measure.model_dump()),
+        folder=job.loaded.folder,
+        resume=job.resume,
     )
 
 
@@ -86,6 +94,7 @@ def _report(step: Step, change: Change, size: tuple[int, int], seconds: float, c
         touched=dict(change.touched),
         declined=[DeclinedReport(declined.name, declined.reason) for declined in change.declined],
         notes=dict(change.notes),
+        files=[name for name in step.operation.files if options[name] is not None],
         bytes_before=size[0],
         bytes_after=size[1],
         seconds=seconds,

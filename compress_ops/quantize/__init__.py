@@ -7,6 +7,7 @@ from .correct_bias import correct_bias
 from .dynamic import quantize_dynamic
 from .equalize import equalize
 from .float16 import to_float16
+from .keep_float import keep_float
 from .learn_rounding import learn_rounding
 from .smooth import smooth
 from .static import quantize_static
@@ -23,6 +24,7 @@ PASSES = (
     cluster_weights,
     ternarize_weights,
     binarize_weights,
+    keep_float,
     learn_rounding,
     correct_bias,
 )

@@ -59,9 +59,8 @@ def entropy(histogram: Histogram, settings: Clipping) -> Bounds:
     import numpy as np
 
     magnitudes, top = _magnitudes(histogram)
-    tried = range(_LEVELS, _MAGNITUDES + 1, _STRIDE)
-    divergences = [_divergence(magnitudes, bins) for bins in tried]
-    threshold = tried[int(np.argmin(divergences))] / _MAGNITUDES * top
+    tried = np.arange(_LEVELS, _MAGNITUDES + 1, _STRIDE)
+    threshold = float(tried[np.argmin(_divergences(magnitudes, tried))]) / _MAGNITUDES * top
     return -threshold, threshold
 
 
@@ -78,24 +77,37 @@ def _magnitudes(histogram: Histogram) -> tuple[Array, float]:
     return magnitudes, float(top)
 
 
-def _divergence(magnitudes: Array, bins: int) -> float:
-    """KL(P || Q) of the first ``bins`` magnitudes against their 128 levels."""
+def _divergences(magnitudes: Array, tried: Array) -> Array:
+    """KL(P || Q) of the first ``tried`` magnitudes against their 128 levels, for each number that is tried.
+
+    Within a level Q is flat, so that sums up to each bin (of counts, of occupied bins, of count x log count) suffice.
+    """
     import numpy as np
 
-    inside = magnitudes[:bins]
-    clipped = inside.copy()
-    clipped[-1] += magnitudes[bins:].sum()
-    used = inside > 0
-    edges = np.arange(_LEVELS) * bins // _LEVELS
-    level = np.repeat(np.arange(_LEVELS), np.diff(edges, append=bins))
-    totals, occupied = np.add.reduceat(inside, edges), np.add.reduceat(used.astype(np.float64), edges)
-    merged = np.where(used, (totals / np.maximum(occupied, 1))[level], 0.0)
-    if not merged.sum():
-        return float("inf")
-    p, q = clipped / clipped.sum(), merged / merged.sum()
-    seen = (p > 0) & (q > 0)
-    lost = p[~seen].sum()  # mass where Q has none: not a distribution that stands for P
-    return float((p[seen] * np.log(p[seen] / q[seen])).sum() + (lost * 1e3 if lost else 0.0))
+    sums = [
+        np.concatenate([[0.0], np.cumsum(terms)]) for terms in (magnitudes, magnitudes > 0, _log_weighted(magnitudes))
+    ]
+    edges = np.arange(_LEVELS + 1) * tried[:, None] // _LEVELS
+    totals, occupied, _ = (np.diff(below[edges]) for below in sums)
+    inside, last = sums[0][tried], magnitudes[tried - 1]
+    beyond = sums[0][-1] - inside
+    seen = totals.copy()  # what P has in each level, but for what Q lacks
+    seen[:, -1] += np.where(last > 0, beyond, 0.0)
+    lost = np.where(last > 0, 0.0, beyond)  # mass where Q has none: not a distribution that stands for P
+    entropy = sums[2][tried] - _log_weighted(last) + _log_weighted(np.where(last > 0, last + beyond, 0.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        flat = np.where(totals > 0, np.log(totals / occupied), 0.0)
+        all_in = inside + beyond
+        found = (entropy - (seen * flat).sum(axis=1)) / all_in + (seen.sum(axis=1) / all_in) * np.log(inside / all_in)
+    return np.where(inside > 0, found + lost / all_in * 1e3, np.inf)
+
+
+def _log_weighted(counts: Array) -> Array:
+    """c log c, 0 where c is."""
+    import numpy as np
+
+    weighted: Array = counts * np.log(np.where(counts > 0, counts, 1.0))
+    return weighted
 
 
 def mse(histogram: Histogram, settings: Clipping) -> Bounds:
@@ -170,8 +182,7 @@ def quality(histogram: Histogram, form: Asymmetric) -> tuple[float, float]:
 
     from .fidelity import decibels
 
-    scale, zero, limits = float(form.scale), int(form.zero_point), np.iinfo(form.zero_point.dtype)
-    low, high = ((limit - zero) * scale for limit in (limits.min, limits.max))
+    scale, (low, high) = float(form.scale), form.interval
     centres, counts = histogram.centres, histogram.counts
     clipped = counts[(centres < low - scale / 2) | (centres > high + scale / 2)].sum() / counts.sum()
     if scale >= _FINE * histogram.width:

@@ -35,7 +35,10 @@ def correct_bias(
     *,
     add_missing: Annotated[
         bool,
-        Field(description="Give layers without a bias one: free for Conv and Gemm, an addition behind MatMul."),
+        Field(
+            description="Give layers without a bias one. On by default: free for Conv and Gemm; behind MatMul it is "
+            "an addition."
+        ),
     ] = True,
     only: Only = ALL,
     skip: Skip = NONE,

@@ -68,14 +68,15 @@ def counterparts(model: Model, original: Model, only: list[str], skip: list[str]
     nodes = {node.name: node for node in model.graph}
     values = {value.name: value for node in model.graph for value in node.outputs}
     found = [
-        _counterpart(exact, nodes, values, change) for exact in _float_layers(original) if selected(exact, only, skip)
+        _counterpart(exact, nodes, values, change) for exact in float_layers(original) if selected(exact, only, skip)
     ]
     place = {node: i for i, node in enumerate(model.graph)}
     pairs = [pair for pair in found if pair is not None]
     return sorted(pairs, key=lambda pair: place[_producer(pair.output)])
 
 
-def _float_layers(original: Model) -> Iterator[ir.Node]:
+def float_layers(original: Model) -> Iterator[ir.Node]:
+    """Layers of the main graph whose weight is stored as float32."""
     import onnx_ir as ir
 
     for node in original.graph:

@@ -17,10 +17,11 @@ from ..graph.edit import Editor, attribute, constant_of
 from ..graph.opset import require_opset
 from ..model import ONNX_DOMAINS, Model
 from ..passes import ALL, NONE, Change, Context, Only, Promise, Skip, register, selected
-from .eligible import reasons, weight_index
+from .eligible import decline_quantized, reasons, weight_index
 from .fidelity import Quality, weight_sqnr
 from .formats import AS_STORED, Layout, Symmetric, as_half, lazy_codes
 from .portable import Candidate, Portable, decide, record
+from .providers import AllowSlower, refuse_slower
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -35,12 +36,28 @@ def quantize_dynamic(
     model: Model,
     ctx: Context,
     *,
-    operators: Annotated[list[Operator], Field(description="Operator types to quantize.")] = OPERATORS,
-    per_channel: Annotated[bool, Field(description="One scale per output channel, else one per weight.")] = True,
+    operators: Annotated[
+        list[Operator],
+        Field(
+            description="Operator types to quantize. All by default, for the smallest file; leave Conv out for speed "
+            "on CPUs, which have no fast ConvInteger."
+        ),
+    ] = OPERATORS,
+    per_channel: Annotated[
+        bool,
+        Field(
+            description="One scale per output channel, else one per weight. On by default: more accurate, for a "
+            "few bytes per channel."
+        ),
+    ] = True,
     portable: Annotated[
         Portable,
-        Field(description="The same outputs on CPUs without VNNI, for 0-1 bit; auto: where weights keep 30 dB SQNR."),
+        Field(
+            description="The same outputs on CPUs without VNNI, for 0-1 bit. auto by default: portable where each "
+            "weight keeps 30 dB SQNR, so that accuracy does not depend on the CPU unless it would suffer on all."
+        ),
     ] = "auto",
+    allow_slower: AllowSlower = False,
     only: Only = ALL,
     skip: Skip = NONE,
 ) -> Change:
@@ -51,6 +68,8 @@ def quantize_dynamic(
     MatMul and Add. Embedding tables (Gather) have one scale per row. Operators whose weight is computed, not
     float32, not finite or too small to gain are declined.
     """
+    if set(operators) != {"Gather"}:  # rows of a table are turned into floats by operators that all providers have
+        refuse_slower(ctx, "dynamic", allowed=allow_slower)
     require_opset(model, _MINIMUM_OPSET)
     wanted = [
         node
@@ -62,6 +81,7 @@ def quantize_dynamic(
     products = [node for node in able if node.op_type != "Gather"]
     chosen, told = decide(portable, (_candidate(node, per_channel) for node in products))
     work = _Work(model, per_channel, Symmetric(), Change(), portable=chosen)
+    decline_quantized(model, operators, only, skip, work.change)
     for node, reason in ctx.progress(found.items(), "quantize_dynamic", len(wanted)):
         _quantize(work, node, reason)
     if products:

@@ -6,12 +6,33 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..graph.edit import attribute, constant_of
+from ..model import Model
+from ..passes import Change, selected
 from .formats import is_finite
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 _OVERHEAD = 600  # bytes that the extra nodes of one quantized operator take in the file, at most
+
+_QUANTIZED = {
+    "MatMulInteger": {"MatMul", "Gemm"},
+    "MatMulNBits": {"MatMul", "Gemm"},
+    "QLinearMatMul": {"MatMul"},
+    "QGemm": {"Gemm"},
+    "ConvInteger": {"Conv"},
+    "QLinearConv": {"Conv"},
+    "GatherBlockQuantized": {"Gather"},
+}
+"""Operators on codes, and what they were before."""
+
+
+def decline_quantized(model: Model, operators: Iterable[str], only: list[str], skip: list[str], change: Change) -> None:
+    """Tell which nodes that were of such types are quantized already; what is float goes on without them."""
+    wanted = set(operators)
+    for node in model.nodes():
+        if _QUANTIZED.get(node.op_type, set()) & wanted and selected(node, only, skip):
+            change.decline(node.name, f"{node.op_type}: it is quantized already")
 
 
 def weight_index(node: ir.Node) -> int:
@@ -43,6 +64,8 @@ def why_not(node: ir.Node) -> str:
     import onnx_ir as ir
 
     source = constant_of(node.inputs[weight_index(node)])
+    if source is None and _is_dequantized(node.inputs[weight_index(node)]):
+        return f"{node.op_type}: its weight is quantized already"
     if source is None:
         return f"{node.op_type}: its weight is computed, not stored"
     if source.dtype != ir.DataType.FLOAT:
@@ -56,6 +79,12 @@ def why_not(node: ir.Node) -> str:
     if special or all(is_finite(tensor.numpy()) for tensor in (source, bias) if tensor is not None):
         return special
     return f"{node.op_type}: its weight or bias has NaN or infinite values"
+
+
+def _is_dequantized(value: ir.Value | None) -> bool:
+    """Whether a value is stored codes behind a DequantizeLinear."""
+    source = value.producer() if value is not None else None
+    return source is not None and source.op_type == "DequantizeLinear" and constant_of(source.inputs[0]) is not None
 
 
 def _matmul(node: ir.Node, source: ir.TensorProtocol) -> str:

@@ -36,14 +36,19 @@ def equalize(
     ] = 50,
     limit: Annotated[
         float,
-        Field(gt=1, description="Largest factor of a channel, up or down; its bias and activations change by it too."),
+        Field(
+            gt=1,
+            description="Largest factor of a channel, up or down. 32 is five bits: its bias and activations change by"
+            " it too, and must not leave their range.",
+        ),
     ] = 32.0,
     least_gain: Annotated[
         float,
         Field(
             ge=0,
             lt=1,
-            description="Share of the weights' predicted noise that must go; less is lost again in the activations.",
+            description="Share of the weights' predicted noise that must go. A fifth by default: less is lost again "
+            "in the activations.",
         ),
     ] = 0.2,
     only: Only = ALL,

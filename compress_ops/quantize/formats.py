@@ -149,6 +149,14 @@ class Asymmetric:
         zero = (limits.min + limits.max + 1) // 2 if symmetric else np.rint(-low / float(scale)) + limits.min
         return cls(scale, np.dtype(kind).type(np.clip(zero, limits.min, limits.max)))
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The numbers of the lowest and the highest code."""
+        import numpy as np
+
+        limits, zero = np.iinfo(self.zero_point.dtype), int(self.zero_point)
+        return (limits.min - zero) * float(self.scale), (limits.max - zero) * float(self.scale)
+
 
 def raised(scale: Array) -> Array:
     """Scales rounded up to powers of two, float32."""

@@ -8,8 +8,9 @@ every p-th is counted, p a prime that does not divide its size: no channel, row 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..graph.edit import MICROSOFT
@@ -73,7 +74,12 @@ def histograms(
     if not found:
         return {}
     most = max(min(COUNTED, _COUNTED_TOGETHER // len(values)), BINS)
-    taps = [_bin_numbers(value, found[value.name or ""], spans[value.name or ""].size, most) for value in values]
+    numbers = cache(lambda number: constant(np.array([number], np.int64)))  # made once: onnx-ir takes its time
+    sizes = [spans[value.name or ""].size for value in values]
+    taps = [
+        _bin_numbers(value, histogram, size, most, numbers)
+        for value, histogram, size in zip(values, found.values(), sizes, strict=True)
+    ]
     with tapped(model, ctx, taps) as session:
         for feeds in ctx.calibration_batches("calibrate: histograms"):
             for histogram, codes in zip(found.values(), session.run(feeds).values(), strict=True):
@@ -91,16 +97,17 @@ def _empty(span: Span) -> Histogram:
     return Histogram(np.zeros(BINS + 1, np.int64), width, int(np.rint(-low / width)))
 
 
-def _bin_numbers(value: ir.Value, histogram: Histogram, size: int, most: int) -> ir.Node:
+def _bin_numbers(
+    value: ir.Value, histogram: Histogram, size: int, most: int, numbers: Callable[[int], ir.Value]
+) -> ir.Node:
     """round(x / width) + zero of the counted numbers, flat."""
     import numpy as np
     import onnx_ir as ir
 
-    flat = ir.node("Reshape", [value, constant(np.array([-1], np.int64))])
-    start, end, axis, step = (
-        constant(np.array([i], np.int64)) for i in (0, np.iinfo(np.int64).max, 0, _stride(size, most))
-    )
-    some = ir.node("Slice", [flat.outputs[0], start, end, axis, step]) if size > most else flat
+    some = ir.node("Reshape", [value, numbers(-1)])
+    if size > most:
+        limits = (0, np.iinfo(np.int64).max, 0, _stride(size, most))  # start, end, axis, step
+        some = ir.node("Slice", [some.outputs[0], *map(numbers, limits)])
     width, zero = constant(np.float32(histogram.width)), constant(np.uint16(histogram.zero))
     return ir.node("QuantizeLinear", [some.outputs[0], width, zero], domain=MICROSOFT)
 

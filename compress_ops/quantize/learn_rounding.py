@@ -11,13 +11,14 @@ better keep it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from ..graph.edit import attribute
+from ..graph.layer_inputs import Rows, in_groups, products
 from ..model import Model
 from ..passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register
 from .counterparts import Counterpart, counterparts, unquantized_of
@@ -25,13 +26,12 @@ from .descent import descend, errors
 from .stored_codes import StoredCodes, stored_codes
 from .weight_only.blocks import BlockFormat, Grid
 from .weight_only.gptq import compensated_codes
-from .weight_only.hessians import LARGEST_PATCH, Source, gather
+from .weight_only.hessians import LARGEST_PATCH
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 Array = Any  # a NumPy array; dtype and shape are in the docstrings
-_BYTES = 2**28  # Hessians held at a time; more of them are gathered in several passes over the data
 _WHOLE = 1e-4  # numbers so near to a whole one are that
 _WITHIN = 1.0  # codes farther from the weight than that, in steps, are no rounding of it
 
@@ -62,10 +62,10 @@ def learn_rounding(
     """
     original, change = unquantized_of(ctx), Change()
     tasks = _tasks(counterparts(model, original, only, skip, change), change)
-    for group in ctx.progress([*_in_groups(tasks)], "learn_rounding"):
-        hessians = gather(original, ctx, [source for task in group for source in task.sources])
+    for group in ctx.progress([*in_groups(tasks, lambda task: task.rows)], "learn_rounding"):
+        hessians = products(original, ctx, [rows for task in group for rows in task.rows], "learn_rounding: Hessians")
         for task in group:
-            _round(task, sum(hessians[source.key] for source in task.sources), damping, sweeps, change)
+            _round(task, sum(hessians[rows.key] for rows in task.rows), damping, sweeps, change)
     return change
 
 
@@ -75,7 +75,7 @@ class _Task:
 
     codes: StoredCodes
     pairs: list[Counterpart]
-    sources: list[Source] = field(default_factory=list)
+    rows: list[Rows] = field(default_factory=list)
 
     @property
     def inner(self) -> int:
@@ -94,7 +94,7 @@ def _tasks(pairs: Sequence[Counterpart], change: Change) -> list[_Task]:
 
 
 def _is_feasible(task: _Task, change: Change) -> bool:
-    """Fill in the sources; False, and declined, where there cannot be a Hessian of all that read the codes."""
+    """Fill in the rows; False, and declined, where there cannot be a Hessian of all that read the codes."""
     reason = ""
     if len(task.codes.readers) > len(task.pairs):
         reason = "layers that are not selected read its codes too"
@@ -103,25 +103,10 @@ def _is_feasible(task: _Task, change: Change) -> bool:
     for pair in task.pairs:
         value = pair.exact.inputs[0]
         assert value is not None
-        task.sources.append(Source(value, task.inner, pair.exact if pair.exact.op_type == "Conv" else None))
+        task.rows.append(Rows(value, task.inner, pair.exact if pair.exact.op_type == "Conv" else None))
         if reason:
             change.decline(pair.name, f"{pair.exact.op_type}: {reason}")
     return not reason
-
-
-def _in_groups(tasks: Sequence[_Task]) -> Iterator[list[_Task]]:
-    """Tasks in order, so many at a time that accumulators and a batch's products take at most 256 MB (or one)."""
-    group: list[_Task] = []
-    held: dict[Any, int] = {}
-    for task in tasks:
-        more = {source.key: 8 * source.inner**2 for source in task.sources}
-        if group and sum({**held, **more}.values()) > _BYTES:
-            yield group
-            group, held = [], {}
-        group.append(task)
-        held.update(more)
-    if group:
-        yield group
 
 
 def _round(task: _Task, hessian: Array, damping: float, sweeps: int, change: Change) -> None:

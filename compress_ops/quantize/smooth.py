@@ -39,10 +39,17 @@ def smooth(
     model: Model,
     ctx: Context,
     *,
-    operators: Annotated[list[Operator], Field(description="Operator types to smooth.")] = OPERATORS,
+    operators: Annotated[
+        list[Operator], Field(description="Operator types to smooth. Both that multiply by a matrix, by default.")
+    ] = OPERATORS,
     alpha: Annotated[
         float | None,
-        Field(ge=0, le=1, description="How much moves into the weights; absent: searched for each activation."),
+        Field(
+            ge=0,
+            le=1,
+            description="How much moves into the weights. Absent: searched for each activation, since the best "
+            "differs between them.",
+        ),
     ] = None,
     only: Only = ALL,
     skip: Skip = NONE,

@@ -17,12 +17,14 @@ from ..errors import PassError
 from ..graph.opset import require_opset
 from ..model import ONNX_DOMAINS, Model
 from ..passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register, selected
+from .activations import activation_quality
 from .calibrate import Ranges, calibrate
 from .clipping import quality
-from .eligible import reasons
+from .eligible import decline_quantized, reasons
 from .formats import Asymmetric, Symmetric, Unsigned
 from .placement import CODED_OUTPUTS, CORE, SENSITIVE, Placement, absorbed_output, place
 from .portable import Portable, decide, record
+from .providers import AllowSlower, refuse_slower
 from .qdq import Writer, candidate_of
 from .qoperator import to_operators
 
@@ -43,11 +45,23 @@ def quantize_static(
     model: Model,
     ctx: Context,
     *,
-    operators: Annotated[list[Operator], Field(description="Operator types to quantize.")] = OPERATORS,
-    per_channel: Annotated[bool, Field(description="One scale per output channel, else one per weight.")] = True,
+    operators: Annotated[
+        list[Operator],
+        Field(description="Operator types to quantize. All with integer kernels by default: speed needs them all."),
+    ] = OPERATORS,
+    per_channel: Annotated[
+        bool,
+        Field(
+            description="One scale per output channel, else one per weight. On by default: more accurate, for a "
+            "few bytes per channel."
+        ),
+    ] = True,
     activation_type: Annotated[
         ActivationType,
-        Field(description="uint8 is 3-4 times faster on x86 CPUs; TensorRT wants int8; 16 bits run in float on CPUs."),
+        Field(
+            description="uint8 by default: with s8 the same operators took 3-4 times as long on an x86 CPU. TensorRT "
+            "wants int8; 16 bits run in float on CPUs."
+        ),
     ] = "uint8",
     symmetric: Annotated[
         bool | None,
@@ -55,33 +69,49 @@ def quantize_static(
     ] = None,
     weight_type: Annotated[
         Literal["int8", "uint8"],
-        Field(description="int8 is symmetric and has the fast kernels; uint8 is asymmetric, and slower without VNNI."),
+        Field(
+            description="int8 by default: symmetric, with the fast kernels; uint8 is asymmetric, and slower without "
+            "VNNI."
+        ),
     ] = "int8",
     power_of_two: Annotated[
-        bool, Field(description="Scales rounded up to powers of two, for fixed-point hardware; CPUs gain nothing.")
+        bool,
+        Field(
+            description="Scales rounded up to powers of two, for fixed-point hardware. Off by default: it costs up to "
+            "a bit, and CPUs gain nothing."
+        ),
     ] = False,
     portable: Annotated[
         Portable,
-        Field(description="The same outputs on CPUs without VNNI, for 0-1 bit; auto: where weights keep 30 dB SQNR."),
+        Field(
+            description="The same outputs on CPUs without VNNI, for 0-1 bit. auto by default: portable where each "
+            "weight keeps 30 dB SQNR, so that accuracy does not depend on the CPU unless it would suffer on all."
+        ),
     ] = "auto",
     calibrator: Annotated[
         Literal["minmax", "moving_average", "percentile", "entropy", "mse"],
-        Field(description="How ranges follow from the values seen; minmax clips nothing and costs one pass."),
+        Field(
+            description="How ranges follow from the values seen. minmax by default: it clips nothing, has nothing to "
+            "tune and costs one pass over the data; the histogram rules cost a second one."
+        ),
     ] = "minmax",
     percentile: Annotated[
         float,
         Field(
             gt=50,
             le=100,
-            description="Share of values kept by the percentile calibrator, in percent; rest is outliers.",
+            description="Share of values kept by the percentile calibrator, in percent. 99.99 by default: of "
+            "ten thousand values one is an outlier.",
         ),
     ] = 99.99,
     form: Annotated[
         Literal["qdq", "qoperator"],
         Field(
-            description="qdq is what runtimes fuse; qoperator writes QLinearConv and the like for those that cannot."
+            description="qdq by default: all runtimes fuse it; qoperator writes QLinearConv and the like for those "
+            "that cannot."
         ),
     ] = "qdq",
+    allow_slower: AllowSlower = False,
     only: Only = ALL,
     skip: Skip = NONE,
 ) -> Change:
@@ -90,12 +120,14 @@ def quantize_static(
     Integer-arithmetic inference after Jacob et al. 2018 (arXiv:1712.05877), stored as QDQ. Weights are symmetric int8,
     biases int32, activations asymmetric uint8 (or symmetric int8). Adds, pools and reshapes between quantized operators
     stay in integers. Operators whose weight is computed, not float32 or not finite, whose activations were not finite,
-    or that stand in a subgraph are declined. The report lists the tensors of the lowest SQNR: weights always,
-    activations where the calibrator counts them (percentile, entropy, mse).
+    or that stand in a subgraph are declined. The report lists the ten tensors of the lowest SQNR, weights from their
+    codes, activations from the histograms of the calibrator or else on one batch.
     """
-    _refuse_what_cannot_run(ctx, activation_type, form)
-    require_opset(model, _MINIMUM_OPSET)
     change, codes = Change(), _Codes(activation_type, symmetric, power_of_two)
+    _refuse_what_cannot_run(ctx, activation_type, form)
+    refuse_slower(ctx, form, allowed=allow_slower, zero_point_is_0=codes.is_symmetric and activation_type == "int8")
+    require_opset(model, _MINIMUM_OPSET)
+    decline_quantized(model, operators, only, skip, change)
     core = _eligible(model, [node for node in model.nodes() if _wanted(node, operators, only, skip)], change)
 
     def ranges_of(values: list[ir.Value]) -> Ranges:
@@ -112,8 +144,9 @@ def quantize_static(
         candidates = (candidate_of(node, per_channel) for node in placement.core)
         chosen, told = decide(portable if saturates else True, candidates)
         writer = Writer(model, weights, per_channel, portable=chosen and saturates)
-        _add_quality(writer, placement, ranges, codes)
-        _write(writer, placement, _forms(placement, ranges, codes), change)
+        forms = _forms(placement, ranges, codes)
+        _add_quality(writer, ctx, {value: forms[value] for value in placement.calibrated}, ranges)
+        _write(writer, placement, forms, change)
         change.notes = {**told, **writer.quality.notes()}
         record(model, chosen)
         if form == "qoperator":
@@ -148,12 +181,14 @@ def _refuse_what_cannot_run(ctx: Context, activation_type: str, form: str) -> No
         )
 
 
-def _add_quality(writer: Writer, placement: Placement, ranges: Ranges, codes: _Codes) -> None:
-    """What clipping and rounding cost each activation that was counted."""
-    for value in placement.calibrated:
-        found = ranges[value.name or ""]
-        if found.histogram is not None:
-            writer.quality.add(value.name, *quality(found.histogram, codes.of(found.low, found.high)))
+def _add_quality(writer: Writer, ctx: Context, forms: dict[ir.Value, Asymmetric], ranges: Ranges) -> None:
+    """What clipping and rounding cost each activation: from its histogram, or seen on one batch where there is none."""
+    histograms = {value: ranges[value.name or ""].histogram for value in forms}
+    uncounted = {value: form for value, form in forms.items() if histograms[value] is None}
+    seen = activation_quality(writer.model, ctx, uncounted)
+    for value, form in forms.items():
+        histogram = histograms[value]
+        writer.quality.add(value.name, *(seen[value.name or ""] if histogram is None else quality(histogram, form)))
 
 
 def _wanted(node: ir.Node, operators: list[Operator], only: list[str], skip: list[str]) -> bool:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..graph.edit import attribute
+from ..graph.packing import packed_bytes
 from ..model import ONNX_DOMAINS, Model
 from ..passes import Change, selected
 from .formats import is_finite
-from .packing import packed_bytes
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from compress_ops.errors import OnnxpressError
-from compress_ops.pipeline import Job, choose, choose_int8, run_chosen
+from compress_ops.pipeline import Job, choose, choose_int8, preflight, reason_of, run, run_chosen
 from compress_ops.pipeline.choose import Trial
-from compress_ops.recipe import parse_recipe
+from compress_ops.recipe import load_recipe, parse_recipe
+from compress_ops.runtime import open_session
 
 SAMPLES = Path(__file__).parents[2] / "sample_models"
 CALIBRATED = f"""version: 1
@@ -68,17 +71,68 @@ def test_outliers_are_clipped_before_layers_go_back_to_float(
     assert not any("in float" in name for name in tried)
 
 
-def test_layers_go_back_to_float_while_it_helps(
-    scripted: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_layers_go_back_to_float_where_nothing_else_does(scripted: Callable[..., list[str]], tmp_path: Path) -> None:
+    """Right behind what quantizes: what rounds and corrects then sees which layers are left."""
+    tried = scripted(lambda name: (0.996 if "layers in float" in name else 0.91 if "refined" in name else 0.9, 1.0))
+    best, _ = choose_int8(job_of(CALIBRATED, tmp_path / "out.onnx"), 0.996)
+    assert best.name.endswith("refined, layers in float") and tried[-1] == best.name
+    names = [step.operation.name for step in best.passes]
+    assert names[-3:] == ["keep_float", "learn_rounding", "correct_bias"]
+    assert best.passes[-3].options.min_cosine == 0.996  # type: ignore[attr-defined]
+
+
+def test_the_layers_that_went_back_are_told_and_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The candidate is not as close as is asked for, so that some layers have to go back."""
+    monkeypatch.setattr(choose, "_candidates", lambda *_, **__: {"static": [{"quantize_static": {}}]})
+    monkeypatch.setattr(choose, "_clip", lambda *_: iter(()))
+    monkeypatch.setattr(choose, "_refine", lambda *_: iter(()))
+    monkeypatch.setattr(choose, "_TRIAL_SECONDS", 0.02)
+    monkeypatch.setattr(import_module("compress_ops.quantize.keep_float"), "_SECONDS", 0.01)
+    out, again = tmp_path / "out.onnx", tmp_path / "again.onnx"
+    report = run_chosen(job_of(CALIBRATED, out), least_cosine=0.999995)
+    (step,) = [step for step in report.steps if step.name == "keep_float"]
+    assert step.options["layers"] == list(step.touched)
+    assert all(" in float" in what and " the time [" in what for what in step.touched.values())
+    recipe = tmp_path / "report.json"
+    recipe.write_text(json.dumps(report.plain(tmp_path)))
+    run(Job(load_recipe(recipe), SAMPLES / "digits-cnn.onnx", again, measure=False))
+    assert again.read_bytes() == out.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("provider", "with_data", "passes"),
+    [
+        ("cuda", True, ["simplify", "to_float16"]),
+        ("tensorrt", True, ["simplify", {"quantize_static": {"activation_type": "int8", "portable": False}}]),
+        ("tensorrt", False, ["simplify", "to_float16"]),
+        ("openvino", True, ["simplify", "quantize_static"]),
+        ("dml", True, ["simplify", "to_float16"]),
+        ("coreml", True, ["simplify", "to_float16"]),
+        ("qnn", False, ["simplify", "to_float16"]),
+    ],
+)
+def test_other_providers_get_what_they_compute_fast(
+    provider: str,
+    with_data: bool,
+    passes: list[object],
+    scripted: Callable[..., list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(choose, "noisiest", lambda *_: ["/7/Gemm", "/2/Add", "/3/MaxPool"])
-    helped = {"1 of": 0.95, "2 of": 0.996}
-    tried = scripted(lambda name: (next((c for start, c in helped.items() if start in name), 0.9), 1.0))
-    best, _ = choose_int8(job_of(CALIBRATED, tmp_path / "out.onnx"))
-    assert best.name.endswith("2 of its layers in float")
-    skips = [getattr(step.options, "skip", []) for step in best.passes]
-    assert ["/7/Gemm", "/2/Add"] in skips
-    assert sum("in float" in name for name in tried) == 2
+    monkeypatch.setattr(preflight, "check_providers", lambda providers: [])
+    monkeypatch.setattr(preflight, "open_session", lambda model, *_, **given: open_session(model, **given))
+    tried = scripted(lambda name: (0.9999, 1.0))
+    recipe = (CALIBRATED if with_data else PLAIN) + f"provider: [{provider}, cpu]\n"
+    best, _ = choose_int8(job_of(recipe, tmp_path / "out.onnx"))
+    assert [step.written() for step in best.passes] == passes and len(tried) == 1
+    assert reason_of(provider, with_data=with_data).startswith(f"{best.name} is chosen for '{provider}': it ") or (
+        provider == "dml"
+    )
+
+
+def test_a_provider_that_is_not_known_gets_float16_and_the_cpu_gets_trials() -> None:
+    assert reason_of("somenpu", with_data=True).startswith("float16 is chosen for 'somenpu': what it computes in integ")
+    assert reason_of("cpu", with_data=True) == ""
 
 
 def test_where_nothing_is_close_the_closest_is_taken(scripted: Callable[..., list[str]], tmp_path: Path) -> None:

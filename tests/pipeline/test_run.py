@@ -114,7 +114,7 @@ def test_sources_that_are_no_paths_stay_as_they_are(digits: Report, tmp_path: Pa
     from dataclasses import replace
 
     (tmp_path / "random").mkdir()  # data called random is made up all the same
-    data = {"calibration": "random", "training": "user:module:function"}
+    data = {"calibration": "random", "training": {"path": "user:module:function"}}
     report = replace(digits, recipe={**digits.recipe, "data": data}, folder=tmp_path)
     assert report.plain(tmp_path / "elsewhere")["recipe"]["data"] == data
 
