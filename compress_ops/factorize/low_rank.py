@@ -21,6 +21,7 @@ from .layers import Layer, find_layers
 from .products import with_roots
 from .rewrite import rewrite
 from .schemes import Cost, Kernel, Product, Scheme, schemes_of
+from .timing import LayerClock, Timed, cheapest, distinct, most_speedup, named
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +35,10 @@ _GRID = [1 - 10 ** (-exponent / 10) for exponent in range(1, 41)]  # energies th
 _ROUNDING = 1e-9  # so that full rank keeps an energy next to 1
 _LEAST_GAIN = 0.1  # of parameters and of work: another node costs time that multiply-accumulates do not tell
 _OVERHEAD = 300  # bytes that the other nodes take in the file, about
+_TIMED = (0.9999, 0.999, 0.997, 0.99, 0.97, 0.9, 0.7)  # energies whose ranks are timed for a speedup
+_TRIALS = 4  # of whole models made and timed for a speedup
+_CLOSE = 0.98  # of the speedup asked for will do: timings are not known better
+WITHOUT: dict[str, str] = {}
 
 
 @register("low_rank", promises=Promise.SHRINKS, needs={Need.SHAPES})
@@ -49,6 +54,14 @@ def low_rank(
         Fraction | None,
         Field(description="Share of the layers' parameters, all together, to end at or below: it sets the energy."),
     ] = None,
+    speedup: Annotated[
+        float | None,
+        Field(gt=1, description="How many times faster the model shall be, by the measured times of its layers."),
+    ] = None,
+    ranks: Annotated[
+        dict[str, str],
+        Field(description='What layers become, by name, such as "tucker 8 12": what a speedup has come to.'),
+    ] = WITHOUT,
     operators: Annotated[list[Operator], Field(description="Operator types to factorize.")] = OPERATORS,
     only: Only = ALL,
     skip: Skip = NONE,
@@ -61,21 +74,28 @@ def low_rank(
     (SVD-LLM, arXiv:2403.07378), which keeps far more at the same rank. The default energy of 0.999 lets each layer's
     output be off by 3 % (root mean square); errors add up over layers. A ratio takes the largest energy, the same for
     all layers, that is small enough. Layers where that would not save 10 % of both parameters and multiply-accumulates
-    are declined.
+    are declined. A speedup is reached by measuring: each layer is timed as it is and at several ranks, those that are
+    not faster are out, and of the rest the ranks are taken that lose the least energy. What it comes to is told as
+    ``ranks``, with which nothing is timed.
     """
-    if energy is not None and ratio is not None:
-        raise PassError("give one of energy and ratio", hint="for example low_rank: {energy: 0.99}")
+    if sum(target is not None for target in (energy, ratio, speedup)) > 1:
+        raise PassError("give one of energy, ratio and speedup", hint="for example low_rank: {energy: 0.99}")
     change = Change()
     layers = list(find_layers(model, operators, only, skip, change))
-    kept = energy or (_ENERGY if ratio is None else _energy_for(model, ctx, layers, ratio))
-    plans = list(_plans(model, ctx, layers, kept, change))
+    if speedup is not None or ranks:
+        wanted = ranks or _ranks_for(model, ctx, layers, speedup or 1.0, change)
+        plans = list(_named_plans(model, ctx, layers, wanted, change))
+        change.chosen = {"ranks": wanted}
+    else:
+        kept = energy or (_ENERGY if ratio is None else _energy_for(model, ctx, layers, ratio))
+        plans = list(_plans(model, ctx, layers, kept, change))
+        change.notes["energy"] = round(kept, 6)
+        change.chosen = {"energy": kept} if ratio is None else {}
     for plan in plans:
         change.touch(plan.layer.node.name, plan.told())
         rewrite(model, plan.layer, plan.scheme, plan.factors)
     model.drop_unused()
-    change.notes = _notes(plans, kept)
-    if ratio is None:
-        change.chosen = {"energy": kept}
+    change.notes |= _notes(plans)
     return change
 
 
@@ -149,6 +169,79 @@ def _plans(model: Model, ctx: Context, layers: Sequence[Layer], energy: float, c
             change.decline(layer.node.name, f"{layer.node.op_type}: {_why_not(schemes[0], energy)}")
 
 
+def _ranks_for(model: Model, ctx: Context, layers: Sequence[Layer], speedup: float, change: Change) -> dict[str, str]:
+    """Scheme and ranks by the name of each layer that is to change, so that the model is so many times faster.
+
+    The layers' own times do not quite add up: the whole is made and timed, and if it is slower, more is aimed at.
+    """
+    clock = LayerClock(model, ctx, layers)
+    timed = _timed(model, ctx, layers, clock, change)
+    whole, aim, reached, chosen = clock.whole(), speedup, 0.0, dict[str, Timed]()
+    for _ in range(_TRIALS):
+        chosen = dict(zip(timed, cheapest(list(timed.values()), whole, aim), strict=True))
+        reached = clock.speedup(_factorized(model, ctx, _ranks(chosen)))
+        if reached >= _CLOSE * speedup:
+            break
+        aim = min(aim * speedup / reached, most_speedup(list(timed.values()), whole))
+    for name, one in chosen.items():
+        if not one.becomes:
+            slower = len(timed[name]) == 1
+            change.decline(name, "no rank that was timed is faster" if slower else "others save the time at less loss")
+    change.notes["speedup"] = round(reached, 2)
+    return _ranks(chosen)
+
+
+def _ranks(chosen: dict[str, Timed]) -> dict[str, str]:
+    return {name: one.becomes for name, one in chosen.items() if one.becomes}
+
+
+def _timed(
+    model: Model, ctx: Context, layers: Sequence[Layer], clock: LayerClock, change: Change
+) -> dict[str, list[Timed]]:
+    """What each layer could become, by its name."""
+    timed: dict[str, list[Timed]] = {}
+    for layer, schemes in _candidates(model, ctx, layers, change):
+        choices = distinct(_best(layer, schemes, energy) for energy in _TIMED)
+        if layer.node not in clock.shapes:
+            change.decline(layer.node.name, f"{layer.node.op_type}: it stands in a branch, where it cannot be timed")
+        elif not choices:
+            change.decline(layer.node.name, f"{layer.node.op_type}: {_why_not(schemes[0], _TIMED[-1])}")
+        else:
+            timed[layer.node.name or "?"] = clock.times(layer, choices)
+    return timed
+
+
+def _factorized(model: Model, ctx: Context, ranks: dict[str, str]) -> Model:
+    """A copy in which these layers have become what is said."""
+    twin = model.copy()
+    layers = list(find_layers(twin, OPERATORS, ALL, NONE, Change()))
+    for plan in list(_named_plans(twin, ctx, layers, ranks, Change())):
+        rewrite(twin, plan.layer, plan.scheme, plan.factors)
+    twin.drop_unused()
+    return twin
+
+
+def _named_plans(
+    model: Model, ctx: Context, layers: Sequence[Layer], ranks: dict[str, str], change: Change
+) -> Iterator[_Plan]:
+    """One for each layer that is named; a name that no layer has is a fault."""
+    wanted = [layer for layer in layers if layer.node.name in ranks]
+    missing = set(ranks) - {layer.node.name for layer in wanted}
+    if missing:
+        raise PassError(f"ranks: no layer that can be factorized is called '{min(missing)}'")
+    for layer, schemes in _candidates(model, ctx, wanted, change):
+        text = ranks[layer.node.name or ""]
+        found = ((scheme, level) for scheme in schemes for level in _levels(scheme) if named(scheme, level) == text)
+        choice = next(found, None)
+        if choice is None:
+            raise PassError(f"ranks: {layer.node.name} cannot become '{text}'", hint=_such_as(schemes))
+        yield _Plan.of(layer, *choice)
+
+
+def _such_as(schemes: Sequence[Scheme]) -> str:
+    return f"such as {', '.join(named(scheme, max(1, scheme.levels // 4)) for scheme in schemes)}"
+
+
 def _best(layer: Layer, schemes: Sequence[Scheme], energy: float) -> tuple[Scheme, int] | None:
     """The scheme and level that keep the energy with the least work; None where none saves enough.
 
@@ -186,9 +279,8 @@ def _why_not(scheme: Scheme, energy: float) -> str:
     return f"an energy of {energy:.4g} takes rank {level} of {scheme.levels}, which saves less than 10 %"
 
 
-def _notes(plans: Sequence[_Plan], energy: float) -> dict[str, Any]:
+def _notes(plans: Sequence[_Plan]) -> dict[str, Any]:
     return {
-        "energy": round(energy, 6),
         "parameters_before": sum(plan.layer.tensor.size for plan in plans),
         "parameters_after": sum(plan.parameters for plan in plans),
         "worst_error": round(max((plan.error for plan in plans), default=0.0), 4),

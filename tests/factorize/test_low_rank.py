@@ -265,9 +265,10 @@ def test_a_ratio_out_of_reach_is_told():
         factorized(proto_of(MATMUL, w=W), ratio=0.01)
 
 
-def test_energy_and_ratio_together_are_refused():
-    with pytest.raises(PassError, match="give one of energy and ratio"):
-        factorized(proto_of(MATMUL, w=W), energy=0.9, ratio=0.5)
+@pytest.mark.parametrize("second", [{"ratio": 0.5}, {"speedup": 1.5}])
+def test_two_targets_together_are_refused(second):
+    with pytest.raises(PassError, match="give one of energy, ratio and speedup"):
+        factorized(proto_of(MATMUL, w=W), energy=0.9, **second)
 
 
 def test_without_either_the_energy_is_told():
