@@ -8,10 +8,13 @@ from pydantic import ValidationError
 
 from ..errors import OnnxpressError, RecipeError, did_you_mean, raise_all
 from ..passes import Pass, StepOptions
+from .gradually import NAME as GRADUALLY
+from .gradually import Gradually, expanded
 from .text import Document, Path
 from .types import Recipe, Step
 
 _BOOLEAN_WORDS = ("yes", "no", "on", "off", "Yes", "No", "On", "Off")
+_HOW_GRADUALLY = "write gradually among the recipe's passes, as gradually: {steps: 4, passes: [...]}"
 _LONGEST = 60  # characters of a value that a fault repeats
 _REASONS = {
     "model_type": "should be a mapping of options",
@@ -68,8 +71,35 @@ def _steps(document: Document, catalogue: dict[str, Pass], faults: list[Onnxpres
                 RecipeError("passes must be a list with at least one step", place=document.place(("passes",)))
             )
         return []
-    steps = [_step(entry, ("passes", i), document, catalogue, faults) for i, entry in enumerate(entries)]
-    return [step for step in steps if step is not None]
+    listed = [_entry(entry, ("passes", i), document, catalogue, faults) for i, entry in enumerate(entries)]
+    return [step for steps in listed for step in steps]
+
+
+def _entry(
+    entry: Any, path: Path, document: Document, catalogue: dict[str, Pass], faults: list[OnnxpressError]
+) -> list[Step]:
+    """The step that an entry is, or those that it stands for."""
+    if isinstance(entry, dict) and list(entry) == [GRADUALLY] and isinstance(entry[GRADUALLY], dict):
+        return _gradual(entry[GRADUALLY], (*path, GRADUALLY), document, catalogue, faults)
+    step = _step(entry, path, document, catalogue, faults)
+    return [step] if step is not None else []
+
+
+def _gradual(
+    options: dict[str, Any], path: Path, document: Document, catalogue: dict[str, Pass], faults: list[OnnxpressError]
+) -> list[Step]:
+    entries = options.get("passes")
+    if not isinstance(entries, list) or not entries:
+        message = "gradually: passes must be a list with at least one step"
+        faults.append(RecipeError(message, place=document.place((*path, "passes"))))
+        entries = []
+    steps = [_step(entry, (*path, "passes", i), document, catalogue, faults) for i, entry in enumerate(entries)]
+    try:
+        section = Gradually.model_validate({**options, "passes": []})
+    except ValidationError as error:
+        faults += _told(error, document, path, list(Gradually.model_fields))
+        return []
+    return expanded(section, [step for step in steps if step is not None], path, document, faults)
 
 
 def _step(
@@ -77,27 +107,32 @@ def _step(
 ) -> Step | None:
     name: Any = entry
     options: Any = {}
+    inner = path
     if isinstance(entry, dict) and len(entry) == 1:
         ((name, options),) = entry.items()
-        path = (*path, name)
+        inner = (*path, name)
+    if name == GRADUALLY:
+        faults.append(RecipeError(_HOW_GRADUALLY, place=document.place(inner)))
+        return None
     if not isinstance(name, str) or not isinstance(options, dict | None):
         message = "write a step as a pass name, or as one name with options: prune_weights: {ratio: 0.5}"
-        faults.append(RecipeError(message, place=document.place(path)))
+        faults.append(RecipeError(message, place=document.place(inner)))
         return None
     if name not in catalogue:
-        message = f"unknown pass '{name}'{did_you_mean(name, catalogue)}"
+        message = f"unknown pass '{name}'{did_you_mean(name, [*catalogue, GRADUALLY])}"
         faults.append(
-            RecipeError(message, hint=f"passes: {', '.join(catalogue)}", place=document.place(path, of_key=True))
+            RecipeError(message, hint=f"passes: {', '.join(catalogue)}", place=document.place(inner, of_key=True))
         )
         return None
-    return _with_options(catalogue[name], options or {}, path, document, faults)
+    checked = _options(catalogue[name], options or {}, inner, document, faults)
+    return Step(catalogue[name], checked, path) if checked is not None else None
 
 
-def _with_options(
+def _options(
     operation: Pass, options: dict[str, Any], path: Path, document: Document, faults: list[OnnxpressError]
-) -> Step | None:
+) -> StepOptions | None:
     try:
-        return Step(operation, operation.options.model_validate(options))
+        return operation.options.model_validate(options)
     except ValidationError as error:
         faults += _told(error, document, path, list(operation.options.model_fields))
         return None
@@ -162,7 +197,7 @@ def step_from(operation: Pass, options: dict[str, Any]) -> Step:
     """A step from options given in code or by flags; its faults name the pass."""
     document = Document(operation.name, options)
     faults: list[OnnxpressError] = []
-    step = _with_options(operation, options, (), document, faults)
+    checked = _options(operation, options, (), document, faults)
     raise_all(faults)
-    assert isinstance(step, Step) and isinstance(step.options, StepOptions)
-    return step
+    assert isinstance(checked, StepOptions)
+    return Step(operation, checked)

@@ -6,7 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from ..passes import Pass
+from pydantic import BaseModel
+
+from ..passes import Pass, StepOptions
 
 
 @dataclass(frozen=True)
@@ -21,10 +23,14 @@ class OptionFacts:
 
 def option_facts(operation: Pass) -> list[OptionFacts]:
     """The pass's own options first, then those of every step."""
-    schema = operation.options.model_json_schema()
+    return sorted(model_facts(operation.options), key=lambda fact: fact.name in StepOptions.model_fields)
+
+
+def model_facts(model: type[BaseModel]) -> list[OptionFacts]:
+    """What a section of a recipe takes."""
+    schema = model.model_json_schema()
     required = schema.get("required", [])
-    facts = [_facts(name, option, name in required) for name, option in schema["properties"].items()]
-    return sorted(facts, key=lambda fact: fact.name.startswith("allow_"))
+    return [_facts(name, option, name in required) for name, option in schema["properties"].items()]
 
 
 def _facts(name: str, option: dict[str, Any], required: bool) -> OptionFacts:

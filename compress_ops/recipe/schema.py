@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import create_model
+from pydantic import BaseModel, create_model
 from pydantic.json_schema import models_json_schema
 
 from ..catalogue import PASSES
 from ..passes import Pass
+from .gradually import NAME as GRADUALLY
+from .gradually import Gradually
 from .types import Recipe
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -22,11 +24,12 @@ _MAY_BE_EMPTY = ("data", "measure", "budget")  # ``budget:`` with nothing under 
 
 def recipe_schema() -> Schema:
     """The schema of a whole recipe."""
-    models = [_without_steps(), *(operation.options for operation in PASSES.values())]
+    models: list[type[BaseModel]] = [_without_steps(), Gradually, *(operation.options for operation in PASSES.values())]
     definitions = models_json_schema([(model, "validation") for model in models])[1]["$defs"]
     recipe = definitions.pop("Recipe")
     for operation in PASSES.values():
         definitions[operation.name]["description"] = operation.summary
+    definitions[GRADUALLY] = _gradually(definitions.pop("Gradually"))
     head = {"$schema": DIALECT, "title": "onnxpress recipe", "description": "What to do to an ONNX model."}
     return {**recipe, **head, "properties": _properties(recipe["properties"]), "$defs": definitions}
 
@@ -42,18 +45,35 @@ def _properties(plain: Schema) -> Schema:
 
 
 def _passes() -> Schema:
+    gradually = _entry(GRADUALLY, {"$ref": f"#/$defs/{GRADUALLY}"}, Gradually.__doc__ or "")
+    return _list([*_steps(), gradually], Recipe.model_fields["passes"].description)
+
+
+def _gradually(plain: Schema) -> Schema:
+    """Its steps are those of a recipe, but it does not nest."""
+    steps = _list(_steps(), Gradually.model_fields["passes"].description)
+    return {**plain, "properties": {**plain["properties"], "passes": steps}}
+
+
+def _list(entries: list[Schema], description: str | None) -> Schema:
+    return {"description": description, "type": "array", "minItems": 1, "items": {"anyOf": entries}}
+
+
+def _steps() -> list[Schema]:
     names = [{"const": operation.name, "description": operation.summary} for operation in PASSES.values()]
-    with_options = [_with_options(operation) for operation in PASSES.values()]
-    description = Recipe.model_fields["passes"].description
-    return {"description": description, "type": "array", "minItems": 1, "items": {"anyOf": [*names, *with_options]}}
+    return [*names, *(_with_options(operation) for operation in PASSES.values())]
 
 
 def _with_options(operation: Pass) -> Schema:
     options = {"anyOf": [{"$ref": f"#/$defs/{operation.name}"}, {"type": "null"}]}
+    return _entry(operation.name, options, operation.summary)
+
+
+def _entry(name: str, options: Schema, description: str) -> Schema:
     return {
         "type": "object",
-        "description": operation.summary,
-        "properties": {operation.name: options},
-        "required": [operation.name],
+        "description": description,
+        "properties": {name: options},
+        "required": [name],
         "additionalProperties": False,
     }

@@ -40,6 +40,7 @@ _EXAMPLES: dict[str, Any] = {
     "ratio": 0.5,
 }
 """What an option may look like whose default says nothing."""
+_GRADUALLY = "gradually: {steps: 4, passes: [{prune_channels: {ratio: 0.5}}, refit]}"
 
 
 def starter() -> str:
@@ -69,6 +70,7 @@ def _sections() -> Iterator[str]:
 def _steps() -> Iterator[str]:
     yield f"## {Recipe.model_fields['passes'].description} Each step also takes:"
     yield from (f"##   {name}: {field.description}" for name, field in StepOptions.model_fields.items())
+    yield f"## An entry can stand for several steps: {_GRADUALLY}"
     yield "passes:"
     yield from (line for name in PASSES for line in _step(PASSES[name], active=name in _ACTIVE))
 
@@ -88,7 +90,7 @@ def _options(fields: Mapping[str, FieldInfo], *, indent: int) -> Iterator[str]:
 
 def _value(name: str, field: FieldInfo) -> Any:
     default = None if field.is_required() else field.get_default(call_default_factory=True)
-    return default if default not in (None, {}) else _EXAMPLES.get(name)
+    return default if default not in (None, {}) else _EXAMPLES.get(name, default)
 
 
 def _line(text: str, description: str | None) -> str:

@@ -45,7 +45,14 @@ class Images(Section):
         return tuple(value) if value is not None else None
 
 
-def _evaluation(value: Any) -> Any:
+class Training(Section):
+    """Data that training passes learn from; most need no labels."""
+
+    path: str = Field(description="Data set, in any form that data takes.")
+    labels: str | None = Field(None, description="Name of the array that holds the labels; absent: as in evaluation.")
+
+
+def _with_path(value: Any) -> Any:
     return {"path": value} if isinstance(value, str) else value
 
 
@@ -54,9 +61,11 @@ class Data(Section):
 
     batch_size: int = Field(16, ge=1, description="How stacked samples are fed; 1 where the model fixes batch 1.")
     calibration: str | None = Field(None, description="Inputs that calibrating passes look at.")
-    training: str | None = Field(None, description="Inputs that training passes use; calibration serves if absent.")
+    training: Annotated[Training | None, BeforeValidator(_with_path, json_schema_input_type=str | Training | None)] = (
+        Field(None, description="Inputs that training passes use; calibration serves if absent.")
+    )
     evaluation: Annotated[
-        Evaluation | None, BeforeValidator(_evaluation, json_schema_input_type=str | Evaluation | None)
+        Evaluation | None, BeforeValidator(_with_path, json_schema_input_type=str | Evaluation | None)
     ] = None
     images: Images | None = None
 
@@ -98,10 +107,11 @@ class Budget(Section):
 
 @dataclass(frozen=True)
 class Step:
-    """One entry of ``passes``: the pass and its checked options."""
+    """One entry of ``passes``: the pass and its checked options, and where in the document it is written."""
 
     operation: Pass
     options: StepOptions
+    path: tuple[str | int, ...] = ()
 
     def arguments(self) -> dict[str, Any]:
         """The options that go to the pass's function."""

@@ -121,7 +121,7 @@ def test_a_step_is_a_known_pass_with_known_options(written: str, told: str) -> N
         ("prune_weights: {ratio: 0}", 28, "ratio: should be greater than 0 (found 0)"),
         ("prune_weights: {ratio: .nan}", 28, "ratio: should be a finite number (found nan)"),
         ("prune_weights: {threshold: 1e999}", 32, "threshold: should be a finite number (found inf)"),
-        ("prune_weights: {scope: globl}", 28, "scope: should be 'tensor' or 'global' (found 'globl')"),
+        ("prune_weights: {scope: globl}", 28, "scope: should be 'tensor', 'output' or 'global' (found 'globl')"),
         ("prune_weights: {normalize: 1}", 32, "normalize: should be a valid boolean (found 1)"),
         ("prune_weights: {normalize:}", 31, "normalize: should be a valid boolean (found nothing)"),
         ("prune_weights: {only: 5}", 27, "only: should be a list (found 5)"),
