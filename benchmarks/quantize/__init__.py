@@ -1,0 +1,1 @@
+"""Quantization beside every peer: accuracy, time and size on the same data, in one run."""
