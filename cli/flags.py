@@ -16,6 +16,8 @@ _FLAGS = {
     ("seed",): "--seed",
     ("data", "batch_size"): "--batch-size",
     ("data", "calibration"): "--data",
+    ("data", "training", "path"): "--data",
+    ("data", "training", "labels"): "--labels",
     ("data", "evaluation", "path"): "--evaluation",
     ("data", "evaluation", "labels"): "--labels",
     ("data", "evaluation", "metrics"): "--metric",
@@ -27,7 +29,10 @@ _FLAGS = {
 
 def given(sections: Mapping[str, Any]) -> list[Flag]:
     """The flags that gave the values in some sections of a recipe; None and what is empty was not given."""
-    return [flag for path, name in _FLAGS.items() for flag in _flags(name, path, sections)]
+    data = sections.get("data") or {}
+    is_calibration = data.get("evaluation", {}).get("path") == data.get("calibration")
+    names = {**_FLAGS, ("data", "evaluation", "path"): "--data"} if is_calibration else _FLAGS
+    return [flag for path, name in names.items() for flag in _flags(name, path, sections)]
 
 
 def _flags(name: str, path: tuple[str, ...], sections: Any) -> Iterator[Flag]:
@@ -52,13 +57,15 @@ def recipe_from(command: str, overrides: Sequence[str], sections: Mapping[str, A
 
 
 def data_section(data: str | None, batch_size: int | None, evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe's data section; labels without a metric are scored by top1."""
+    """The recipe's data section; labels without a metric are scored by top1, on the data where there is no other."""
     from compress_ops.errors import UsageError
 
-    if (evaluation["labels"] or evaluation["metrics"]) and evaluation["path"] is None:
-        raise UsageError("labels and metrics belong to evaluation data", hint="give --evaluation DATA with them")
+    is_scored = evaluation["labels"] or evaluation["metrics"]
+    path = evaluation["path"] or (data if is_scored else None)
+    if is_scored and path is None:
+        raise UsageError("labels and metrics belong to data", hint="give --data or --evaluation DATA with them")
     metrics = evaluation["metrics"] or (["top1"] if evaluation["labels"] else [])
-    scored = said({**evaluation, "metrics": metrics})
+    scored = said({**evaluation, "path": path, "metrics": metrics})
     return said({"batch_size": batch_size, "calibration": data, "evaluation": scored})
 
 

@@ -8,6 +8,7 @@ import typer
 
 from .bench import bench
 from .compare import compare
+from .distill import distill
 from .guard import Guarded
 from .inspect import inspect
 from .passes import passes
@@ -25,7 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS = (run, quantize, prune, compare, bench, inspect, passes)
+COMMANDS = (run, quantize, prune, distill, compare, bench, inspect, passes)
 
 for command in COMMANDS:
     app.command()(command)

@@ -108,5 +108,6 @@ AllowCode = Annotated[bool, typer.Option("--allow-code", help="Let data come fro
 AllowUnproven = Annotated[
     bool, typer.Option("--allow-unproven", help="A budget that is neither met nor missed for sure is no failure.")
 ]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted training left off.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the headline only; show no progress.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="List all that was touched and declined.")]

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from contextlib import AbstractContextManager
 
-    from compress_ops.progress import Progress
+    from compress_ops.progress import Label, Progress
 
 T = TypeVar("T")
 
@@ -29,8 +29,9 @@ class Bars:
     def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import TimeRemainingColumn as Left
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), Left())
         self._display = Progress(*columns, console=Console(stderr=True), transient=True)
 
     def __enter__(self) -> Bars:
@@ -40,13 +41,16 @@ class Bars:
     def __exit__(self, *_: Any) -> None:
         self._display.stop()
 
-    def __call__(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+    def __call__(self, items: Iterable[T], label: Label, total: int | None = None) -> Iterator[T]:
         from operator import length_hint
 
-        task = self._display.add_task(label, total=total or length_hint(items) or None)
+        def text() -> str:
+            return label if isinstance(label, str) else label()
+
+        task = self._display.add_task(text(), total=total or length_hint(items) or None)
         try:
             for item in items:
                 yield item
-                self._display.advance(task)
+                self._display.update(task, advance=1, description=text())
         finally:
             self._display.remove_task(task)

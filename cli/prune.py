@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from . import options
-
-if TYPE_CHECKING:
-    pass
 
 
 def prune(
     model: options.ModelPath,
     out: options.Out = None,
     ratio: Annotated[
-        float, typer.Option("--ratio", metavar="R", help="Share of channels, heads or weights that goes.")
+        float, typer.Option("--ratio", metavar="R", help="Share of channels, heads, layers or weights that goes.")
     ] = 0.5,
     heads: Annotated[bool, typer.Option("--heads", help="Cut whole attention heads instead of channels.")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="Leave out whole residual blocks; needs --data.")] = False,
     weights: Annotated[
         bool, typer.Option("--weights", help="Make single weights zero instead: smaller once compressed, no faster.")
     ] = False,
+    by: Annotated[
+        str | None,
+        typer.Option("--by", metavar="WHAT", help="What the ratio is of: channels, parameters, flops or latency."),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", metavar="N", help="Cut gradually, in N steps, each followed by refit.")
+    ] = None,
     data: options.Data = None,
     evaluation: options.Evaluation = None,
     labels: options.Labels = None,
@@ -66,7 +71,7 @@ def prune(
         "seed": seed,
         "data": data_section(data, batch_size, {"path": evaluation, "labels": labels, "metrics": metric}),
         "measure": said({"dims": dict(dim or []), "values": dict(value or [])}),
-        "passes": _passes(ratio, heads=heads, weights=weights, with_data=data is not None),
+        "passes": _passes({"--heads": heads, "--layers": layers, "--weights": weights}, ratio, by, steps, data),
     }
     loaded = recipe_from("prune", set_ or (), sections)
     if show_recipe:
@@ -84,10 +89,18 @@ def prune(
     execute(job, Manner(as_json, report, quiet, verbose), allow_unproven=allow_unproven)
 
 
-def _passes(ratio: float, *, heads: bool, weights: bool, with_data: bool) -> list[Any]:
+_NAMES = {"--heads": "prune_heads", "--layers": "drop_layers", "--weights": "prune_weights"}
+
+
+def _passes(ways: dict[str, bool], ratio: float, by: str | None, steps: int | None, data: str | None) -> list[Any]:
     from compress_ops.errors import UsageError
 
-    if heads and weights:
-        raise UsageError("--heads and --weights are two ways to prune", hint="give one, or write both into a recipe")
-    name = "prune_heads" if heads else "prune_weights" if weights else "prune_channels"
-    return ["simplify", {name: {"ratio": ratio}}, *(["refit"] if with_data else [])]
+    chosen = [flag for flag, given in ways.items() if given]
+    if len(chosen) > 1:
+        raise UsageError(f"{' and '.join(chosen)} are two ways to prune", hint="give one, or write both into a recipe")
+    if chosen and by is not None:
+        raise UsageError(f"--by is about channels, not {chosen[0]}", hint="leave out one of the two")
+    name = _NAMES[chosen[0]] if chosen else "prune_channels"
+    cut = {name: {"ratio": ratio, **({"by": by} if by is not None else {})}}
+    listed = [cut, *(["refit"] if data is not None else [])]
+    return ["simplify", *(listed if steps is None else [{"gradually": {"steps": steps, "passes": listed}}])]

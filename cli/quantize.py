@@ -64,7 +64,8 @@ def quantize(
 
     Candidates are tried on the model: with --data static and dynamic quantization, smoothing, clipped outliers, and
     single layers left in float; without it dynamic quantization. The fastest one whose outputs stay close to the float
-    model's (--min-cosine, judged on the data) is taken, and proven. --recipe-out keeps it as a recipe.
+    model's (--min-cosine, judged on the data) is taken, and proven. --recipe-out keeps it as a recipe. With --provider
+    other than cpu it is what that one computes fast: float16 for cuda, symmetric int8 for tensorrt; stderr says why.
 
     The result must not be slower than the original: where that is missed or not proven, the exit status is 1 (the
     output is written). --bits, --float16 and --clusters do what they say instead, and promise no speed.
@@ -89,6 +90,7 @@ def quantize(
         "measure": said({"dims": dict(dim or []), "values": dict(value or [])}),
     }
     told = _told(bits, float16, clusters)
+    _say_what_is_taken(sections, told, data, evaluation, quiet=quiet)
     budget = {} if told or no_measure or dry_run else {"min_speedup": 1}
     passes = ["simplify", *(told or ["quantize_static" if data else "quantize_dynamic"])]
     job = Job(
@@ -114,6 +116,21 @@ def quantize(
         if recipe_out is not None:
             _keep_recipe(done, list(sections), recipe_out)
         end(done, allow_unproven)
+
+
+def _say_what_is_taken(
+    sections: dict[str, Any], told: Sequence[Any], data: str | None, evaluation: str | None, *, quiet: bool
+) -> None:
+    """On stderr: the choice that a provider makes, and accuracy that is judged on what the ranges were fixed with."""
+    from compress_ops.pipeline import reason_of
+
+    scored = sections["data"].get("evaluation", {}).get("path")
+    first = sections["provider"][0] if sections["provider"] else "cpu"
+    notes = [] if told else [reason_of(first, with_data=data is not None)]
+    if scored is not None and evaluation is None:
+        notes.append("scored on --data, which the model is fitted to; --evaluation DATA is a fairer judge")
+    for note in filter(None, () if quiet else notes):
+        typer.echo(note, err=True)
 
 
 def _told(bits: int | None, float16: bool, clusters: int | None) -> list[Any]:

@@ -30,6 +30,7 @@ def run(
     allow_code: options.AllowCode = False,
     allow_unproven: options.AllowUnproven = False,
     force: options.Force = False,
+    resume: options.Resume = False,
     report: options.Reports = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -65,6 +66,7 @@ def run(
         measure=not no_measure,
         check_steps=check_steps,
         allow_code=allow_code,
+        resume=resume,
     )
     execute(job, Manner(as_json, report, quiet, verbose), allow_unproven=allow_unproven)
 

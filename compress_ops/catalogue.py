@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from . import factorize, graph, prune, quantize
+from . import distill, factorize, graph, prune, quantize
 from .passes import Pass
 
-PASSES: dict[str, Pass] = {p.name: p for p in (*graph.PASSES, *prune.PASSES, *factorize.PASSES, *quantize.PASSES)}
+_FAMILIES = (graph, prune, factorize, distill, quantize)
+
+PASSES: dict[str, Pass] = {operation.name: operation for family in _FAMILIES for operation in family.PASSES}

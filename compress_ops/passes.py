@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from .data import Dataset
+    from .measure.feeds import MeasureSettings
 
 
 def _as_list(value: Any) -> Any:
@@ -37,6 +39,12 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Patterns = Annotated[list[str], BeforeValidator(_as_list, json_schema_input_type=str | list[str])]
 Only = Annotated[Patterns, Field(description="Glob patterns of node names or operator types: nothing else is touched.")]
 Skip = Annotated[Patterns, Field(description="Glob patterns of node names or operator types that stay as they are.")]
+
+
+class IsFile:
+    """Marks an option, by annotation, that names a file, relative to the recipe."""
+
+
 ALL: list[str] = ["*"]
 NONE: list[str] = []
 
@@ -49,6 +57,13 @@ class Promise(StrEnum):
     PREPARES = "prepares"  # may change nothing
 
 
+class ShareOf(StrEnum):
+    """What the ``ratio`` of a pass is a share of when it is run again on its own result."""
+
+    LEFT = "what is left"  # channels are gone
+    WHOLE = "the whole"  # zeros are still there, and count
+
+
 class Need(StrEnum):
     """What must be there before any work starts."""
 
@@ -57,6 +72,7 @@ class Need(StrEnum):
     EVALUATION = "evaluation data"
     SHAPES = "inferred shapes"
     UNQUANTIZED = "the model before quantization"  # the pipeline keeps it where a later step needs it
+    ORIGINAL = "the model as it was given"  # the pipeline keeps it where a step needs it
 
 
 @dataclass(frozen=True)
@@ -92,7 +108,11 @@ class Context:
     """What a run gives its passes besides the model. Random numbers come from ``rng`` alone.
 
     On a dry run nothing will be written, so data-driven passes may look at one batch only (``calibration_batches``
-    sees to that). ``unquantized`` is the model before it was quantized, for passes with Need.UNQUANTIZED.
+    sees to that). ``unquantized`` is the model before it was quantized, for passes with Need.UNQUANTIZED. ``metrics``
+    are those of the evaluation data, the one that counts first. ``measure`` says what is fed where a pass takes times;
+    without it one sample of free sizes. ``original`` is the model as it was given to this run, for passes with
+    Need.ORIGINAL; ``folder`` is what relative paths in options refer to. Training keeps its state in the file
+    ``checkpoint``, where there is one, and with ``resume`` goes on from there.
     """
 
     rng: np.random.Generator
@@ -104,6 +124,12 @@ class Context:
     dry_run: bool = False
     progress: Progress = silent
     unquantized: Model | None = None
+    metrics: Sequence[str] = ()
+    measure: MeasureSettings | None = None
+    original: Model | None = None
+    folder: Path = Path()
+    checkpoint: Path | None = None
+    resume: bool = False
 
     def calibration_batches(self, label: str) -> Iterable[dict[str, np.ndarray[Any, Any]]]:
         """The calibration feeds, one batch at a time, with progress shown under ``label``."""
@@ -125,17 +151,30 @@ class StepOptions(BaseModel):
     allow_larger: bool = Field(False, description="Let the step leave the model larger without it being a fault.")
 
 
+Asks = Callable[[Any], Iterable[Need]]
+
+
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """A registered pass; call it like the function it wraps."""
+    """A registered pass; call it like the function it wraps.
+
+    ``asks`` tells what some options need beyond ``needs``. ``share_of`` is set where the option ``ratio`` can be raised
+    from step to step.
+    """
 
     name: str
     function: PassFunction
     promises: Promise
     needs: frozenset[Need]
+    asks: Asks | None = None
+    share_of: ShareOf | None = None
 
     def __call__(self, model: Model, ctx: Context, **options: Any) -> Change:
         return self.function(model, ctx, **options)
+
+    def needs_with(self, options: StepOptions) -> frozenset[Need]:
+        """What must be there for these options."""
+        return self.needs | frozenset(self.asks(options) if self.asks else ())
 
     @property
     def doc(self) -> str:
@@ -157,10 +196,23 @@ class Pass:
         }
         return create_model(self.name, __base__=StepOptions, **fields)
 
+    @cached_property
+    def files(self) -> tuple[str, ...]:
+        """The options that name files."""
+        fields = self.options.model_fields.items()
+        return tuple(name for name, field in fields if any(isinstance(mark, IsFile) for mark in field.metadata))
 
-def register(name: str, *, promises: Promise, needs: Iterable[Need] = ()) -> Callable[[PassFunction], Pass]:
+
+def register(
+    name: str,
+    *,
+    promises: Promise,
+    needs: Iterable[Need] = (),
+    asks: Asks | None = None,
+    share_of: ShareOf | None = None,
+) -> Callable[[PassFunction], Pass]:
     """Make a pass of a function ``(model, ctx, *, options) -> Change``."""
-    return lambda function: Pass(name, function, promises, frozenset(needs))
+    return lambda function: Pass(name, function, promises, frozenset(needs), asks, share_of)
 
 
 def matches(pattern: str, node: ir.Node) -> bool:

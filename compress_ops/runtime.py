@@ -110,6 +110,13 @@ class Session:
         except Exception as error:  # onnxruntime raises a dozen unrelated classes
             raise ModelError(f"{self.source} does not run: {_reason(error)}") from error
 
+    def run_bound(self, binding: onnxruntime.IOBinding, options: onnxruntime.RunOptions | None = None) -> None:
+        """Run once on inputs and outputs that are bound."""
+        try:
+            self.raw.run_with_iobinding(binding, options)
+        except Exception as error:  # as above
+            raise ModelError(f"{self.source} does not run: {_reason(error)}") from error
+
 
 @dataclass(frozen=True)
 class SessionSettings:
@@ -118,15 +125,19 @@ class SessionSettings:
     ``threads`` within an operator; ``optimize`` False loads quickly and runs the graph as written; ``in_graph_order``
     runs nodes in the order in which the graph lists them, so that a tensor whose last reader stands early is freed
     early; ``optimized_to`` writes the graph that really runs; ``profile_to`` is the prefix of the profile, which counts
-    what is read only while kernels do not pack their weights: a profiled session is slower.
+    what is read only while kernels do not pack their weights: a profiled session is slower. ``config`` holds entries of
+    onnxruntime's session configuration, such as ``session.disable_quant_qdq``. ``plan_memory`` False gives each tensor
+    memory when it is made, instead of all of them places in one block that is laid out before the run.
     """
 
     threads: int = 1
     optimize: bool = True
     in_graph_order: bool = False
+    plan_memory: bool = True
     optimized_to: Path | None = None
     profile_to: Path | None = None
     disabled_optimizers: Sequence[str] = ()
+    config: Mapping[str, str] = field(default_factory=dict)
     log_level: int = _QUIET
 
 
@@ -195,6 +206,7 @@ def _options(ort: Any, settings: SessionSettings) -> Any:
     options.intra_op_num_threads = settings.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = settings.log_level
+    options.enable_mem_pattern = settings.plan_memory
     if not settings.optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if settings.in_graph_order:
@@ -205,6 +217,8 @@ def _options(ort: Any, settings: SessionSettings) -> Any:
         options.enable_profiling = True
         options.profile_file_prefix = str(settings.profile_to)
         options.add_session_config_entry("session.disable_prepacking", "1")
+    for key, value in settings.config.items():
+        options.add_session_config_entry(key, value)
     return options
 
 

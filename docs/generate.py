@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from compress_ops.cli.main import app
 from compress_ops.data import FORMS
 from compress_ops.measure import METRIC_NAMES
 from compress_ops.passes import Pass, StepOptions
-from compress_ops.recipe.reference import option_facts
+from compress_ops.recipe import gradually
+from compress_ops.recipe.gradually import NAME as GRADUALLY
+from compress_ops.recipe.reference import OptionFacts, model_facts, option_facts
 
 PAGE = Path(__file__).parent / "reference.md"
 WIDTH = 100
@@ -40,6 +43,7 @@ def _passes() -> Iterator[str]:
     )
     for operation in PASSES.values():
         yield from _pass(operation)
+    yield from _gradually()
 
 
 def _pass(operation: Pass) -> Iterator[str]:
@@ -50,8 +54,24 @@ def _pass(operation: Pass) -> Iterator[str]:
     for fact in option_facts(operation):
         if fact.name in StepOptions.model_fields:
             continue
-        cells = (f"`{fact.name}`", fact.kind, f"`{fact.default}`", fact.description)
-        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        yield _row(fact)
+    yield ""
+
+
+def _row(fact: OptionFacts) -> str:
+    cells = (f"`{fact.name}`", fact.kind, f"`{fact.default}`", fact.description)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _gradually() -> Iterator[str]:
+    yield from (
+        f"### {GRADUALLY}",
+        "",
+        f"Not a pass, but an entry of `passes`: {cleandoc(gradually.__doc__ or '')}",
+        "",
+    )
+    yield from ("| option | type | default | meaning |", "|---|---|---|---|")
+    yield from map(_row, model_facts(gradually.Gradually))
     yield ""
 
 

@@ -34,8 +34,14 @@ def _recipes() -> Iterator[tuple[str, Any]]:
 
 def _used() -> set[str]:
     recipes = [recipe for _, recipe in _recipes() if isinstance(recipe, dict)]
-    steps = [step for recipe in recipes for step in recipe.get("passes") or []]
-    return {name for step in steps for name in ([step] if isinstance(step, str) else step)}
+    return {name for recipe in recipes for name in _names(recipe.get("passes") or [])}
+
+
+def _names(steps: list[Any]) -> Iterator[str]:
+    """The passes that a list of steps names, those inside ``gradually`` included."""
+    for step in steps:
+        name, options = (step, None) if isinstance(step, str) else next(iter(step.items()))
+        yield from _names(options["passes"]) if name == "gradually" else [name]
 
 
 def _tests_naming(name: str) -> list[str]:

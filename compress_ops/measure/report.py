@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,7 +26,10 @@ class DeclinedReport:
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step did. ``options`` are resolved; sizes are bytes of weights and nodes as they would be stored."""
+    """What one step did. ``options`` are resolved; sizes are bytes of weights and nodes as they would be stored.
+
+    ``files`` are those options that name files, relative to the recipe.
+    """
 
     name: str
     promise: str
@@ -38,6 +41,7 @@ class StepReport:
     bytes_after: int
     seconds: float
     cpu_seconds: float
+    files: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,10 @@ class Report:
         body = {name: getattr(self, name) for name in _PLAIN}
         return {
             "onnxpress": tool_version(),
-            "recipe": {**_relative(self.recipe, self.folder, beside), "model": _from(self.model.resolve(), beside)},
+            "recipe": {
+                **_relative(self.recipe, self.steps, self.folder, beside),
+                "model": _from(self.model.resolve(), beside),
+            },
             "model": _from(self.model.resolve(), beside),
             "out": _from(self.out.resolve(), beside),
             **{name: plain(value) for name, value in body.items()},
@@ -112,15 +119,20 @@ def tool_version() -> str:
         return "not installed"
 
 
-def _relative(recipe: Mapping[str, Any], folder: Path, beside: Path) -> dict[str, Any]:
-    """The recipe with its data paths, which were relative to ``folder``, made relative to ``beside``."""
+def _relative(recipe: Mapping[str, Any], steps: Sequence[StepReport], folder: Path, beside: Path) -> dict[str, Any]:
+    """The recipe with its paths, which were relative to ``folder``, made relative to ``beside``."""
     data = dict(recipe.get("data", {}))
-    for role in ("calibration", "training"):
+    if "calibration" in data:
+        data["calibration"] = _moved(data["calibration"], folder, beside)
+    for role in ("training", "evaluation"):
         if role in data:
-            data[role] = _moved(data[role], folder, beside)
-    if "evaluation" in data:
-        data["evaluation"] = {**data["evaluation"], "path": _moved(data["evaluation"]["path"], folder, beside)}
-    return {**recipe, "data": data}
+            data[role] = {**data[role], "path": _moved(data[role]["path"], folder, beside)}
+    passes = [{step.name: {**step.options, **_moved_files(step, folder, beside)}} for step in steps]
+    return {**recipe, "data": data, "passes": passes}
+
+
+def _moved_files(step: StepReport, folder: Path, beside: Path) -> dict[str, str]:
+    return {name: _from((folder / step.options[name]).resolve(), beside) for name in step.files}
 
 
 def _moved(source: str, folder: Path, beside: Path) -> str:

@@ -24,6 +24,8 @@ def report_page(report: Report, *, verbose: bool = False) -> Page:
             *budget_tables(report.verdicts),
             *trials_tables(report.trials),
             steps_table(report.steps),
+            *course_tables(report.steps),
+            *worst_tables(report.steps),
             *(measured_tables(report.comparison) if report.comparison else [_not_measured(report)]),
             *declined_tables(report.steps, verbose=verbose),
             *(touched_tables(report.steps) if verbose else []),
@@ -113,8 +115,55 @@ def _step_row(step: StepReport) -> list[str]:
         units.size(step.bytes_after),
         units.seconds(step.seconds),
         units.seconds(step.cpu_seconds),
-        ", ".join(f"{name} {value}" for name, value in step.notes.items()),
+        ", ".join(f"{name} {value}" for name, value in step.notes.items() if _is_short(name, value)),
     ]
+
+
+def _is_short(name: str, value: object) -> bool:
+    """Whether a note fits a cell: numbers by epoch, and those by tensor, have tables of their own."""
+    return name != "sqnr_db" and not _is_course(value)
+
+
+def course_tables(steps: Sequence[StepReport]) -> Iterator[Table]:
+    """How a number went from epoch to epoch: what steps note as a list of numbers."""
+    rows = [
+        [f"{number} {step.name}", name, _course(values), f"{values[0]:.4g}", f"{values[-1]:.4g}"]
+        for number, step in enumerate(steps, 1)
+        for name, values in step.notes.items()
+        if _is_course(values)
+    ]
+    if rows:
+        yield Table("Training", ["Step", "", "By epoch", "First", "Last"], rows)
+
+
+def _is_course(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, float) for each in value)
+
+
+def _course(values: Sequence[float]) -> str:
+    """One bar for each of at most 40 values; the longest is the largest."""
+    bars, step = "▁▂▃▄▅▆▇█", max(1, -(-len(values) // 40))
+    most = max(values) or 1.0
+    return "".join(bars[min(int(max(value, 0.0) / most * len(bars)), len(bars) - 1)] for value in values[::step])
+
+
+def worst_tables(steps: Sequence[StepReport]) -> Iterator[Table]:
+    """The tensors that each step quantized with the lowest signal-to-noise ratio, and how much of them is clipped."""
+    rows = [
+        [f"{number} {step.name}", tensor, f"{sqnr:.1f} dB", f"{100 * clipped:.2g} %" if clipped else "-"]
+        for number, step in enumerate(steps, 1)
+        for tensor, sqnr, clipped in _worst_tensors(step.notes)
+    ]
+    if rows:
+        clips = any(row[-1] != "-" for row in rows)
+        columns = ["Step", "Tensor", "SQNR", "Clipped"] if clips else ["Step", "Tensor", "SQNR"]
+        yield Table("Worst tensors", columns, [row[: len(columns)] for row in rows])
+
+
+def _worst_tensors(notes: Mapping[str, Any]) -> Iterator[tuple[str, float, float]]:
+    """Name, decibels and clipped share, from either form of the note."""
+    yield from ((found["name"], found["sqnr_db"], found.get("clipped", 0.0)) for found in notes.get("worst", ()))
+    yield from ((name, sqnr, 0.0) for name, sqnr in notes.get("sqnr_db", {}).items())
 
 
 def budget_tables(verdicts: Iterable[Verdict]) -> Iterator[Table]:

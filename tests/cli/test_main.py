@@ -16,7 +16,7 @@ from .conftest import Call
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("numpy", "onnx", "onnx_ir", "onnxruntime", "rich", "yaml")
-COMMANDS = ["bench", "compare", "inspect", "passes", "prune", "quantize", "recipe", "run"]
+COMMANDS = ["bench", "compare", "distill", "inspect", "passes", "prune", "quantize", "recipe", "run"]
 GROUP = typer.main.get_command(app)
 
 

@@ -40,3 +40,12 @@ def test_silence(quiet: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     with watching(quiet=quiet) as progress:
         assert not isinstance(progress, Bars)
         assert list(progress([1], "work")) == [1]
+
+
+def test_a_label_may_change_as_the_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", _Terminal())
+    told = iter(["loss 3", "loss 2", "loss 1", "done"])
+    with Bars() as bars:
+        items = bars([1, 2, 3], lambda: next(told))
+        seen = [bars._display.tasks[0].description for _ in items]
+    assert seen == ["loss 3", "loss 2", "loss 1"]

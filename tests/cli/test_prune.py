@@ -22,6 +22,9 @@ def test_what_it_stands_for(call: Call, model: Path, data: Path) -> None:
     assert passes(call, model, "--ratio", "0.3", "--data", data)[1:] == [{"prune_channels": {"ratio": 0.3}}, "refit"]
     assert passes(call, model, "--weights")[1] == {"prune_weights": {"ratio": 0.5}}
     assert passes(call, model, "--heads")[1] == {"prune_heads": {"ratio": 0.5}}
+    assert passes(call, model, "--by", "flops")[1] == {"prune_channels": {"ratio": 0.5, "by": "flops"}}
+    gradual = {"steps": 3, "passes": [{"prune_channels": {"ratio": 0.5}}, "refit"]}
+    assert passes(call, model, "--steps", "3", "--data", data)[1:] == [{"gradually": gradual}]
 
 
 def test_the_recipe_shown_gives_the_same_bytes(call: Call, model: Path, data: Path, out: Path) -> None:
@@ -48,7 +51,10 @@ def test_a_dry_run_tells_the_plan(call: Call, model: Path, data: Path, out: Path
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--heads", "--weights"], "two ways"),
+        (["--heads", "--weights"], "--heads and --weights are two ways"),
+        (["--heads", "--by", "flops"], "--by is about channels, not --heads"),
+        (["--by", "flop"], "by: should be 'channels', 'parameters', 'flops' or 'latency' (found 'flop')"),
+        (["--steps", "1"], "steps: should be greater than or equal to 2 (found 1)"),
         (["--labels", "label"], "--evaluation"),
         (["--ratio", "1"], "ratio"),
         (["--ratio", "0"], "ratio"),

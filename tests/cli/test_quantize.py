@@ -61,10 +61,38 @@ def test_a_result_that_is_not_fast_enough_is_status_1(call: Call, model: Path, o
     assert out.exists()
 
 
-def test_labels_need_evaluation_data(call: Call, model: Path, out: Path) -> None:
+def test_labels_need_data(call: Call, model: Path, out: Path) -> None:
     result = call("quantize", model, "-o", out, "--labels", "label")
     assert result.exit_code == 2
+    assert "labels and metrics belong to data" in result.stderr
     assert "--evaluation" in result.stderr
+
+
+def test_labels_in_the_calibration_data_are_scored_and_that_is_said(
+    call: Call, model: Path, data: Path, out: Path
+) -> None:
+    given = ["--data", data, "--labels", "label", "--metric", "f1", "--set", "measure.seconds=0.05", "--allow-unproven"]
+    result = call("quantize", model, "-o", out, *given, "--json")
+    report = json.loads(result.stdout)
+    assert report["comparison"]["accuracy"]["data"] == str(data)
+    assert set(report["comparison"]["accuracy"]["metrics"]) == {"f1"}
+    assert "scored on --data, which the model is fitted to; --evaluation DATA is a fairer judge" in result.stderr
+    quiet = call("quantize", model, *given, "--show-recipe", "-q")
+    assert "fairer" not in quiet.stderr and yaml.safe_load(quiet.stdout)["data"]["evaluation"]["metrics"] == ["f1"]
+
+
+def test_labels_that_the_data_lacks_are_a_fault_of_its_flag(call: Call, model: Path, data: Path, out: Path) -> None:
+    result = call("quantize", model, "-o", out, "--data", data, "--labels", "kind")
+    assert result.exit_code == 2
+    assert f"--data: {data}: there is no labels array 'kind'" in result.stderr
+
+
+def test_the_choice_for_a_provider_is_told_with_its_reason(call: Call, model: Path, out: Path) -> None:
+    """It is told before the provider is asked for: here there is none such."""
+    result = call("quantize", model, "-o", out, "--provider", "cuda")
+    assert result.exit_code == 2
+    assert "float16 is chosen for 'cuda': it has tensor cores for float16" in result.stderr
+    assert "is chosen" not in call("quantize", model, "-o", out, "--provider", "cuda", "--bits", "4").stderr
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from compress_ops.measure.page import Page, Table
 from compress_ops.measure.report import DeclinedReport, Report, StepReport
 from compress_ops.measure.scores import Drop, MetricScores, Score
 from compress_ops.measure.size import Size
-from compress_ops.measure.tables import comparison_page, plan_page, report_page
+from compress_ops.measure.tables import comparison_page, plan_page, report_page, worst_tables
 
 ENVIRONMENT = Environment("cpu", 1, "Chip", ("avx2",), 2, None, "Linux", "3.11", "1.20", "0.1.0")
 
@@ -338,6 +338,21 @@ def test_one_model_has_no_pairs() -> None:
     alone = replace(COMPARISON, latency=LatencyResult(40, True, {"m": REFERENCE}))
     (table,) = [table for table in comparison_page(alone).tables if table.title == "Latency"]
     assert table.notes[1] == "80 timings; 95 % intervals."
+
+
+def test_the_worst_tensors_of_a_step_have_a_table() -> None:
+    """Both forms of the note; what is clipped has a column where something is."""
+    worst = [{"name": "x", "sqnr_db": 20.5, "clipped": 0.0123}, {"name": "w", "sqnr_db": 31.0}]
+    steps = [replace(STEPS[0], name="first", notes={"worst": worst}), replace(STEPS[0], name="b", notes={"bits": 4})]
+    (table,) = worst_tables(steps)
+    assert table.columns == ["Step", "Tensor", "SQNR", "Clipped"]
+    assert table.rows == [["1 first", "x", "20.5 dB", "1.2 %"], ["1 first", "w", "31.0 dB", "-"]]
+    (table,) = worst_tables([replace(STEPS[0], name="first", notes={"sqnr_db": {"v": 9.96}})])
+    assert (table.columns, table.rows) == (["Step", "Tensor", "SQNR"], [["1 first", "v", "10.0 dB"]])
+    assert [*worst_tables(steps[1:])] == []
+    page = report_page(replace(REPORT, steps=steps))
+    for text in (to_markdown(page), to_html(page)):
+        assert "Worst tensors" in text and "20.5 dB" in text
 
 
 def test_the_plan_names_what_would_be_touched() -> None:
