@@ -18,7 +18,7 @@ def prune(
     heads: Annotated[bool, typer.Option("--heads", help="Cut whole attention heads instead of channels.")] = False,
     layers: Annotated[bool, typer.Option("--layers", help="Leave out whole residual blocks; needs --data.")] = False,
     weights: Annotated[
-        bool, typer.Option("--weights", help="Make single weights zero instead: smaller once compressed, no faster.")
+        bool, typer.Option("--weights", help="Make single weights zero instead, stored as bits: smaller, no faster.")
     ] = False,
     by: Annotated[
         str | None,
@@ -103,4 +103,5 @@ def _passes(ways: dict[str, bool], ratio: float, by: str | None, steps: int | No
     name = _NAMES[chosen[0]] if chosen else "prune_channels"
     cut = {name: {"ratio": ratio, **({"by": by} if by is not None else {})}}
     listed = [cut, *(["refit"] if data is not None else [])]
-    return ["simplify", *(listed if steps is None else [{"gradually": {"steps": steps, "passes": listed}}])]
+    cuts = listed if steps is None else [{"gradually": {"steps": steps, "passes": listed}}]
+    return ["simplify", *cuts, *(["pack_sparse"] if name == "prune_weights" else [])]

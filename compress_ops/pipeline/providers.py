@@ -1,7 +1,7 @@
 """What quantize chooses for an execution provider that is not the CPU: by what it computes fast, not by trials.
 
-Sources: OperatorKernels.md of onnxruntime, and the pages of the execution providers. Where a provider's integer support
-is not known for sure float16 is taken, which all of them compute.
+For CUDA see OperatorKernels.md of onnxruntime; for the others it is what is known of them, measured on none. Where a
+provider's integer support is not known for sure float16 is taken, which all of them compute.
 """
 
 from __future__ import annotations

@@ -8,6 +8,16 @@ from .prune_channels import prune_channels
 from .prune_embedding import prune_embedding
 from .prune_heads import prune_heads
 from .refit import refit
+from .shrink_student import shrink_student
 from .weights import prune_weights
 
-PASSES = (drop_layers, prune_channels, prune_embedding, prune_heads, prune_weights, refit, pack_sparse)
+PASSES = (
+    drop_layers,
+    prune_channels,
+    prune_embedding,
+    prune_heads,
+    prune_weights,
+    refit,
+    shrink_student,
+    pack_sparse,
+)

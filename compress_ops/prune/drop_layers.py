@@ -24,7 +24,7 @@ from pydantic import Field
 from ..errors import PassError
 from ..graph.tap import tapped
 from ..model import Model
-from ..passes import ALL, NONE, Change, Context, Fraction, Need, Only, Promise, Skip, register, selected
+from ..passes import ALL, NONE, Change, Context, Fraction, Need, Only, Promise, ShareOf, Skip, register, selected
 from ..runtime import Session, open_session
 from .residual import Block, bypass, find_blocks
 
@@ -39,7 +39,7 @@ ScoredBy = Literal["outputs", "block"]
 _HELD = 2**30  # bytes of models that are open at a time
 
 
-@register("drop_layers", promises=Promise.SHRINKS, needs={Need.CALIBRATION, Need.SHAPES})
+@register("drop_layers", promises=Promise.SHRINKS, needs={Need.CALIBRATION, Need.SHAPES}, share_of=ShareOf.LEFT)
 def drop_layers(
     model: Model,
     ctx: Context,
@@ -72,8 +72,8 @@ def drop_layers(
     if count is not None and ratio is not None:
         raise PassError("count and ratio are both given", hint="give one of them")
     change = Change()
-    candidates = _candidates(model, unit, only, skip, change)
-    candidates = _of_equal_shape(model, ctx, candidates, change)
+    candidates = candidates_of(model, unit, only, skip, change)
+    candidates = of_equal_shape(model, ctx, candidates, change)
     wanted = min(count if count is not None else max(1, round((ratio or 0.25) * len(candidates))), len(candidates))
     model.keep_reference()
     scores: dict[str, float] = {}
@@ -85,7 +85,7 @@ def drop_layers(
         change.touch(name, f"left out, {block.size} bytes; {_TOLD[score]} {scores.pop(name):.2%}")
         bypass(model, block.entry, block.exit)
         candidates = {
-            name: block for name, block in _candidates(model, unit, only, skip, Change()).items() if name in scores
+            name: block for name, block in candidates_of(model, unit, only, skip, Change()).items() if name in scores
         }
         scores = {name: scores[name] for name in candidates}
         if not candidates:
@@ -94,7 +94,7 @@ def drop_layers(
     return change
 
 
-def _candidates(model: Model, unit: Unit, only: list[str], skip: list[str], change: Change) -> dict[str, Block]:
+def candidates_of(model: Model, unit: Unit, only: list[str], skip: list[str], change: Change) -> dict[str, Block]:
     """What may go, by name."""
     found, declined = find_blocks(model)
     for name, reason in declined.items():
@@ -122,7 +122,7 @@ def _joined(blocks: Sequence[Block]) -> Block:
     return Block(first.name, first.entry, last.exit, sum(block.size for block in blocks), first.attention)
 
 
-def _of_equal_shape(model: Model, ctx: Context, blocks: dict[str, Block], change: Change) -> dict[str, Block]:
+def of_equal_shape(model: Model, ctx: Context, blocks: dict[str, Block], change: Change) -> dict[str, Block]:
     """Those whose input and output have one shape, seen on the first batch."""
     import onnx_ir as ir
 

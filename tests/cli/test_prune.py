@@ -20,7 +20,7 @@ def passes(call: Call, model: Path, *given: object) -> list[object]:
 def test_what_it_stands_for(call: Call, model: Path, data: Path) -> None:
     assert passes(call, model) == ["simplify", {"prune_channels": {"ratio": 0.5}}]
     assert passes(call, model, "--ratio", "0.3", "--data", data)[1:] == [{"prune_channels": {"ratio": 0.3}}, "refit"]
-    assert passes(call, model, "--weights")[1] == {"prune_weights": {"ratio": 0.5}}
+    assert passes(call, model, "--weights")[1:] == [{"prune_weights": {"ratio": 0.5}}, "pack_sparse"]
     assert passes(call, model, "--heads")[1] == {"prune_heads": {"ratio": 0.5}}
     assert passes(call, model, "--by", "flops")[1] == {"prune_channels": {"ratio": 0.5, "by": "flops"}}
     gradual = {"steps": 3, "passes": [{"prune_channels": {"ratio": 0.5}}, "refit"]}
