@@ -2,8 +2,9 @@
 
 Which candidates make sense follows from the operators that hold the weights. Each is applied, compared with the float
 model on the calibration data and timed against it. Where none is close enough, outliers are clipped and rounding
-and biases refined; where that does not do, the layers whose quantization costs most go back to float. For execution
-providers other than the CPU there is one candidate: what they compute fast (``providers.py``).
+and biases refined; where that does not do, the layers whose quantization costs most go back to float. Where nothing is
+both close and at least as fast as float (int8 is slower for small depthwise convolutions), weights alone are stored in 8
+bits. For execution providers other than the CPU there is one candidate: what they compute fast (``providers.py``).
 """
 
 from __future__ import annotations
@@ -77,6 +78,9 @@ def choose_int8(job: Job, least_cosine: float = CLOSE_ENOUGH) -> tuple[Trial, li
     for more in (_clip, _refine, _repair):
         if with_data and not any(trial.is_close(least_cosine) for trial in trials):
             trials += more(prepared, max(trials, key=_closeness), least_cosine)
+    if default is None and not any(trial.is_close(least_cosine) and _speed(trial) >= 1 for trial in trials):
+        with suppress(OnnxpressError):  # no weight may gain from it; the other trials stand
+            trials += _try_all(prepared, _WEIGHTS_ALONE)
     return _best(trials, least_cosine), trials
 
 
@@ -116,6 +120,9 @@ def _candidates(model: Model, *, with_data: bool) -> dict[str, Passes]:
 
 
 _KINDS = ("Conv", "Gemm", "MatMul", "Gather")
+_WEIGHTS_ALONE: dict[str, Passes] = {
+    "8-bit weights, float arithmetic": [{"quantize_weights": {"bits": 8, "storage": "decoded"}}]
+}
 _MAY_FAIL = {"allow_unchanged": True}
 
 

@@ -99,6 +99,14 @@ def test_the_layers_that_went_back_are_told_and_replay(tmp_path: Path, monkeypat
     assert again.read_bytes() == out.read_bytes()
 
 
+def test_weights_alone_become_8_bits_where_all_else_is_slower_than_float(
+    scripted: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    scripted(lambda name: (0.99999, 1.2) if name.startswith("8-bit") else (0.999, 0.8))
+    best, trials = choose_int8(job_of(CALIBRATED, tmp_path / "out.onnx"))
+    assert best.name == trials[-1].name == "8-bit weights, float arithmetic"
+
+
 @pytest.mark.parametrize(
     ("provider", "with_data", "passes"),
     [
