@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := compress_ops cli
 
-.PHONY: setup demo test test-slow test-gpu check format bench bench-speed bench-quantize bench-prune bench-models docs clean
+.PHONY: setup demo test test-slow test-gpu check format bench bench-speed bench-quantize bench-prune bench-distill bench-models docs clean
 
 setup: $(VENV)/.ready
 
@@ -39,7 +39,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: bench-speed bench-quantize bench-prune ## figures for docs/benchmarks.md
+bench: bench-speed bench-quantize bench-prune bench-distill ## figures for docs/benchmarks.md
 
 bench-models: setup ## fetch and export the benchmark models (PyTorch; several minutes the first time)
 	$(BIN)/python -m pip install --quiet "torch==2.13.0" -e ".[bench]"
@@ -54,6 +54,9 @@ bench-quantize: bench-models ## int8, int4 and calibration beside every peer, ea
 
 bench-prune: bench-models ## pruning: shrink, speed, the proof, and what refit brings back
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks.prune .bench
+
+bench-distill: bench-models ## training steps beside PyTorch, and what distillation brings back
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks.distill
 
 docs: setup ## write the generated reference pages
 	$(BIN)/python docs/generate.py
