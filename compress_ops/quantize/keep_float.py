@@ -24,9 +24,9 @@ from .restore import Layer, Restorer, quantized_layers
 if TYPE_CHECKING:
     from ..measure.latency import ModelLatency
 
-_TRIED = 64  # layers that are returned one at a time to see what that gives; the others follow in order of noise
+_TRIED = 16  # layers that are returned one at a time to see what that gives; the others follow in order of noise
 _SECONDS = 1.0  # to time one layer
-_ALL_SECONDS = 20.0  # to time all of them
+_ALL_SECONDS = 8.0  # to time all of them
 
 
 def _readable(value: str | float) -> str | float:
@@ -78,7 +78,7 @@ def keep_float(
     Put it behind the steps that quantize, and learn_rounding and correct_bias behind it. The model before these steps
     is what is compared with, and where the float weights come from. The worst layers by noise over signal are returned
     one at a time to measure what each gives at the outputs; in that order as few are returned as the limit needs. That
-    takes a session of onnxruntime for each of them, at most 64. Where the limit holds already, nothing changes: a
+    takes a session of onnxruntime for each of them, at most 16. Where the limit holds already, nothing changes: a
     fault, unless allow_unchanged. Products of stored weights in QDQ, dynamic and QOperator form are known.
     """
     original, change = unquantized_of(ctx), Change()
