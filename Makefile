@@ -56,7 +56,7 @@ bench-prune: bench-models ## pruning: shrink, speed, the proof, and what refit b
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks.prune .bench
 
 bench-distill: bench-models ## training steps beside PyTorch, and what distillation brings back
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks.distill
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks.distill .bench
 
 docs: setup ## write the generated reference pages
 	$(BIN)/python docs/generate.py

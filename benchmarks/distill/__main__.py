@@ -1,6 +1,8 @@
-"""Training steps beside PyTorch's: time, memory and the error of gradients, as a table.
+"""Training steps beside PyTorch's: time, memory and the error of gradients; and what training brings back.
 
-    python -m benchmarks.distill [NET ...]
+    python -m benchmarks.distill FOLDER [--only NAME...]
+
+FOLDER as made by benchmarks/models.py; names are those of nets (steps.py) and of cases (recovery.py).
 
 Both sides run with one thread, in turn and in both orders; a ratio is the median over rounds of processor times.
 PyTorch runs with its fused Adam, its fastest, and, for comparison, with the Adam that one gets without asking. Errors
@@ -9,16 +11,21 @@ are the norm of the difference to gradients in float64 over their norm.
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from benchmarks.tables import put_goals
+
 from .nets import NETS, Net
+from .recovery import CASES, recover
 from .steps import our_session, our_step, torch_step
 
 ROUNDS, SECONDS = 15, 0.3  # of each side in each round, about
@@ -100,13 +107,26 @@ def row(key: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def main(keys: Sequence[str]) -> None:
+def steps(keys: Sequence[str]) -> None:
+    """The table of nets."""
     heads = ["net", "ms a step: ours / torch / torch, fused Adam", "of torch", "of torch, fused Adam", "asked"]
     heads += ["memory: ours / torch", "error of gradients: ours / torch"]
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
-    for key in keys or NETS:
+    for key in keys:
         print(row(key), flush=True)
 
 
+def main() -> None:
+    """Print all tables as Markdown."""
+    parser = argparse.ArgumentParser(description="Training beside PyTorch, and what it brings back.")
+    parser.add_argument("models", type=Path)
+    parser.add_argument("--only", nargs="+", choices=[*NETS, *CASES], default=[*NETS, *CASES], metavar="NAME")
+    arguments = parser.parse_args()
+    if nets := [name for name in arguments.only if name in NETS]:
+        steps(nets)
+    cases = [name for name in arguments.only if name in CASES]
+    put_goals([goal for name in cases for goal in recover(name, arguments.models)])
+
+
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
