@@ -2,6 +2,8 @@
 
 from ..passes import Pass
 from .distill import distill
+from .finetune_quantized import finetune_quantized
+from .sparsify import sparsify
 
-PASSES: tuple[Pass, ...] = (distill,)
+PASSES: tuple[Pass, ...] = (distill, finetune_quantized, sparsify)
 """The passes of this family."""

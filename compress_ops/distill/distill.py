@@ -79,7 +79,7 @@ def distill(
     )
     lesson = lesson_of(model, ctx, teacher, match, pairs)
     weights = chosen_weights(loss, blend, lesson.targets.natures)
-    parameters = _parameters(model, train)
+    parameters = parameters_of(model, train)
     task = Task(model, ctx, lesson, weights, parameters, temperature, settings, adaptive, adapters, hold_out, batch)
     if baseline is not None and not ctx.dry_run:
         change = _with_baseline(task, seeds)
@@ -89,7 +89,7 @@ def distill(
     return change
 
 
-def _parameters(model: Model, patterns: Sequence[str]) -> list[str]:
+def parameters_of(model: Model, patterns: Sequence[str]) -> list[str]:
     known = trainable(model)
     if not known:
         raise PassError("the model has no float weight that its outputs depend on", hint="train before quantizing")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
@@ -20,12 +21,14 @@ from .objective import Objective
 from .samples import Rows, Samples, Split, Store, split
 from .targets import Enricher, Targets, find_targets
 from .teacher import Tensors, load_teacher, refuse_random
-from .train import train, write_weights
+from .train import Training, train, write_weights
 from .training.history import History
 from .training.settings import TrainSettings
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from .train import Write
 
 _NOTHING = 1e-6  # of a held-out loss: what rounding of single precision leaves where both models are one
 
@@ -64,6 +67,8 @@ class Task:
     rank: int | None = None
     hold_out: float = 0.1
     batch: int | None = None
+    on_step: Callable[[Training], None] | None = None
+    write: Write = write_weights
 
     def tried(self) -> Change:
         """A dry run: one step on the first batch."""
@@ -78,6 +83,19 @@ class Task:
 
     def done(self) -> Change:
         """Train, and say what became of the weights."""
+        with self._prepared() as (objective, epochs, judging):
+            return self._judge(objective, epochs, judging)
+
+    def trained(self) -> tuple[float, float]:
+        """Train, and keep what comes of it; the held-out loss before and after."""
+        with self._prepared() as (objective, epochs, judging):
+            before = judging()
+            self._train(objective, epochs, None, len(epochs))
+            return before, judging()
+
+    @contextmanager
+    def _prepared(self) -> Iterator[tuple[Objective, _Epochs, HeldOut]]:
+        """What is trained, on what, and what judges it; the teacher's outputs are kept meanwhile."""
         objective, inputs = self._objective()
         judged = self._judged(objective)
         judge, more = self._written(self.model, self.parameters, judged)
@@ -87,8 +105,7 @@ class Task:
             parts = split(samples, self.hold_out, size, self.ctx.rng)
             held_out = partial(samples.batches, parts.held_out, size)
             judging = HeldOut(judge, self.model, self.ctx, held_out, _plain(judged), self._scalars)
-            epochs = _Epochs(samples, parts, size)
-            return self._judge(objective, epochs, judging)
+            yield objective, _Epochs(samples, parts, size), judging
 
     def _judge(self, objective: Objective, epochs: _Epochs, judging: HeldOut) -> Change:
         """Train, and keep the weights if they do better."""
@@ -119,8 +136,8 @@ class Task:
             scalars={name: self._scalars[name] for name in objective.settings},
             batches=batches,
             evaluate=(lambda: -judging()) if judging is not None else None,
-            on_step=Adaptation(_plain(self.weights), self.temperature) if self.adaptive else None,
-            write=self._adapted.write if self._adapted is not None else write_weights,
+            on_step=Adaptation(_plain(self.weights), self.temperature) if self.adaptive else self.on_step,
+            write=self._adapted.write if self._adapted is not None else self.write,
             checkpoint=self.ctx.checkpoint,
             resume=self.ctx.resume and self.ctx.checkpoint is not None and self.ctx.checkpoint.exists(),
         )

@@ -89,8 +89,8 @@ def _at(step: Step, section: Gradually, i: int) -> Step:
 
 
 def _unfinished(step: Step, section: Gradually) -> dict[str, Any]:
-    """Before the last step: widths need not suit kernels yet, and ``dynamic`` does not cut."""
-    early = {"round_to": 1, **({"soft": True} if section.dynamic else {})}
+    """Before the last step: widths need not suit kernels yet, and ``dynamic`` does not cut, so nothing is smaller."""
+    early = {"round_to": 1, **({"soft": True, "allow_larger": True} if section.dynamic else {})}
     return {name: value for name, value in early.items() if name in type(step.options).model_fields}
 
 
