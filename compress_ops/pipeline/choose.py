@@ -2,9 +2,8 @@
 
 Which candidates make sense follows from the operators that hold the weights. Each is applied, compared with the float
 model on the calibration data and timed against it. Where none is close enough, outliers are clipped and rounding
-and biases refined; where that does not do, the layers whose quantization costs most go back to float. Where nothing is
-both close and at least as fast as float (int8 is slower for small depthwise convolutions), weights alone are stored in 8
-bits. For execution providers other than the CPU there is one candidate: what they compute fast (``providers.py``).
+and biases refined; where that does not do, the layers whose quantization costs most go back to float. Where nothing
+is as fast as float (int8 is slower for small depthwise convolutions), weights alone are stored in 8 bits. For execution providers other than the CPU there is one candidate: what they compute fast (``providers.py``).
 """
 
 from __future__ import annotations
@@ -34,6 +33,7 @@ CLOSE_ENOUGH = 0.995
 """Mean cosine of every output with the float model's, by default."""
 _TRIAL_SECONDS = 2.0
 _AS_FAST = 0.9  # of the fastest candidate's speed: among those the closest to the float model wins
+_FEW = 1 / 3  # of the quantized layers may go back to float: with more, little of what int8 gains is left
 _PERCENTILES = (99.99, 99.9)
 _OPSET = 17
 
@@ -78,7 +78,7 @@ def choose_int8(job: Job, least_cosine: float = CLOSE_ENOUGH) -> tuple[Trial, li
     for more in (_clip, _refine, _repair):
         if with_data and not any(trial.is_close(least_cosine) for trial in trials):
             trials += more(prepared, max(trials, key=_closeness), least_cosine)
-    if default is None and not any(trial.is_close(least_cosine) and _speed(trial) >= 1 for trial in trials):
+    if default is None and not any(_speed(trial) >= 1 for trial in trials):
         with suppress(OnnxpressError):  # no weight may gain from it; the other trials stand
             trials += _try_all(prepared, _WEIGHTS_ALONE)
     return _best(trials, least_cosine), trials
@@ -238,9 +238,10 @@ def _refine(prepared: Prepared, trial: Trial, least_cosine: float) -> Iterator[T
 
 
 def _repair(prepared: Prepared, trial: Trial, least_cosine: float) -> Iterator[Trial]:
-    """The trial again with so many of its layers back in float that it is close enough."""
-    last = max(i for i, step in enumerate(trial.passes) if step.operation.promises is Promise.SHRINKS)
-    keep = _steps([{"keep_float": {"min_cosine": least_cosine}}])
+    """The trial again with so many of its layers back in float that it is close enough, if few of them do."""
+    shrinking = [i for i, step in enumerate(trial.passes) if step.operation.promises is Promise.SHRINKS]
+    last, quantized = shrinking[-1], sum(len(trial.steps[i].touched) for i in shrinking if i < len(trial.steps))
+    keep = _steps([{"keep_float": {"min_cosine": least_cosine, "most": max(1, round(_FEW * quantized))}}])
     with suppress(OnnxpressError):  # where that is not enough either, or layers are in a form that is not known
         passes = [*trial.passes[: last + 1], *keep, *trial.passes[last + 1 :]]
         yield _try(prepared, f"{trial.name}, layers in float", passes)

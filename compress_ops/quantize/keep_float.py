@@ -63,6 +63,14 @@ def keep_float(
             "onnxpress quantize asks for, where neither max_drop nor a metric is given.",
         ),
     ] = None,
+    most: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="Layers that may return at most; where the limit needs more, none do. Absent: all may, since "
+            "the accuracy is what was asked for.",
+        ),
+    ] = None,
     layers: Annotated[
         list[str] | None,
         Field(
@@ -86,7 +94,7 @@ def keep_float(
     if layers is None:
         limit = Limit.of(ctx, max_drop, min_cosine)
         with original.exported() as path:
-            names, told = _chosen(Trial(original, path, model, ctx, limit), found, change)
+            names, told = _chosen(Trial(original, path, model, ctx, limit), found, most, change)
     else:
         names, told = _named(found, layers), dict.fromkeys(layers, "")
     change.chosen["layers"] = names
@@ -105,7 +113,7 @@ def _named(found: Sequence[Layer], layers: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(layers))
 
 
-def _chosen(trial: Trial, found: Sequence[Layer], change: Change) -> tuple[list[str], dict[str, str]]:
+def _chosen(trial: Trial, found: Sequence[Layer], most: int | None, change: Change) -> tuple[list[str], dict[str, str]]:
     """Names of the layers to return, in order, and what each gives and costs, as text."""
     noisy = _noisiest(trial, found)
     if trial.ctx.dry_run:
@@ -115,9 +123,11 @@ def _chosen(trial: Trial, found: Sequence[Layer], change: Change) -> tuple[list[
         change.decline("all layers", "the limit holds without any of them in float")
         return [], {}
     order, gains = _ranked(trial, noisy)
-    number = _fewest(lambda n: not trial.unmet(order[:n]), len(order))
+    allowed = min(most or len(order), len(order))
+    number = _fewest(lambda n: not trial.unmet(order[:n]), allowed)
     if number is None:
-        change.decline("all layers", f"in float they do not reach the limit either ({unmet} with none of them)")
+        which = "all layers" if allowed == len(order) else f"{allowed} layers"
+        change.decline(which, f"in float they do not reach the limit either ({unmet} with none of them)")
         return [], {}
     costs = _costs(trial, order[:number])
     return order[:number], {name: f"{gains.get(name, '')}{cost}" for name, cost in costs.items()}

@@ -86,6 +86,7 @@ def test_the_layers_that_went_back_are_told_and_replay(tmp_path: Path, monkeypat
     monkeypatch.setattr(choose, "_candidates", lambda *_, **__: {"static": [{"quantize_static": {}}]})
     monkeypatch.setattr(choose, "_clip", lambda *_: iter(()))
     monkeypatch.setattr(choose, "_refine", lambda *_: iter(()))
+    monkeypatch.setattr(choose, "_FEW", 1)
     monkeypatch.setattr(choose, "_TRIAL_SECONDS", 0.02)
     monkeypatch.setattr(import_module("compress_ops.quantize.keep_float"), "_SECONDS", 0.01)
     out, again = tmp_path / "out.onnx", tmp_path / "again.onnx"
