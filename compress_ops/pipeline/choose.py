@@ -2,8 +2,9 @@
 
 Which candidates make sense follows from the operators that hold the weights. Each is applied, compared with the float
 model on the calibration data and timed against it. Where none is close enough, outliers are clipped and rounding
-and biases refined; where that does not do, the layers whose quantization costs most go back to float. Where nothing
-is as fast as float (int8 is slower for small depthwise convolutions), weights alone are stored in 8 bits. For execution providers other than the CPU there is one candidate: what they compute fast (``providers.py``).
+and biases refined; where that does not do, the layers whose quantization costs most go back to float, if they are few.
+Where nothing is as fast as float (int8 is slower for small depthwise convolutions), weights alone are stored in 8 bits.
+For execution providers other than the CPU there is one candidate: what they compute fast (``providers.py``).
 """
 
 from __future__ import annotations
