@@ -17,7 +17,7 @@ def test_show_recipe_chooses_without_writing(call: Call, model: Path) -> None:
     result = call("quantize", model, "--show-recipe", "--threads", "2", "--seed", "3")
     shown = yaml.safe_load(result.stdout)
     assert {"version": 1, "threads": 2, "seed": 3}.items() <= shown.items()
-    assert [*map(_name, shown["passes"])][-1] == "quantize_dynamic"
+    assert _name(shown["passes"][-1]) in ("quantize_dynamic", "quantize_weights")  # by what was faster just now
     parse_recipe(result.stdout)
 
 
