@@ -60,8 +60,8 @@ def train(
     from the generator; ``batches`` says how many they are, where their ``len`` does not. ``weights`` (w_k by term, 1
     where none is given) and ``scalars`` (by name in ``objective.settings``) are what ``on_step`` sees and may change
     before each step. After each epoch ``write`` puts the weights into the student (``write_weights``, unless
-    something else is wanted), ``evaluate`` scores it (higher is better), and the state goes into ``checkpoint``,
-    from which ``resume`` goes on bit for bit. A dry run is one step.
+    something else is wanted), ``evaluate`` scores it (higher is better; the best weights stay, else the last), and
+    the state goes into ``checkpoint``, from which ``resume`` goes on bit for bit. A dry run is one step.
 
     Raises PassError when a loss, gradient or weight is no longer finite; the student then has the weights of the last
     epoch that was good.

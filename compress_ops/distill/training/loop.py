@@ -174,9 +174,9 @@ class Trainer:
             self._save(self.checkpoint)
 
     def _judge(self) -> None:
-        """Without patience the last epoch's weights stay, with it the best one's."""
+        """The best epoch's weights stay; where nothing is evaluated the last one's."""
         history, patience = self.history, self.settings.patience
-        if patience is None:
+        if self.hooks.evaluate is None:
             history.best = self.training.epoch
             return
         scores = [-inf if epoch.score is None or isnan(epoch.score) else epoch.score for epoch in history.epochs]
@@ -184,7 +184,7 @@ class Trainer:
         if best == self.training.epoch or self.best is None:
             self.best = self.training.session.buffers.parameters.copy()
         history.best = best
-        if self.training.epoch - best >= patience:
+        if patience is not None and self.training.epoch - best >= patience:
             history.stopped = f"no better score in {patience} epoch{'s' if patience > 1 else ''}"
 
     def _write(self, flat: Array) -> None:

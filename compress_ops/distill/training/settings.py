@@ -28,7 +28,7 @@ class TrainSettings:
     ``weight_decay`` (lambda) and ``l1`` concern weights of two dimensions and more, never biases and scales: sgd and
     adam add lambda w to the gradient, adamw takes lr lambda w from w; l1 adds l1 sign(w). ``clip_norm`` limits the
     norm of the whole gradient. ``accumulate`` batches make one step. ``patience``: epochs without a better score of
-    the evaluation after which training ends; the best weights stay then.
+    the evaluation after which training ends.
     """
 
     epochs: int = 1
