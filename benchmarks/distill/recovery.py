@@ -25,10 +25,10 @@ LINES = """
   - simplify
   - prune_channels: {ratio: 0.3, score: activation_weight}
   - refit
-  - distill: {epochs: 4}
+  - distill: {epochs: 2, learning_rate: 0.00002}
 """
 HALF = "[simplify, {shrink_student: {depth: 0.5}}, {distill: {epochs: 2, learning_rate: 0.0002, warmup: 0.1}}]"
-TRAINING_LINES, TRAINING_SENTENCES = 1000, 4000
+TRAINING_LINES, TRAINING_SENTENCES = 528, 4000
 
 
 def digits(models: Path, folder: Path) -> list[Goal]:
