@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import PassError
+from ..graph.feeds import feed_for
 from ..graph.tap import tapped
-from ..measure.feeds import MeasureSettings, NoFeed, latency_feed
 from ..measure.latency import compare_latency
 from ..model import Model
 from ..passes import Context
@@ -58,7 +58,7 @@ class LayerClock:
         self._model, self._ctx = model, ctx
         with model.exported() as path:
             self._model_session = open_session(path, ctx.providers, threads=ctx.threads)
-        self.feed = _feed(self._model_session, ctx)
+        self.feed = feed_for(self._model_session, ctx)
         self._before = self._time_whole()
         self.shapes = self._shapes([layer for layer in layers if layer.node.graph is model.graph])
 
@@ -110,14 +110,6 @@ class LayerClock:
             model.drop_unused()
         with model.exported() as path:
             return open_session(path, self._ctx.providers, threads=self._ctx.threads)
-
-
-def _feed(session: Session, ctx: Context) -> Any:
-    feed = latency_feed({"model": session}, ctx.calibration, ctx.measure or MeasureSettings(), seed=0)
-    if isinstance(feed, NoFeed):
-        hint = "give --data, sizes (--dim NAME=N) or numbers (--value NAME=V)"
-        raise PassError(f"no made-up input runs: {feed.reason}", hint=hint)
-    return feed
 
 
 def _noise(shape: tuple[int, ...], dtype: Any) -> Array:

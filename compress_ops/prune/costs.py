@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..graph.edit import attribute
+from ..graph.feeds import feed_for
 from ..graph.tap import tapped
 from ..model import ONNX_DOMAINS, Model
 from ..passes import Context
-from .feeds import feed_for
 
 if TYPE_CHECKING:
     import numpy as np

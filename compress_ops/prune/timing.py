@@ -13,11 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ..graph.feeds import feed_for
 from ..measure.latency import compare_latency
 from ..model import Model
 from ..passes import Context
 from ..runtime import open_session
-from .feeds import feed_for
 from .selection import Dial, within_reach
 
 if TYPE_CHECKING:
