@@ -104,4 +104,4 @@ def _passes(ways: dict[str, bool], ratio: float, by: str | None, steps: int | No
     cut = {name: {"ratio": ratio, **({"by": by} if by is not None else {})}}
     listed = [cut, *(["refit"] if data is not None else [])]
     cuts = listed if steps is None else [{"gradually": {"steps": steps, "passes": listed}}]
-    return ["simplify", *cuts, *(["pack_sparse"] if name == "prune_weights" else [])]
+    return ["simplify", *cuts, "pack_sparse" if name == "prune_weights" else "unfuse_norms"]

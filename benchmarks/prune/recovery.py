@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.data import encoder_feeds, more_sentences, tokenized
 from benchmarks.tables import Goal, put
-from compress_ops.graph.simplify import simplify
+from compress_ops.graph import simplify, unfuse_norms
 from compress_ops.model import Model, load
 from compress_ops.prune import prune_channels, prune_embedding, prune_heads, refit
 from compress_ops.runtime import open_session
@@ -79,6 +79,7 @@ def encoder(models: Path) -> list[Goal]:
         prune_channels(model, ctx, ratio=0.25, score=SCORE, only=[FEED_FORWARD])
         cut = _cosine(original, model, test)
         refit(model, ctx)
+        unfuse_norms(model, ctx)
     cosine, shapes = _cosine(original, model, test), ((8, 64), (1, 32))
     faster = [speed_up(original, model, {k: v[:n, :length] for k, v in test.items()}) for n, length in shapes]
     row = [f"{cut:.4f}", f"{cosine:.4f}", *(f"{times:.2f}x" for times in faster)]
