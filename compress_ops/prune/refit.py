@@ -16,6 +16,7 @@ from pydantic import Field
 
 from ..errors import PassError
 from ..graph.tap import tapped
+from ..measure.padding import kept_positions
 from ..model import Model
 from ..passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register
 from .refit_equations import Equations, best_ridge
@@ -56,9 +57,9 @@ def refit(
     projections too) with their biases. The ridge of a layer is the one that serves every fourth batch, held out, best;
     a layer that none serves stays. Where a shortcut is added, the layer makes up for what the shortcut lost. Layers are
     solved in graph order, so that each sees the inputs that it will get. Sums over rows are kept, not rows: memory does
-    not grow with the data. Both models, as far as is needed, run over the data once for each depth of layers. Weights
-    that are zero stay zero; names and shapes stay. Put it behind the pruning step: the original is the model as it was
-    before that.
+    not grow with the data. Both models, as far as is needed, run over the data once for each depth of layers. Tokens
+    that an input masks as padding do not count in a matrix. Weights that are zero stay zero; names and shapes stay. Put
+    it behind the pruning step: the original is the model as it was before that.
     """
     change = Change()
     original = model.reference
@@ -105,6 +106,14 @@ class _Run:
     change: Change
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """What one batch gives inside the model, and where in its sequences is no padding."""
+
+    seen: dict[ir.Value, Array]
+    kept: Array | None
+
+
 def _gathered(run: _Run, layers: Sequence[Layer], label: str) -> list[tuple[Layer, Sums]]:
     """The equations of layers that do not depend on one another, from one pass of both models over the data."""
     sums = {layer: (_empty(layer), _empty(layer)) for layer in layers}
@@ -113,9 +122,9 @@ def _gathered(run: _Run, layers: Sequence[Layer], label: str) -> list[tuple[Laye
     wanted = [known[layer.total.name] for layer in layers]
     with _looking(run.model, run.ctx, read) as inner, _looking(run.original, run.ctx, wanted) as outer:
         for number, feeds in enumerate(run.ctx.calibration_batches(label)):
-            seen = dict(zip(read, inner.run(feeds).values(), strict=True))
+            batch = _Batch(dict(zip(read, inner.run(feeds).values(), strict=True)), kept_positions(feeds))
             for layer, target in zip(layers, outer.run(feeds).values(), strict=True):
-                if layer in sums and not _add(run, sums[layer][_part(number)], layer, seen, target):
+                if layer in sums and not _add(run, sums[layer][_part(number)], layer, batch, target):
                     del sums[layer]
     return list(sums.items())
 
@@ -129,14 +138,14 @@ def _empty(layer: Layer) -> Equations:
     return Equations(layer.groups, layer.inner, layer.outputs // layer.groups, bias=layer.adder is not None)
 
 
-def _add(run: _Run, sums: Equations, layer: Layer, seen: dict[ir.Value, Array], target: Array) -> bool:
+def _add(run: _Run, sums: Equations, layer: Layer, batch: _Batch, target: Array) -> bool:
     """Count in one batch; False where the original's value does not fit the layer."""
     for axis, indices in run.model.kept.get(layer.total.name or "", {}).items():
         target = target.take(indices, axis)
     try:
         if layer.shortcut is not None:
-            target = _difference(target, seen[layer.shortcut])
-        for x, y in pieces(layer, seen[layer.source], target, run.ctx.rng, run.positions):
+            target = _difference(target, batch.seen[layer.shortcut])
+        for x, y in pieces(layer, batch.seen[layer.source], target, run.ctx.rng, run.positions, batch.kept):
             sums.add(x, y)
     except Misfit as reason:
         run.change.decline(layer.name, str(reason))

@@ -28,23 +28,31 @@ class Misfit(Exception):
 
 
 def pieces(
-    layer: Layer, source: Array, target: Array, rng: np.random.Generator, positions: int
+    layer: Layer, source: Array, target: Array, rng: np.random.Generator, positions: int, kept: Array | None = None
 ) -> Iterator[tuple[Array, Array]]:
     """(x, y) in pieces of bounded size: [groups, rows, inner] and [groups, rows, outputs of a group].
 
-    At most ``positions`` places of each sample, drawn anew for each batch.
+    At most ``positions`` places of each sample, drawn anew for each batch. ``kept`` is True where a position of a
+    sequence is no padding: where the rows are such positions, only those count.
     """
     laid = _LAID.get(layer.node.op_type, _matrix)(layer, source, target)
     windows, wanted, spatial = laid
     chosen = _places(math.prod(spatial), positions, rng)
     index: tuple[Any, ...] = tuple(_unravelled(chosen, spatial))
+    counted = _counted(layer, kept, source)
     samples = max(1, _NUMBERS // max(1, len(chosen) * layer.inner * layer.groups))
     for start in range(0, len(windows), samples):
         part = slice(start, start + samples)
-        yield (
-            _rows(windows[(part, slice(None), *index)], layer.groups),
-            _rows(wanted[(part, slice(None), *index)], layer.groups),
-        )
+        x, y = (_rows(values[(part, slice(None), *index)], layer.groups) for values in (windows, wanted))
+        rows = slice(None) if counted is None else counted[part][:, chosen].reshape(-1)
+        yield x[:, rows], y[:, rows]
+
+
+def _counted(layer: Layer, kept: Array | None, source: Array) -> Array | None:
+    """Which places of which samples count, [samples, places]; None where all do."""
+    if kept is None or layer.node.op_type in _LAID or source.shape[:-1] not in (kept.shape, (kept.size,)):
+        return None
+    return kept.reshape(source.shape[0], -1)
 
 
 def _rows(array: Array, groups: int) -> Array:

@@ -110,6 +110,36 @@ def test_where_no_solution_is_exact_it_is_that_of_least_squares() -> None:
     assert np.allclose(weight(model, "b"), expected[-1], atol=SINGLE)
 
 
+PADDED = """agraph (float[N,T,3] x, int64[N,T] ids, int64[N,T] mask) => (float[N,T,2] y) {
+ h = MatMul(x, a)
+ r = Relu(h)
+ y = MatMul(r, w)
+}"""
+FLATTENED = """agraph (float[N,T,3] x, int64[N,T] ids, int64[N,T] mask) => (float[M,2] y) {
+ rows = Constant<value_ints = [-1, 3]>()
+ f = Reshape(x, rows)
+ h = MatMul(f, a)
+ r = Relu(h)
+ y = MatMul(r, w)
+}"""
+
+
+@pytest.mark.parametrize("text", [PADDED, FLATTENED])
+def test_padding_that_an_input_masks_does_not_count(text: str) -> None:
+    """The last two of six tokens are padding: the weights are those of the first four alone."""
+    tokens = {"x": noise(5, 6, 3), "ids": np.arange(1, 31).reshape(5, 6), "mask": np.ones((5, 6), np.int64)}
+    padded = {name: array.copy() for name, array in tokens.items()}
+    padded["x"][:, 4:], padded["ids"][:, 4:], padded["mask"][:, 4:] = 100, 0, 0
+    solved = []
+    for feeds in (padded, {name: array[:, :4] for name, array in tokens.items()}, {**padded, "mask": tokens["mask"]}):
+        model = model_of(text, a=noise(3, 4), w=noise(4, 2, seed=1))
+        prune_channels(model, context(), ratio=0.5, round_to=1)
+        mended(model, feeds)
+        solved.append(weight(model, "w"))
+    assert np.allclose(solved[0], solved[1], atol=SINGLE)
+    assert not np.allclose(solved[0], solved[2], atol=100 * SINGLE)
+
+
 def test_a_strong_ridge_leaves_the_weights() -> None:
     rows, targets, present = (noise(1, *shape).astype(float) for shape in ((20, 6), (20, 3), (6, 3)))
     equations = Equations(1, 6, 3, bias=False)
