@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 ONNX_DOMAINS = ("", "ai.onnx")
 EXTERNAL_ABOVE = 3 * 2**29  # bytes of weights (1.5 GiB) above which they leave the .onnx file
 _MIN_IR_VERSION = 4  # the first in which an initializer need not be an input
+_SMALL = 1024  # bytes; onnx-ir leaves weights of up to 1000 in the model that it has checked
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,9 @@ class Model:
         """Fill in types and shapes of inner values where ONNX can infer them; never fails on what it cannot."""
         import onnx_ir.passes.common as common
 
-        common.ShapeInferencePass(strict_mode=False, data_prop=True)(self.ir)
+        with _as_instance_normalization(self):
+            common.ShapeInferencePass(strict_mode=False, data_prop=True)(self.ir)
+        _leave_sequences_untyped(self)
 
     def weight_bytes(self) -> int:
         """Bytes of all weights as stored, external data included; generated constants count as if stored."""
@@ -203,6 +206,7 @@ def load(path: Path) -> Model:
     try:
         model = Model(ir.from_proto(proto), path, external, files)
         make_uniform(model)
+        _fetch_small(model)
     except Exception as error:
         raise ModelError(f"{path} is not a valid ONNX model: {_root_cause(error)}") from error
     return model
@@ -219,6 +223,60 @@ def make_uniform(model: Model) -> None:
     for node in model.nodes():
         if not node.name:
             node.name = model.fresh(f"{node.op_type}_{node.outputs[0].name if node.outputs else ''}")
+
+
+def _fetch_small(model: Model) -> None:
+    """Read small external weights: onnx-ir hands them to ONNX's checker with a path that it refuses."""
+    import onnx_ir as ir
+
+    for value in model.weights():
+        tensor = value.const_value
+        if isinstance(tensor, ir.ExternalTensor) and tensor.nbytes <= _SMALL:
+            value.const_value = ir.external_data.convert_tensors_from_external([tensor])[0]
+
+
+@contextmanager
+def _as_instance_normalization(model: Model) -> Iterator[None]:
+    """ONNX infers no shape behind a GroupNormalization; meanwhile it goes by the name of one that takes the same."""
+    nodes = [node for node in model.nodes() if node.op_type == "GroupNormalization" and node.domain in ONNX_DOMAINS]
+    for node in nodes:
+        node.op_type = "InstanceNormalization"
+    try:
+        yield
+    finally:
+        for node in nodes:
+            node.op_type = "GroupNormalization"
+
+
+_MAKE_SEQUENCES = {"SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SplitToSequence"}
+
+
+def _leave_sequences_untyped(model: Model) -> None:
+    """onnx-ir takes the type of a sequence for that of its elements, and onnxruntime then refuses the model."""
+    import onnx_ir as ir
+
+    found: set[ir.Value] = set()
+    for node in reversed(list(model.nodes())):  # what is inside a node comes behind it
+        for index, value in enumerate(node.outputs):
+            if _is_sequence(node, index, found):
+                found.add(value)
+    for value in found:
+        if isinstance(value.type, ir.TensorType):
+            value.type = value.shape = None
+
+
+def _is_sequence(node: onnx_ir.Node, index: int, known: Container[onnx_ir.Value]) -> bool:
+    """Branches give an output each for every one of the node, a loop one more before them."""
+    skipped = 1 if node.op_type == "Loop" else 0
+    inner = [graph.outputs[index + skipped] for graph in _subgraphs(node) if index + skipped < len(graph.outputs)]
+    return node.op_type in _MAKE_SEQUENCES or any(value in known for value in inner)
+
+
+def _subgraphs(node: onnx_ir.Node) -> list[onnx_ir.Graph]:
+    import onnx_ir as ir
+
+    attributes = node.attributes.values()
+    return [attribute.as_graph() for attribute in attributes if attribute.type == ir.AttributeType.GRAPH]
 
 
 def _drop_unused_weights(graph: onnx_ir.Graph) -> None:

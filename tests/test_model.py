@@ -222,6 +222,19 @@ def test_tensors_stored_number_by_number_survive(tensor):
 # --- sizes ---
 
 
+@pytest.mark.parametrize("size", [8, 250, 256, 300])
+def test_external_weights_of_every_size_pass_the_check(tmp_path, size):
+    text = f"""<ir_version: 8, opset_import: ["": 17]>
+        g (float[2,{size}] x) => (float[2,{size}] y) {{ y = Mul(x, w) }}"""
+    path = tmp_path / "m.onnx"
+    onnx.save(proto_of(text, w=noise(size)), path, save_as_external_data=True, location="w", size_threshold=0)
+    model = load(path)
+    model.check()
+    model.infer_shapes()
+    x = noise(2, size, seed=1)
+    np.testing.assert_array_equal(outputs(model, x=x)[0], x * noise(size))
+
+
 def test_weight_bytes_count_what_is_stored():
     model = model_of(BRANCH, w=WEIGHT)
     assert model.weight_bytes() == WEIGHT.nbytes + 4 * 4 + 4
@@ -328,6 +341,31 @@ def test_the_contract_notices_renaming_retyping_and_reordering():
         "g (float[2] x) => (float[2] y) { y = Add(x, x) }",
     )
     assert len({model_of(text).contract() for text in texts}) == len(texts)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "s = SequenceConstruct(x) y = SequenceAt(s, zero)",
+        "s = SplitToSequence<axis=0>(x) y = ConcatFromSequence<axis=0>(s)",
+        """q = If(c) <then_branch = a () => (u) { u = SequenceConstruct(x) },
+                      else_branch = b () => (v) { v = SequenceConstruct(x, x) }>  y = SequenceAt(q, zero)""",
+    ],
+)
+def test_a_model_with_sequences_still_loads_after_shape_inference(body: str):
+    model = model_of(f"g (float[2,3] x, bool c) => (float[N,M] y) {{ {body} }}", zero=np.array(0))
+    model.infer_shapes()
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_array_equal(outputs(model, x=x, c=np.array(True))[0], x)
+
+
+def test_sizes_are_inferred_behind_group_normalization():
+    body = "n = GroupNormalization<num_groups=2>(x, w, w) y = Relu(n)"
+    model = model_of(f"g (float[N,4,5] x) => (float[A,B,C] y) {{ {body} }}", opset=21, w=np.ones(4, np.float32))
+    model.graph.outputs[0].shape = None
+    model.infer_shapes()
+    assert [str(size) for size in model.graph.outputs[0].shape] == ["N", "4", "5"]
+    assert model.graph[0].op_type == "GroupNormalization"
 
 
 def test_declared_port_shapes_are_kept_through_shape_inference():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -11,6 +10,7 @@ from ..errors import PassError
 from ..model import Model, make_uniform
 from ..passes import Change, Context, Promise, register
 from .edit import attribute
+from .quiet import quietly
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -81,11 +81,9 @@ def _say_asymmetric(model: Model) -> None:
 def _convert(model: Model, target: int) -> str:
     from onnxscript import version_converter
 
-    loud, logging.root.manager.disable = logging.root.manager.disable, logging.WARNING
     try:
-        version_converter.convert_version(model.ir, target, fallback=True)
+        with quietly():
+            version_converter.convert_version(model.ir, target, fallback=True)
     except Exception as error:  # the converters raise whatever their adapters raise
         return " ".join(str(error).split())
-    finally:
-        logging.root.manager.disable = loud
     return "the converter left it as it was"

@@ -15,6 +15,7 @@ from .batchnorm import fold_batchnorm as fold_batchnorm_into_linear
 from .duplicates import RANDOM, merge_duplicate_nodes, merge_duplicate_weights
 from .edit import stand_in
 from .gelu import spell_gelu
+from .quiet import quietly
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -119,12 +120,14 @@ def _store_generated(model: Model, node: ir.Node) -> None:
 def _fold_constants(model: Model) -> None:
     from onnxscript.optimizer import _constant_folding as folding
 
-    folding.FoldConstantsPass(
+    fold = folding.FoldConstantsPass(
         shape_inference=True,
         input_size_limit=_FOLD_ELEMENTS,
         output_size_limit=_FOLD_ELEMENTS,
         should_fold=_should_fold,
-    )(model.ir)
+    )
+    with quietly():
+        fold(model.ir)
 
 
 def _should_fold(node: ir.Node) -> bool | None:

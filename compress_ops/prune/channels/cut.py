@@ -15,7 +15,7 @@ import onnx_ir as ir
 from ...graph.edit import constant_of
 from .groups import Grouping
 from .labels import Array
-from .layout import Count, live
+from .layout import Axis, Count, Folded, live
 from .trace import Trace
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _rewrite_counts(kept: Kept) -> None:
         if not kept.of(count.labels).all():
             changes[count.node, count.where].append(count)
     for (node, where), counts in changes.items():
-        numbers = {count.position: kept.count(count.labels) for count in counts}
+        numbers = {count.position: -1 if count.inferred else kept.count(count.labels) for count in counts}
         if isinstance(where, str):
             _rewrite_attribute(node, where, numbers, kept)
         else:
@@ -193,8 +193,14 @@ def _update_shapes(kept: Kept) -> None:
     for value, layout in kept.trace.layouts.items():
         if layout is None or value.shape is None or value.is_initializer() or len(layout) != len(value.shape):
             continue
-        sizes = [kept.count(axis) if live(axis) else size for axis, size in zip(layout, value.shape, strict=True)]
-        value.shape = ir.Shape(sizes)
+        value.shape = ir.Shape([_size(kept, axis, size) for axis, size in zip(layout, value.shape, strict=True)])
+
+
+def _size(kept: Kept, axis: Axis, size: int | ir.SymbolicDim) -> int | ir.SymbolicDim:
+    """A name may stand for a product with the old number ("4*batch"), so it goes where channels are folded."""
+    if isinstance(axis, Folded) and not kept.of(axis.labels).all():
+        return ir.SymbolicDim(None)
+    return kept.count(axis) if live(axis) else size
 
 
 def _remember(kept: Kept) -> None:

@@ -14,13 +14,13 @@ import numpy as np
 
 from ...model import Model
 from .labels import NEVER, Array
-from .layout import live
+from .layout import labels_of, live
 from .trace import Trace
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-_TRIES = 3  # a dimension split into three factors has three that may carry its channels
+_TRIES = 8  # a dimension split into three factors has three that may carry its channels, and others may have to follow
 
 
 class Role(StrEnum):
@@ -82,10 +82,11 @@ class Grouping:
 def find_groups(model: Model, *, heads: bool = False) -> Grouping:
     """The coupled channels of a prepared model (see ``prepare``); with ``heads``, whole attention heads as units."""
     choices: dict[ir.Node, int] = {}
+    hopeless: set[ir.Node] = set()
     for _ in range(_TRIES):
         trace = _traced(model, heads, choices)
         marks, reasons = trace.labels.protection()
-        if not _choose_again(trace, marks, choices):
+        if not _choose_again(trace, marks, reasons, choices, hopeless):
             break
     return _grouping(trace, marks, reasons)
 
@@ -95,19 +96,30 @@ def _traced(model: Model, heads: bool, choices: dict[ir.Node, int]) -> Trace:
     trace.walk(model.graph)
     for value in model.graph.outputs:
         for axis in [*(trace.layouts.get(value) or []), *trace.sizes_in(value)]:
-            if live(axis):
-                trace.labels.protect(axis, f"they are the output '{value.name}'")
+            if (labels := labels_of(axis)) is not None:
+                trace.labels.protect(labels, f"they are the output '{value.name}'")
     return trace
 
 
-def _choose_again(trace: Trace, marks: Array, choices: dict[ir.Node, int]) -> bool:
-    """Where the factor that a split chose turned out protected, try the next one."""
-    again = False
+def _choose_again(
+    trace: Trace, marks: Array, reasons: list[str], choices: dict[ir.Node, int], hopeless: set[ir.Node]
+) -> bool:
+    """Where the factor that a split chose turned out protected, try the next one; after the last, the first stays.
+
+    A split that only met others with nothing to cut waits until these have chosen again.
+    """
+    stuck: list[tuple[ir.Node, int]] = []
+    waiting: list[tuple[ir.Node, int]] = []
     for node, axis, candidates in trace.splits:
-        chosen = choices.get(node, 0)
-        if marks[trace.labels.roots(axis)].all() and chosen + 1 < candidates:
-            choices[node], again = chosen + 1, True
-    return again
+        found = marks[trace.labels.roots(axis)]
+        if found.all() and candidates > 1 and node not in hopeless:
+            met = any(reasons[mark - 1] in trace.met for mark in np.unique(found))
+            (waiting if met else stuck).append((node, candidates))
+    for node, candidates in stuck or waiting:
+        choices[node] = (choices.get(node, 0) + 1) % candidates
+        if not choices[node]:
+            hopeless.add(node)
+    return bool(stuck or waiting)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,15 @@ from .labels import Array
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-Axis: TypeAlias = "Array | int | str | None"
+Axis: TypeAlias = "Array | Folded | int | str | None"
 Layout: TypeAlias = list[Axis]
+
+
+@dataclass(frozen=True, eq=False)
+class Folded:
+    """A dimension of unknown size, such as batch * heads: its index i is the channel ``labels[i % len(labels)]``."""
+
+    labels: Array
 
 
 class Unclear(Exception):
@@ -20,20 +27,34 @@ class Unclear(Exception):
 
 def live(axis: Axis) -> TypeGuard[Array]:
     """Whether an axis is made of channels that may be cut."""
-    return axis is not None and not isinstance(axis, int | str)
+    return axis is not None and not isinstance(axis, int | str | Folded)
+
+
+def labels_of(axis: Axis) -> Array | None:
+    """The channels that an axis holds, once or folded; None where it holds none."""
+    return axis.labels if isinstance(axis, Folded) else axis if live(axis) else None
+
+
+def size_of(axis: Axis) -> int | str | None:
+    """How many indices an axis has, or the name of that number."""
+    if isinstance(axis, int | str) or axis is None:
+        return axis
+    return None if isinstance(axis, Folded) else len(axis)
 
 
 @dataclass(frozen=True)
 class Count:
     """A number written in the graph that must become the number of indices kept among ``labels``.
 
-    ``where`` is an input's index or an attribute's name; ``position`` is the place within it, if it is a list.
+    ``where`` is an input's index or an attribute's name; ``position`` is the place within it, if it is a list. A size
+    that is ``inferred`` becomes -1 instead.
     """
 
     node: ir.Node
     where: int | str
     position: int | None
     labels: Array
+    inferred: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,7 +73,7 @@ def ones(count: int) -> Layout:
 
 def known_better(axis: Axis, inferred: Axis) -> Axis:
     """What a rule found, unless shape inference knows more: a size beats a name, a name beats nothing."""
-    if live(axis) or isinstance(axis, int):
+    if live(axis) or isinstance(axis, int | Folded):
         return axis
     return inferred if isinstance(inferred, int) or axis is None else axis
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...graph.edit import attribute
 from .labels import Array
-from .layout import Axis, Layout, Unclear, live
+from .layout import Axis, Layout, Unclear, labels_of, live
 from .trace import Trace
 from .views import balance, columns
 
@@ -45,7 +45,18 @@ def _channels_out(trace: Trace, node: ir.Node, axis: Axis, layout: Layout) -> No
     trace.produce(node, axis)
     if len(node.inputs) > 2 and node.inputs[2] is not None:
         axis = trace.join(axis, trace.layout(node.inputs[2])[0], node)
-    trace.set(node.outputs[0], [layout[0], axis, *[None] * (len(layout) - 2)])
+    trace.set(node.outputs[0], [layout[0], axis, *_positions(trace, node, layout[2:])])
+
+
+def _positions(trace: Trace, node: ir.Node, axes: Layout) -> Layout:
+    """The axes that a kernel moves along: where it sees one position at a time, they stay what they are."""
+    kernel = trace.layout(node.inputs[1])[2:]
+    pads = [*attribute(node, "pads", []), *attribute(node, "output_padding", [])]
+    single = not any(map(live, kernel)) and {*kernel, *attribute(node, "strides", [])} <= {1}
+    if single and not any(pads) and "output_shape" not in node.attributes:
+        return axes
+    trace.protect(axes, node, "its kernel moves along these")
+    return [None] * len(axes)
 
 
 def _depthwise(trace: Trace, node: ir.Node, channels: Array, rows: Axis) -> None:
@@ -120,10 +131,12 @@ def _product(
 
 
 def matmul(trace: Trace, node: ir.Node) -> None:
-    left, right = trace.layout(node.inputs[0]), trace.layout(node.inputs[1])
+    left, right = trace.folded_layout(node.inputs[0]), trace.folded_layout(node.inputs[1])
     batch = trace.broadcast_all([left[:-2], right[:-2]], node) if max(len(left), len(right)) > 2 else []
     if not any(map(trace.is_constant, node.inputs)):
-        trace.head_labels += [axis for axis in batch if live(axis)]
+        if trace.loud.issuperset(value for value in node.inputs if value is not None):
+            trace.mix(left[-1:], node, "it sums over these")
+        trace.head_labels += [labels for axis in batch if (labels := labels_of(axis)) is not None]
     elif trace.is_constant(node.inputs[1]):
         _produce_batch(trace, node, right[:-2])
     trace.set(node.outputs[0], [*batch, *_product(trace, node, left, right)])
@@ -180,6 +193,7 @@ def recurrent(trace: Trace, node: ir.Node) -> None:
         raise Unclear("batch-first recurrent operators are not understood")
     gates = _GATES[node.op_type]
     trace.protect([weight[0], recurrence[0]], node, "these are its directions")
+    trace.protect(layout[:2], node, "these are its steps, or its sequences")
     trace.join(weight[2], layout[2], node)
     trace.read(node, weight[2], node.inputs[0], 2)
     hidden = _unit_of(trace, node, weight[1], gates)

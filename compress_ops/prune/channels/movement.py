@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def transpose(trace: Trace, node: ir.Node) -> None:
-    layout = trace.layout(node.inputs[0])
+    layout = trace.folded_layout(node.inputs[0])
     order = attribute(node, "perm", range(len(layout))[::-1])
     trace.set(node.outputs[0], [layout[axis] for axis in order])
 
@@ -36,7 +36,7 @@ def _axes(trace: Trace, node: ir.Node, rank: int) -> list[int] | None:
 
 
 def squeeze(trace: Trace, node: ir.Node) -> None:
-    layout = trace.layout(node.inputs[0])
+    layout = trace.folded_layout(node.inputs[0])
     axes = _axes(trace, node, len(layout))
     if axes is None:
         if any(not isinstance(size, int) and not live(size) for size in layout):
@@ -46,7 +46,7 @@ def squeeze(trace: Trace, node: ir.Node) -> None:
 
 
 def unsqueeze(trace: Trace, node: ir.Node) -> None:
-    layout = trace.layout(node.inputs[0])
+    layout = trace.folded_layout(node.inputs[0])
     given = attribute(node, "axes", None) or trace.elements.numbers(node.inputs[1]) or []
     rank = len(layout) + len(given)
     axes = [axis % rank for axis in given]

@@ -20,21 +20,22 @@ if TYPE_CHECKING:
 def same(trace: Trace, node: ir.Node) -> None:
     """Each output has the axes of the first input (Relu, Cast, Dropout, ...)."""
     for output in node.outputs:
-        trace.set(output, trace.layout(node.inputs[0]))
+        trace.set(output, trace.folded_layout(node.inputs[0]))
 
 
 def elementwise(trace: Trace, node: ir.Node) -> None:
     """Inputs broadcast against one another (Add, Mul, Where, PRelu, ...)."""
     if "axis" in node.attributes:
         raise Unclear("broadcasting by the axis attribute of old operator sets is not understood")
-    layouts = [trace.layout(value) for value in node.inputs if value is not None]
+    layouts = [trace.folded_layout(value) for value in node.inputs if value is not None]
     trace.set(node.outputs[0], trace.broadcast_all(layouts, node))
 
 
 def shape(trace: Trace, node: ir.Node) -> None:
     """Sizes are followed by the evaluator of elements, at whatever reads them."""
     rank = trace.rank(node.inputs[0]) if node.inputs[0] is not None else None
-    trace.set(node.outputs[0], [rank])
+    part = slice(attribute(node, "start", None), attribute(node, "end", None))
+    trace.set(node.outputs[0], [None if rank is None else len(range(rank)[part])])
 
 
 def per_channel(trace: Trace, node: ir.Node) -> None:
@@ -62,6 +63,27 @@ def layer_normalization(trace: Trace, node: ir.Node) -> None:
     trace.set(node.outputs[0], result)
     for output in node.outputs[1:]:
         trace.set(output, [*result[:axis], *[1 for _ in result[axis:]]])
+
+
+def normalization(trace: Trace, node: ir.Node) -> None:
+    """LpNormalization along one axis, MeanVarianceNormalization along several."""
+    layout = trace.layout(node.inputs[0])
+    axes = [attribute(node, "axis", -1)] if node.op_type == "LpNormalization" else attribute(node, "axes", [0, 2, 3])
+    trace.mix([layout[axis] for axis in axes], node, "it normalizes over these")
+    trace.set(node.outputs[0], layout)
+
+
+def reverse_sequence(trace: Trace, node: ir.Node) -> None:
+    layout = trace.layout(node.inputs[0])
+    axes = attribute(node, "time_axis", 0), attribute(node, "batch_axis", 1)
+    trace.protect([layout[axis] for axis in axes], node, "it turns these round")
+    trace.set(node.outputs[0], layout)
+
+
+def trilu(trace: Trace, node: ir.Node) -> None:
+    layout = trace.folded_layout(node.inputs[0])
+    trace.protect(layout[-2:], node, "what it keeps depends on where these stand")
+    trace.set(node.outputs[0], layout)
 
 
 def group_normalization(trace: Trace, node: ir.Node) -> None:
@@ -100,7 +122,7 @@ def global_pool(trace: Trace, node: ir.Node) -> None:
 
 def along_axis(trace: Trace, node: ir.Node) -> None:
     """Softmax, CumSum, TopK ...: indices along one axis depend on one another, so that axis stays."""
-    layout = list(trace.layout(node.inputs[0]))
+    layout = list(trace.folded_layout(node.inputs[0]))
     axis = axis_of(trace, node, len(layout))
     coerced = node.op_type in ("Softmax", "LogSoftmax", "Hardmax") and trace.model.opset < 13
     last = len(layout) if coerced else axis + 1
@@ -124,13 +146,13 @@ EXACT_REDUCTIONS = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare")
 
 
 def reduce(trace: Trace, node: ir.Node) -> None:
-    """A sum over channels is the sum over those that remain; a mean or maximum is recorded as mixing."""
+    """A sum over channels that are zero stays what it is; any other, a mean or a maximum is recorded as mixing."""
     layout = trace.layout(node.inputs[0])
     axes = _reduced(trace, node, len(layout))
     gone = [layout[axis] for axis in axes]
     if node.op_type in ("ReduceProd", "ReduceLogSum", "ArgMax", "ArgMin"):
         trace.protect(gone, node, "its result depends on all of these")
-    elif node.op_type not in EXACT_REDUCTIONS:
+    elif node.op_type not in EXACT_REDUCTIONS or node.inputs[0] in trace.loud:
         trace.mix(gone, node, "it reduces over these")
     kept = [[1] if axis in axes else [size] for axis, size in enumerate(layout)]
     if not attribute(node, "keepdims", 1):
@@ -167,6 +189,7 @@ def quantization(trace: Trace, node: ir.Node) -> None:
 def space_to_depth(trace: Trace, node: ir.Node) -> None:
     layout, block = trace.layout(node.inputs[0]), attribute(node, "blocksize", 1)
     channels = layout[1]
+    trace.protect(layout[2:], node, "it turns these into channels")
     if not live(channels):
         return trace.set(node.outputs[0], None)
     import numpy as np
@@ -177,6 +200,7 @@ def space_to_depth(trace: Trace, node: ir.Node) -> None:
 def depth_to_space(trace: Trace, node: ir.Node) -> None:
     layout, block = trace.layout(node.inputs[0]), attribute(node, "blocksize", 1)
     channels, area = layout[1], block * block
+    trace.protect(layout[2:], node, "it puts channels between these")
     if not live(channels) or len(channels) == area:
         trace.protect([channels], node, "it turns these into positions")
         return trace.set(node.outputs[0], None)

@@ -16,6 +16,7 @@ import onnx_ir.passes.common as common
 from onnxscript.optimizer import fold_constants
 
 from ...graph.edit import constant_of
+from ...graph.quiet import quietly
 from ...model import Model, make_uniform
 from .elements import Dim, Elements, Evaluator
 from .layout import declared
@@ -30,7 +31,7 @@ def prepare(model: Model) -> Copies:
     if model.ir.functions:
         common.InlinePass()(model.ir)
     _store_generated(model)
-    with model.keeping_ports():
+    with model.keeping_ports(), quietly():
         for _ in range(_ROUNDS):
             model.infer_shapes()
             folded = fold_constants(model.ir, input_size_limit=_SMALL, output_size_limit=_SMALL)

@@ -11,9 +11,10 @@ import numpy as np
 
 from ...graph.edit import attribute
 from .elements import Elements
-from .labels import NEVER
-from .layout import Axis, Layout, Unclear, live
+from .labels import NEVER, Array
+from .layout import Axis, Layout, Unclear, labels_of, live, size_of
 from .trace import Trace
+from .views import columns
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -22,7 +23,7 @@ _END = 2**31 - 1  # exporters write this, or more, for "to the end"
 
 
 def concat(trace: Trace, node: ir.Node) -> None:
-    layouts = [trace.layout(value) for value in node.inputs]
+    layouts = [trace.folded_layout(value) for value in node.inputs]
     along = attribute(node, "axis", 1) % len(layouts[0])
     result = list(layouts[0])
     result[along] = _end_to_end(trace, [layout[along] for layout in layouts], node)
@@ -34,9 +35,9 @@ def concat(trace: Trace, node: ir.Node) -> None:
 
 
 def _end_to_end(trace: Trace, parts: list[Axis], node: ir.Node) -> Axis:
-    sizes = [len(part) if live(part) else part for part in parts]
+    sizes = [size_of(part) for part in parts]
     known = [size for size in sizes if isinstance(size, int)]
-    if not any(map(live, parts)):
+    if all(labels_of(part) is None for part in parts):
         return sum(known) if len(known) == len(sizes) else None
     if len(known) < len(sizes):
         trace.protect(parts, node, "it joins these end to end with something of unknown size")
@@ -79,7 +80,7 @@ def _unknown(channels: Axis) -> list[int]:
 
 
 def slice_(trace: Trace, node: ir.Node) -> None:
-    layout = list(trace.layout(node.inputs[0]))
+    layout = list(trace.folded_layout(node.inputs[0]))
     starts, ends, steps, axes = _bounds(trace, node, len(layout))
     for position, axis in enumerate(axes):
         bounds = starts[position], ends[position], steps[position]
@@ -119,11 +120,14 @@ def _sliced(
     if start == 0 and step == 1 and end is not None and end >= _END:
         return axis
     if not live(axis):
+        trace.protect([axis], node, "it cuts a dimension of unknown size in which these are folded")
         known = isinstance(axis, int) and None not in bounds
         return len(range(axis)[start:end:step]) if known and isinstance(axis, int) else None
-    if start is None or end is None or step != 1:
-        trace.protect([axis], node, "where it cuts these is computed, or it takes every n-th")
+    if start is None or end is None or step is None or step < 1:
+        trace.protect([axis], node, "where it cuts these is computed, or it turns them round")
         return None
+    if step > 1:
+        return _every(trace, node, axis, (start, end, step))
     begin, stop, _ = slice(start, end).indices(len(axis))
     names: tuple[int | str, int | str] = ("starts", "ends") if len(node.inputs) == 1 else (1, 2)
     if begin:
@@ -131,6 +135,16 @@ def _sliced(
     if stop < len(axis) or end < len(axis):
         trace.count(node, names[1], position, axis[:stop])
     return axis[begin:stop]
+
+
+def _every(trace: Trace, node: ir.Node, axis: Array, bounds: tuple[int, int, int]) -> Axis:
+    """Every n-th: all of n neighbours go, or none, so that the pattern stays."""
+    start, end, step = bounds
+    if len(axis) % step or not 0 <= start < step or end < _END:
+        trace.protect([axis], node, "it takes every n-th of a part of these")
+        return None
+    columns(trace, axis, (len(axis) // step, step), 0, node)
+    return axis[start::step]
 
 
 def gather(trace: Trace, node: ir.Node) -> None:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...graph.edit import attribute
+from .demands import demanded
 from .elements import Element
 from .labels import Array
-from .layout import Axis, Layout, Unclear, declared, live
+from .layout import Axis, Folded, Layout, Unclear, declared, labels_of, live, size_of
 from .trace import Trace
 from .views import columns, merge, split
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def reshape(trace: Trace, node: ir.Node) -> None:
-    layout, elements = trace.layout(node.inputs[0]), _target(trace, node)
+    layout, elements = trace.folded_layout(node.inputs[0]), _target(trace, node)
     if elements is None:
         raise Unclear("its target shape is not understood")
     sizes = _sizes(trace, node, layout, elements)
@@ -47,14 +48,15 @@ def _target(trace: Trace, node: ir.Node) -> list[Element] | None:
 
 
 def _sizes(trace: Trace, node: ir.Node, layout: Layout, elements: Sequence[Element]) -> list[Axis]:
-    """Sizes (or names) of the output, from the target and from shape inference."""
+    """Sizes (or names) of the output, from the target, from shape inference and from the weights that read it."""
     shape = declared(node.outputs[0])
     inferred = shape if shape is not None and len(shape) == len(elements) else [None] * len(elements)
     sizes: list[Axis] = []
     for position, element in enumerate(elements):
         axis: Axis = layout[position] if element == 0 and position < len(layout) else trace.axis_of(element)
-        size = size_of(axis)
-        sizes.append(inferred[position] if size is None or size == -1 else size)
+        size: Axis = size_of(axis)
+        size = inferred[position] if size is None or size == -1 else size
+        sizes.append(size if isinstance(size, int) else demanded(node.outputs[0], position) or size)
     return [None if size == -1 else size for size in sizes]
 
 
@@ -64,12 +66,6 @@ def flatten(trace: Trace, node: ir.Node) -> None:
     axis += len(layout) if axis < 0 else 0
     parts = layout[:axis], layout[axis:]
     trace.set(node.outputs[0], [merge(trace, part, node) if part else 1 for part in parts])
-
-
-def size_of(axis: Axis) -> int | str | None:
-    if live(axis):
-        return len(axis)
-    return axis if isinstance(axis, int | str) else None
 
 
 def _regroup(trace: Trace, layout: Layout, sizes: list[Axis], node: ir.Node) -> Layout:
@@ -146,17 +142,26 @@ def _through_ones(given: Layout, sizes: list[int]) -> Layout | None:
 
 
 def _unequal(trace: Trace, given: Layout, wanted: list[Axis], node: ir.Node) -> Layout:
-    """Blocks with unknown sizes: the last axes, else the first ones, may still divide one another."""
-    result: Layout = list(wanted)
-    found: Axis = None
-    if given and wanted and live(given[-1]) and isinstance(wanted[-1], int):
-        found = result[-1] = _inner(trace, given[-1], wanted[-1], node)
+    """Blocks with unknown sizes: what lies behind the last of these, else the first axes, may divide one another."""
+    first, last = _behind(given), _behind(wanted)
+    inner = given[first:]
+    if first and isinstance(folded := given[first - 1], Folded):
+        inner = [folded.labels, *inner]
+    if any(map(live, inner)):
+        result, used = _inner(trace, merge(trace, inner, node), wanted, last, node), given[max(first - 1, 0) :]
     elif given and wanted and live(given[0]) and isinstance(wanted[0], int):
-        found = result[0] = _outer(trace, given[0], wanted[0], node)
-    used = given[-1] if given and live(given[-1]) else given[0] if given else None
-    left_over = [axis for axis in given if not (live(found) and axis is used)]
+        result, used = [_outer(trace, given[0], wanted[0], node), *wanted[1:]], given[:1]
+    else:
+        result, used = list(wanted), []
+    carried = any(labels_of(axis) is not None for axis in result)
+    left_over = [axis for axis in given if not (carried and any(axis is one for one in used))]
     trace.protect(left_over, node, "it mixes channels with a dimension of unknown size")
     return result
+
+
+def _behind(axes: Sequence[Axis]) -> int:
+    """Where the axes begin that have no axis of unknown size behind them."""
+    return max((i + 1 for i, axis in enumerate(axes) if not isinstance(size_of(axis), int)), default=0)
 
 
 def _outer(trace: Trace, axis: Array, size: int, node: ir.Node) -> Axis:
@@ -165,7 +170,17 @@ def _outer(trace: Trace, axis: Array, size: int, node: ir.Node) -> Axis:
     return np.repeat(axis, size // len(axis)) if size % len(axis) == 0 else size
 
 
-def _inner(trace: Trace, axis: Array, size: int, node: ir.Node) -> Axis:
-    if len(axis) % size == 0 and size > 1:
-        return columns(trace, axis, (len(axis) // size, size), 1, node)
-    return np.tile(axis, size // len(axis)) if size % len(axis) == 0 else size
+def _inner(trace: Trace, flat: Axis, wanted: list[Axis], last: int, node: ir.Node) -> Layout:
+    """Channels behind an unknown size, as the axes behind another; what does not fit there is folded into it."""
+    result, sizes = list(wanted), [size for size in wanted[last:] if isinstance(size, int)]
+    room = math.prod(sizes)
+    if live(flat) and room % len(flat) == 0:
+        result[last:] = _grid(trace, np.tile(flat, room // len(flat)), sizes, node)
+    elif live(flat) and len(flat) % room == 0 and last == 1:
+        folded, *result[last:] = _grid(trace, flat, [len(flat) // room, *sizes], node)
+        result[0] = Folded(folded) if live(folded) else result[0]
+    return result
+
+
+def _grid(trace: Trace, flat: Array, sizes: Sequence[int], node: ir.Node) -> Layout:
+    return [flat] if len(sizes) == 1 else split(trace, flat, sizes, node)

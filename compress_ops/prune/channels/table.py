@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ...model import ONNX_DOMAINS
-from . import linear, movement, pointwise, ranges
+from . import indexing, linear, movement, pointwise, ranges
 from .layout import Unclear
 from .reshape import flatten, reshape
 from .trace import Trace
@@ -113,12 +113,15 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("GlobalMaxPool", "GlobalAveragePool", "GlobalLpPool"), pointwise.global_pool),
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax", "CumSum", "TopK"), pointwise.along_axis),
     **dict.fromkeys(("BatchNormalization", "InstanceNormalization"), pointwise.per_channel),
+    **dict.fromkeys(("LpNormalization", "MeanVarianceNormalization"), pointwise.normalization),
     **dict.fromkeys(("LayerNormalization", "RMSNormalization"), pointwise.layer_normalization),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), pointwise.quantization),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), linear.recurrent),
     "MatMul": linear.matmul,
     **dict.fromkeys(("Loop", "Scan"), movement.loop),
     **dict.fromkeys(("Resize", "Upsample"), movement.resize),
+    **dict.fromkeys(("GatherElements", "ScatterElements"), indexing.elements),
+    **dict.fromkeys(("GridSample", "MaxRoiPool", "RoiAlign"), indexing.sampled),
     "Concat": ranges.concat,
     "ConstantOfShape": movement.constant_of_shape,
     "Conv": linear.conv,
@@ -128,19 +131,23 @@ RULES: dict[str, Rule] = {
     "Expand": movement.expand,
     "Flatten": flatten,
     "Gather": ranges.gather,
+    "GatherND": indexing.gather_nd,
     "Gemm": linear.gemm,
     "GroupNormalization": pointwise.group_normalization,
     "If": movement.branches,
     "LRN": pointwise.local_response,
     "Pad": ranges.pad,
     "Reshape": reshape,
+    "ScatterND": indexing.scatter_nd,
     "Shape": pointwise.shape,
     "Slice": ranges.slice_,
     "SpaceToDepth": pointwise.space_to_depth,
+    "ReverseSequence": pointwise.reverse_sequence,
     "Split": ranges.split,
     "Squeeze": movement.squeeze,
     "Tile": movement.tile,
     "Transpose": movement.transpose,
+    "Trilu": pointwise.trilu,
     "Unsqueeze": movement.unsqueeze,
 }
 MICROSOFT_RULES: dict[str, Rule] = {

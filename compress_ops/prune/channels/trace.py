@@ -18,7 +18,22 @@ from typing import TYPE_CHECKING
 from ...model import Model
 from .elements import Dim, Element, Elements, Evaluator, hands_on
 from .labels import Array, Labels
-from .layout import Axis, Count, Layout, Reading, Unclear, declared, known_better, live, ones, subgraphs
+from .layout import (
+    Axis,
+    Count,
+    Folded,
+    Layout,
+    Reading,
+    Unclear,
+    declared,
+    known_better,
+    labels_of,
+    live,
+    ones,
+    size_of,
+    subgraphs,
+)
+from .loud import is_loud
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -28,7 +43,9 @@ if TYPE_CHECKING:
 class Trace:
     """What is known while walking. ``heads`` asks for whole heads as units, else for channels within heads.
 
-    ``choices`` holds, for nodes that split one dimension into several, how many of the possible factors to pass over.
+    ``choices`` holds, for nodes that split one dimension into several, how many of the possible factors to pass over;
+    ``loud`` are values in which channels of zero weights may be other than zero;
+    ``met`` are the reasons of channels that stay because of what they meet, which another choice elsewhere may change.
     """
 
     model: Model
@@ -45,6 +62,8 @@ class Trace:
     mixing: list[tuple[Array, str]] = field(default_factory=list)
     head_labels: list[Array] = field(default_factory=list)
     splits: list[tuple[ir.Node, Array, int]] = field(default_factory=list)
+    met: set[str] = field(default_factory=set)
+    loud: set[ir.Value] = field(default_factory=set)
     constants: set[ir.Value] = field(default_factory=set)
     generated: set[int] = field(default_factory=set)
     _starts: list[int] = field(default_factory=list)
@@ -54,7 +73,15 @@ class Trace:
         self.elements = Evaluator(self._dims)
 
     def layout(self, value: ir.Value | None) -> Layout:
-        """A value's axes; Unclear where not even their number is known."""
+        """A value's axes, for rules that do not know folded ones; Unclear where not even their number is known."""
+        layout = self.folded_layout(value)
+        for axis in layout:
+            if isinstance(axis, Folded) and value is not None:
+                self.labels.protect(axis.labels, f"'{value.name}' holds them in a dimension of unknown size")
+        return [None if isinstance(axis, Folded) else axis for axis in layout]
+
+    def folded_layout(self, value: ir.Value | None) -> Layout:
+        """A value's axes, for rules that hand folded ones on."""
         if value is None:
             raise Unclear("an input is missing")
         if value not in self.layouts:
@@ -107,16 +134,19 @@ class Trace:
 
     def protect(self, axes: Iterable[Axis], node: ir.Node, reason: str) -> None:
         for axis in axes:
-            if live(axis):
-                self.labels.protect(axis, self.why(node, reason))
+            if (labels := labels_of(axis)) is not None:
+                self.labels.protect(labels, self.why(node, reason))
 
     def join(self, left: Axis, right: Axis, node: ir.Node) -> Axis:
         """Two axes that must stay equal; returns what both are."""
-        if live(left) and live(right) and len(left) == len(right):
-            self.labels.join(left, right, self.why(node, "it joins these with channels that cannot be cut"))
+        ours, theirs = labels_of(left), labels_of(right)
+        if ours is not None and theirs is not None and type(left) is type(right) and len(ours) == len(theirs):
+            self.labels.join(ours, theirs, self.why(node, "it joins these with channels that cannot be cut"))
             return left
-        self.protect((left, right), node, "it joins these with a dimension that is no weight's channels")
-        sizes = [len(axis) if live(axis) else axis for axis in (left, right)]
+        reason = "it joins these with a dimension that is no weight's channels"
+        self.protect((left, right), node, reason)
+        self.met.add(self.why(node, reason))
+        sizes = [size_of(axis) for axis in (left, right)]
         return next((size for size in sizes if isinstance(size, int)), sizes[0] or sizes[1])
 
     def broadcast(self, left: Axis, right: Axis, node: ir.Node) -> Axis:
@@ -157,19 +187,22 @@ class Trace:
     def follow(self, node: ir.Node, index: int, elements: Sequence[Element], layout: Layout) -> None:
         """See to it that the target shape in input ``index`` is right for ``layout`` after the cut."""
         for position, (element, axis) in enumerate(zip(elements, layout, strict=True)):
-            if element == -1 or (live(axis) and self.follows(element, axis)):
+            if element == -1 or self.follows(element, axis):
                 continue
             if isinstance(element, int):
                 self.count(node, index, position, axis)
+            elif isinstance(axis, Folded) and -1 not in elements:
+                self.counts.append(Count(node, index, position, axis.labels, inferred=True))
             else:
                 self.protect([axis, self.axis_of(element)], node, "the number of these channels is computed")
 
-    def follows(self, element: Element, axis: Array) -> bool:
+    def follows(self, element: Element, axis: Axis) -> bool:
         """Whether an element will be the number of these channels by itself."""
         other = self.axis_of(element) if isinstance(element, Dim) else None
-        if not live(other) or len(other) != len(axis):
+        labels, others = labels_of(axis), labels_of(other)
+        if labels is None or others is None or type(axis) is not type(other) or len(labels) != len(others):
             return False
-        return bool((self.labels.roots(other) == self.labels.roots(axis)).all())
+        return bool((self.labels.roots(others) == self.labels.roots(labels)).all())
 
     def generate(self, node: ir.Node, index: int, position: int, element: Element) -> Axis:
         """The axis that a written number makes where nothing else says what it is made of: it can be rewritten."""
@@ -184,8 +217,7 @@ class Trace:
         """The axis that a target's element stands for."""
         if not isinstance(element, Dim):
             return element
-        layout = self.layout(element.value)
-        return layout[element.axis]
+        return self.folded_layout(element.value)[element.axis]
 
     def walk(self, graph: ir.Graph) -> None:
         """Apply the rules to a graph and, before the node that holds it, to each subgraph."""
@@ -217,6 +249,8 @@ class Trace:
             rule_for(node)(self, node)
         except Unclear as unclear:
             self.give_up(node, str(unclear))
+        if is_loud(self, node):
+            self.loud.update(node.outputs)
 
     def _check_sizes(self, node: ir.Node) -> None:
         """Channel counts that are read at run time must go where they are understood."""
@@ -230,14 +264,17 @@ class Trace:
 
     def sizes_in(self, value: ir.Value) -> list[Axis]:
         """Axes of channels whose number stands in an integer tensor."""
-        return [axis for element in self.elements(value) or [] if live(axis := self.axis_of(element))]
+        axes = [self.axis_of(element) for element in self.elements(value) or []]
+        return [axis for axis in axes if labels_of(axis) is not None]
 
     def give_up(self, node: ir.Node, reason: str) -> None:
-        """Protect all that goes into a node, and take its outputs to be fixed."""
+        """Protect all that goes into a node, and take its outputs to be fixed; what its weights hold stays."""
         for value in node.inputs:
             if value is not None:
-                known = self.layouts.get(value)
-                self.protect(self.layout(value) if value.is_initializer() else known or [], node, reason)
+                layout = self.layout(value) if value.is_initializer() else self.layouts.get(value) or []
+                self.protect(layout, node, reason)
+                for axis in layout if value.is_initializer() and len(layout) > 1 else []:
+                    self.produce(node, axis)
                 self.protect(self.sizes_in(value), node, reason)
         for graph in subgraphs(node):
             for value in graph.outputs:
