@@ -90,6 +90,9 @@ def prune(
 
 
 _NAMES = {"--heads": "prune_heads", "--layers": "drop_layers", "--weights": "prune_weights"}
+_REFIT = {
+    "refit": {"allow_unchanged": True}
+}  # of what is left there may be nothing to solve; the cut is good all the same
 
 
 def _passes(ways: dict[str, bool], ratio: float, by: str | None, steps: int | None, data: str | None) -> list[Any]:
@@ -102,6 +105,6 @@ def _passes(ways: dict[str, bool], ratio: float, by: str | None, steps: int | No
         raise UsageError(f"--by is about channels, not {chosen[0]}", hint="leave out one of the two")
     name = _NAMES[chosen[0]] if chosen else "prune_channels"
     cut = {name: {"ratio": ratio, **({"by": by} if by is not None else {})}}
-    listed = [cut, *(["refit"] if data is not None else [])]
+    listed = [cut, *([_REFIT] if data is not None else [])]
     cuts = listed if steps is None else [{"gradually": {"steps": steps, "passes": listed}}]
     return ["simplify", *cuts, "pack_sparse" if name == "prune_weights" else "unfuse_norms"]

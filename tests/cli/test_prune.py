@@ -10,6 +10,8 @@ import yaml
 
 from .conftest import Call
 
+REFIT = {"refit": {"allow_unchanged": True}}
+
 
 def passes(call: Call, model: Path, *given: object) -> list[object]:
     result = call("prune", model, "--show-recipe", *given)
@@ -19,11 +21,11 @@ def passes(call: Call, model: Path, *given: object) -> list[object]:
 
 def test_what_it_stands_for(call: Call, model: Path, data: Path) -> None:
     assert passes(call, model) == ["simplify", {"prune_channels": {"ratio": 0.5}}, "unfuse_norms"]
-    assert passes(call, model, "--ratio", "0.3", "--data", data)[1:3] == [{"prune_channels": {"ratio": 0.3}}, "refit"]
+    assert passes(call, model, "--ratio", "0.3", "--data", data)[1:3] == [{"prune_channels": {"ratio": 0.3}}, REFIT]
     assert passes(call, model, "--weights")[1:] == [{"prune_weights": {"ratio": 0.5}}, "pack_sparse"]
     assert passes(call, model, "--heads")[1] == {"prune_heads": {"ratio": 0.5}}
     assert passes(call, model, "--by", "flops")[1] == {"prune_channels": {"ratio": 0.5, "by": "flops"}}
-    gradual = {"steps": 3, "passes": [{"prune_channels": {"ratio": 0.5}}, "refit"]}
+    gradual = {"steps": 3, "passes": [{"prune_channels": {"ratio": 0.5}}, REFIT]}
     assert passes(call, model, "--steps", "3", "--data", data)[1:2] == [{"gradually": gradual}]
 
 
