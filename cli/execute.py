@@ -46,9 +46,23 @@ def give_report(action: Callable[[Job], Report], job: Job, manner: Manner) -> Re
 
     from .show import give
 
-    report: Report = watched(action, job, manner)
+    try:
+        report: Report = watched(action, job, manner)
+    except KeyboardInterrupt:
+        _say_how_to_go_on(job)
+        raise
     give(report_page(report, verbose=manner.verbose), report.plain, manner)
     return report
+
+
+def _say_how_to_go_on(job: Job) -> None:
+    """An interrupted training has left its state."""
+    from compress_ops.pipeline.job import checkpoint_of
+
+    steps = range(1, len(job.recipe.passes) + 1)
+    kept = [checkpoint_of(job.out, step) for step in steps] if job.out is not None else []
+    for path in (path for path in kept if path.exists()):
+        typer.echo(f"{path} holds the training as of its last epoch: the same command with --resume goes on", err=True)
 
 
 def watched(action: Callable[[Job], T], job: Job, manner: Manner) -> T:

@@ -149,6 +149,15 @@ NORMALIZATION = [
     Case(FROZEN, x=(3, 2, 2), s=(2,), b=(2,), **STATISTICS),
     Case(FROZEN, x=(1, 2, 3, 2), s=(2,), b=(2,), **STATISTICS),
     Case(FROZEN.replace("n(", "n<epsilon=0.5>("), x=(3, 2), s=(2,), b=(2,), **STATISTICS),
+    Case(
+        "m = ReduceMean<keepdims=0>(x, n); q = Mul(x, x); r = ReduceMean<keepdims=0>(q, n); t = Mul(m, m);"
+        "v = Sub(r, t); y = BatchNormalization(x, s, b, m, v)",
+        x=(1, 2, 4),
+        n=whole(0, 2),
+        s=(2,),
+        b=(2,),
+    ),
+    Case("v = Mul(w, w); y = BatchNormalization(x, s, b, w, v)", x=(2, 2, 3), s=(2,), b=(2,), w=(2,)),
     Case(TRAINING, x=(3, 2, 2), s=(2,), b=(2,), **STATISTICS),
     Case(TRAINING, x=(2, 2, 2, 3), s=(2,), b=(2,), **STATISTICS),
     Case("y = LayerNormalization(x, s, b)", x=(2, 3, 4), s=(4,), b=(4,)),

@@ -68,6 +68,9 @@ INDEXING = [
     Case('y = ScatterElements<axis=0,reduction="add">(x, n, w)', x=(3, 2), n=whole([0, 2], [0, 1]), w=(2, 2)),
     Case("y = ScatterND(x, n, w)", x=(3, 2), n=whole([2], [0]), w=(2, 2)),
     Case('y = ScatterND<reduction="add">(x, n, w)', x=(3, 2), n=whole([2], [2]), w=(2, 2)),
+    Case(
+        "o = CastLike(v, x); t = OneHot(n, k, o); y = Mul(x, t)", x=(2, 3), n=whole(2, 0), k=whole(3)[0], v=whole(0, 1)
+    ),
     Case("y, i = TopK(x, k)", x=(2, 4), k=whole(2)),
     Case("y, i = TopK<axis=0,largest=0>(x, k)", x=(4, 2), k=whole(2)),
 ]

@@ -97,7 +97,7 @@ def test_every_unsupported_node_is_named_at_once() -> None:
     )
     with pytest.raises(PassError, match=r"no gradient is known for STFT '.*', Bernoulli '") as caught:
         build_gradients(bad, of=["y"], parameters=["w1"])
-    assert "train only" in caught.value.hint
+    assert "no weight lies behind" in caught.value.hint
 
 
 def test_unsupported_nodes_beside_the_way_do_not_matter() -> None:
@@ -158,3 +158,53 @@ def test_what_can_be_trained() -> None:
 
 def test_flat_operators_and_rules_do_not_overlap() -> None:
     assert not FLAT & set(operators())
+
+
+def test_a_root_of_zero_has_gradient_zero() -> None:
+    """The deviation of equal numbers: infinity times zero would spoil every weight before it."""
+    body = """m = ReduceMean(x, last) d = Sub(x, m) q = Mul(d, d) v = ReduceMean(q, last) e = Sqrt(v) y = Mul(e, w)"""
+    rooted = model(body, weights="float[3] w = {1,2,3}, int64[1] last = {-1}")
+    built = build_gradients(rooted, of=["y"], parameters=["w"], inputs=["x"])
+    equal = np.array([[2.0, 2, 2], [1, 2, 3]])
+    feeds = {"x": equal, "w": [1, 2, 3], built.upstream["y"]: np.ones((2, 3))}
+    gradient = run(built, **feeds)[built.gradients["x"]]
+    np.testing.assert_array_equal(gradient[0], 0)
+    np.testing.assert_allclose(gradient[1], 6 * (equal[1] - 2) / 3 / np.sqrt(2 / 3), rtol=1e-6)
+
+
+def test_layer_normalization_in_half_precision() -> None:
+    """Its mean and deviation are float32 there."""
+    half = model(
+        "a = Cast<to=10>(x) b = LayerNormalization(a, s) y = Cast<to=1>(b)", weights="float16[3] s = {1, 1, 1}"
+    )
+    built = build_gradients(half, of=["y"], parameters=["s"], inputs=["x"])
+    x, up = np.array([[1, 2, 4], [0, 1, -1]], np.float32), np.ones((2, 3), np.float32)
+    session = open_session(ir.to_proto(built.model.ir).SerializeToString())
+    found = session.run({"x": x, "s": np.ones(3, np.float16), built.upstream["y"]: up})
+    z = (x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True)
+    np.testing.assert_allclose(found[built.gradients["s"]], z.sum(0), atol=4e-3)  # 4 roundings of numbers below 2
+
+
+def test_what_lies_behind_is_named() -> None:
+    recurrent = model(
+        "s = Unsqueeze(x, first) h, c = GRU<hidden_size=1>(s, w, r) q = Squeeze(c, first) y = Mul(q, last)",
+        weights="int64[1] first = {0}, float[1,3,3] w = {1,2,3,4,5,6,7,8,9}, float[1,3,1] r = {1,2,3}, "
+        "float[2] last = {1, 2}",
+    )
+    with pytest.raises(PassError, match=r"no gradient is known for GRU '.*'") as caught:
+        build_gradients(recurrent, of=["y"], parameters=["w", "r", "last"])
+    assert 'train: ["last"]' in caught.value.hint
+    with pytest.raises(PassError, match="no gradient") as caught:
+        build_gradients(recurrent, of=["c"], parameters=["w", "r"])
+    assert "no weight lies behind" in caught.value.hint
+
+
+def test_frequencies_masks_and_grids_are_no_weights() -> None:
+    encoded = model(
+        "n = Cast<to=1>(k) f = Mul(n, wave) s = Sin(f) g = Mul(s, learned) b = Add(x, g) c = Add(b, mask)"
+        "d = Mul(c, ones) e = Add(d, grid) p = MatMul(e, w1) q = Mul(p, siren) r = Cos(q) y = Add(r, q)",
+        weights="int64[2,1] k = {0, 1}, float[3] wave = {1, 0.1, 0.01}, float[3] learned = {0.5,2,3}, "
+        "float[3] mask = {0.5, 0, -3.4e38}, float[3] ones = {1,1,1}, float[3] grid = {0,1,2}, "
+        "float[3,3] w1 = {1,2,3,4,5,6,7,8,9}, float[3] siren = {0.5,2,3}",
+    )
+    assert trainable(encoded) == ["learned", "ones", "w1", "siren"]

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .rules import Result
     from .step import Step
 
+_LEAST = 1e-30
+
 
 @gradient("Neg")
 def negative(step: Step, dy: ir.Value) -> Result:
@@ -30,7 +32,9 @@ def absolute(step: Step, dy: ir.Value) -> Result:
 
 @gradient("Sqrt")
 def square_root(step: Step, dy: ir.Value) -> Result:
-    return step.div(step.scale(dy, 0.5), step.y)
+    """0 at 0, where there is no derivative: else the deviation of equal numbers would make all gradients infinite."""
+    square = step.op("Max", step.mul(step.y, step.y), step.number(_LEAST))
+    return step.mul(step.scale(dy, 0.5), step.div(step.y, square))
 
 
 @gradient("Exp")

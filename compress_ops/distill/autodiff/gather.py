@@ -39,7 +39,11 @@ def _add_matrix(step: Step, dy: ir.Value, indices: np.ndarray[Any, Any], axis: i
 
 def scatter_rows(step: Step, dy: ir.Value, indices: ir.Value, axis: int) -> ir.Value:
     """For indices of any shape, known only at run time, into an axis of x: dy goes onto zeros row by row."""
+    import onnx_ir as ir
+
     rank, across = step.rank(step.x), step.rank(indices)
+    if indices.dtype != ir.DataType.INT64:  # Gather takes int32 too, ScatterND does not
+        indices = step.op("Cast", indices, to=ir.DataType.INT64)
     rows = step.op("Unsqueeze", indices, step.integers([-1]))
     if axis == 0:
         return step.op("ScatterND", step.zeros(step.x), rows, dy, reduction="add")

@@ -3,7 +3,8 @@ deviation = sqrt(variance + epsilon). With g = scale dy and averages E over thos
 
     dx = (g - E g - z E(g z)) / deviation        dscale = sum dy z        dbias = sum dy
 
-and dx = g / deviation where mean and variance are frozen.
+where mean and variance are those of x. Where they are given (running statistics, or numbers that the graph computes),
+dx = g / deviation, dmean = -sum g / deviation and dvariance = -1/2 sum g z / deviation^2.
 Local response normalization y = x d^-beta, d = bias + (alpha / size) sum of x^2 over near channels:
 
     dx = dy d^-beta - (2 alpha beta / size) x sum over near channels of dy x d^(-beta-1)
@@ -45,7 +46,7 @@ def _channelwise(step: Step, value: ir.Value, rank: int) -> ir.Value:
     return step.op("Reshape", value, step.integers([-1, *[1] * (rank - 2)]))
 
 
-@gradient("BatchNormalization", stops=(3, 4))
+@gradient("BatchNormalization")
 def batch_normalization(step: Step, dy: ir.Value) -> Result:
     training = step.attribute("training_mode", 0)
     return _batch_training(step, dy) if training else _batch_frozen(step, dy)
@@ -57,16 +58,23 @@ def _batch_frozen(step: Step, dy: ir.Value) -> Result:
     others = [0, *range(2, rank)]
     deviation = step.op("Sqrt", step.add(variance, step.number(step.attribute("epsilon", 1e-5))))
 
+    def total() -> ir.Value:
+        return step.sum(dy, others, keepdims=0)
+
     def to_scale() -> ir.Value:
         difference = step.sub(x, _channelwise(step, mean, rank))
         return step.div(step.sum(step.mul(dy, difference), others, keepdims=0), deviation)
 
+    def to_variance() -> ir.Value:
+        spread = step.mul(deviation, deviation)
+        return step.scale(step.div(step.mul(scale, to_scale()), spread), -0.5)
+
     return (
         lambda: step.mul(dy, _channelwise(step, step.div(scale, deviation), rank)),
         to_scale,
-        lambda: step.sum(dy, others, keepdims=0),
-        None,
-        None,
+        total,
+        lambda: step.op("Neg", step.div(step.mul(scale, total()), deviation)),
+        to_variance,
     )
 
 
@@ -87,17 +95,24 @@ def _batch_training(step: Step, dy: ir.Value) -> Result:
 
 @gradient("LayerNormalization")
 def layer_normalization(step: Step, dy: ir.Value) -> Result:
-    """Scale and bias broadcast over the leading axes; the node itself gives mean and 1 / deviation."""
+    """Scale and bias broadcast over the leading axes; the node itself gives mean and 1 / deviation, as float32."""
     x, scale = step.inputs[:2]
     rank = step.rank(x)
     axes = range(step.attribute("axis", -1) % rank, rank)
-    inverse = step.output(2)
-    z = step.mul(step.sub(x, step.output(1)), inverse)
+    mean, inverse = (_as(step, step.output(index)) for index in (1, 2))
+    z = step.mul(step.sub(x, mean), inverse)
     return (
         lambda: _through(step, step.mul(dy, scale), z, inverse, axes),
         lambda: step.broadcast(step.mul(dy, z)),
         lambda: step.broadcast(dy),
     )
+
+
+def _as(step: Step, statistic: ir.Value) -> ir.Value:
+    """What is float32 whatever the layer works in."""
+    import onnx_ir as ir
+
+    return statistic if step.dtype == ir.DataType.FLOAT else step.op("Cast", statistic, to=step.dtype)
 
 
 @gradient("RMSNormalization")

@@ -4,14 +4,18 @@ folded, opset new enough.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ...errors import PassError, did_you_mean
+from ...graph.edit import constant_of
 from ...graph.opset import require_opset
 from ...graph.simplify import simplify
 from ...model import Model, make_uniform
 from ...passes import Context
+from .expand import expand
+from .reach import way_between, without_rule
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -19,9 +23,17 @@ if TYPE_CHECKING:
 DIFFERENTIABLE_OPSET = 18
 """The opset from which reductions take their axes as inputs and scatters add up: the rules are written for it."""
 
+_GENERATED = 1024  # elements
+_ROUNDS = 8
+
 
 def prepare(
-    model: Model, of: Sequence[str], parameters: Iterable[str], keep: Sequence[str], shapes: Mapping[str, Sequence[int]]
+    model: Model,
+    of: Sequence[str],
+    parameters: Sequence[str],
+    inputs: Sequence[str],
+    keep: Sequence[str],
+    shapes: Mapping[str, Sequence[int]],
 ) -> Model:
     """A copy of the model with the parameters as inputs and ``of`` and ``keep`` as its outputs."""
     import numpy as np
@@ -30,10 +42,11 @@ def prepare(
     _set_outputs(copy, [*of, *keep])
     _make_inputs(copy, parameters)
     _bind(copy, shapes)
+    way = way_between(copy, [find(copy, name) for name in (*parameters, *inputs)], [find(copy, name) for name in of])
+    expand(copy, without_rule(way.nodes))
     require_opset(copy, DIFFERENTIABLE_OPSET)
     simplify(copy, Context(np.random.default_rng(0)), fold_batchnorm=False)
-    _fold_small(copy)
-    copy.infer_shapes()
+    _settle(copy)
     return copy
 
 
@@ -73,12 +86,39 @@ def _why_not(model: Model, name: str, value: ir.Value | None) -> str:
     return f"what is asked for does not depend on a weight of that name{guess}"
 
 
+def _settle(model: Model) -> None:
+    """Fold constants and infer shapes by turns, until neither finds more: each may be what the other waits for."""
+    found = None
+    for _ in range(_ROUNDS):
+        _fold_small(model)
+        model.infer_shapes()
+        known = sum(
+            value.shape is not None and value.shape.is_static() for node in model.graph for value in node.outputs
+        )
+        if found == (len(model.graph), known):
+            break
+        found = (len(model.graph), known)
+
+
 def _fold_small(model: Model) -> None:
     """What simplify leaves, since it would cost room in a file: constants that the graph generates."""
     from onnxscript.optimizer import _constant_folding as folding
 
-    folding.FoldConstantsPass(shape_inference=True, input_size_limit=64, output_size_limit=1024)(model.ir)
+    folding.FoldConstantsPass(
+        shape_inference=True, input_size_limit=64, output_size_limit=1024, should_fold=_generates
+    )(model.ir)
     make_uniform(model)
+
+
+def _generates(node: ir.Node) -> bool | None:
+    """ConstantOfShape, which is not folded otherwise: paddings begin with it."""
+    return True if node.op_type == "ConstantOfShape" and _count(node.inputs[0]) <= _GENERATED else None
+
+
+def _count(shape: ir.Value | None) -> float:
+    """How many elements a constant shape asks for."""
+    tensor = constant_of(shape)
+    return math.prod(tensor.numpy().tolist()) if tensor is not None else math.inf
 
 
 def _bind(model: Model, shapes: Mapping[str, Sequence[int]]) -> None:

@@ -16,7 +16,7 @@ from .table import is_flat, operators, rule_of
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-_SHOWN = 20
+_SHOWN, _NAMED = 20, 5
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,25 @@ class Reach:
 
 def reach(model: Model, wanted: Iterable[ir.Value], of: Iterable[ir.Value]) -> Reach:
     """Raises PassError with every node on the way that has no gradient."""
+    wanted = list(wanted)
+    way = way_between(model, wanted, of)
+    _refuse_unsupported(model, without_rule(way.nodes), wanted)
+    return way
+
+
+def way_between(model: Model, wanted: Iterable[ir.Value], of: Iterable[ir.Value]) -> Reach:
+    """All that lies between, whether it has a gradient or not."""
     nodes = list(model.graph)
     values = set(wanted)
     for node in nodes:
         if not is_flat(node) and any(value in values for value in _differentiated(node)):
             values.update(value for value in node.outputs if _carries(node, value))
     behind = _leading_to(nodes, set(of), values)
-    needed = [node for node in nodes if node in behind]
-    _refuse_unsupported(needed, values)
-    return Reach(needed, values)
+    return Reach([node for node in nodes if node in behind], values)
+
+
+def without_rule(nodes: Iterable[ir.Node]) -> list[ir.Node]:
+    return [node for node in nodes if rule_of(node) is None]
 
 
 def _differentiated(node: ir.Node) -> Iterator[ir.Value]:
@@ -79,16 +89,21 @@ def _leading_to(nodes: list[ir.Node], targets: set[ir.Value], values: set[ir.Val
     return {node for node in found if any(value in values for value in _differentiated(node))}
 
 
-def _refuse_unsupported(nodes: list[ir.Node], values: set[ir.Value]) -> None:
-    missing = [f"{node.op_type} '{node.name}'" for node in nodes if rule_of(node) is None]
-    if not missing:
+def _refuse_unsupported(model: Model, nodes: list[ir.Node], wanted: Iterable[ir.Value]) -> None:
+    if not nodes:
         return
-    shown = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")
+    missing = _some([f"{node.op_type} '{node.name}'" for node in nodes], _SHOWN)
+    before = depending(model, (value for node in nodes for value in node.outputs))
+    behind = [f'"{value.name}"' for value in wanted if value not in before]
+    way_out = f"train only what lies behind: train: [{_some(behind, _NAMED)}]" if behind else "no weight lies behind"
     raise PassError(
-        f"no gradient is known for {shown}",
-        hint="train only what lies behind these nodes (train: [patterns]), or take an output before them; "
-        f"{len(operators())} operators have a gradient",
+        f"no gradient is known for {missing}",
+        hint=f"{way_out}; {len(operators())} operators have a gradient",
     )
+
+
+def _some(words: Sequence[str], most: int) -> str:
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
 
 
 def depending(model: Model, of: Iterable[ir.Value]) -> set[ir.Value]:

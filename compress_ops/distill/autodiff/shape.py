@@ -98,9 +98,9 @@ def _mirrored(step: Step, dy: ir.Value) -> ir.Value:
     pads, rank = step.constant(1), step.rank(step.x)
     axes = [int(axis) % rank for axis in step.constant(3, range(rank))]
     for index, axis in enumerate(axes):
-        size = step.shape(step.x, [axis])[0]
         width = int(pads[index]), int(pads[index + len(axes)])
         if any(width):
+            size = step.shape(step.x, [axis])[0]
             copied = np.pad(np.arange(size), width, mode=step.attribute("mode", "reflect"))
             dy = gather_back(step, dy, copied, axis, size)
     return dy

@@ -54,7 +54,7 @@ def build_gradients(
     binds the sizes of inputs; some rules ask for that. The model itself is left as it is.
     Raises PassError that names every node on the way that has no gradient, and every parameter without influence.
     """
-    graph = prepare(model, of, parameters, keep, shapes or {})
+    graph = prepare(model, of, parameters, inputs, keep, shapes or {})
     wanted = {name: find(graph, name) for name in (*parameters, *inputs)}
     targets = {name: find(graph, name) for name in of}
     way = reach(graph, wanted.values(), targets.values())
