@@ -21,7 +21,7 @@ def distill(
     data: options.Data = None,
     epochs: Annotated[int | None, typer.Option("--epochs", metavar="N", help="How often all data goes by. [5]")] = None,
     learning_rate: Annotated[
-        float | None, typer.Option("--learning-rate", metavar="R", help="Size of the steps. [0.001]")
+        float | None, typer.Option("--learning-rate", metavar="R", help="Size of the steps. [found in short trials]")
     ] = None,
     temperature: Annotated[
         float | None, typer.Option("--temperature", metavar="T", help="What logits are divided by before kl. [2]")

@@ -38,7 +38,7 @@ def distill(
     teacher: o.Teacher = None,
     epochs: o.Epochs = 5,
     batch: o.BatchRows = None,
-    learning_rate: o.LearningRate = 1e-3,
+    learning_rate: o.LearningRate = None,
     loss: o.LossOption = None,
     blend: o.Blend = 0.9,
     temperature: o.Temperature = 2.0,
@@ -97,8 +97,19 @@ def parameters_of(model: Model, patterns: Sequence[str]) -> list[str]:
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in known):
             some = ", ".join(known[:5]) + (" ..." if len(known) > 5 else "")
-            raise PassError(f"train: '{pattern}' matches no weight that can be trained", hint=f"there are: {some}")
+            told = f"train: '{pattern}' matches no weight that can be trained{_held(model, pattern)}"
+            raise PassError(told, hint=f"there are: {some}")
     return found
+
+
+def _held(model: Model, pattern: str) -> str:
+    """What a weight holds that the pattern matches but that is not trained."""
+    frozen = [value for name, value in model.graph.initializers.items() if fnmatchcase(name, pattern)]
+    if not frozen:
+        return ""
+    kind = frozen[0].dtype
+    learned = kind is not None and kind.is_floating_point()
+    return f": '{frozen[0].name}' {'is a constant of the formula, or not read' if learned else f'holds {kind}'}"
 
 
 def _with_baseline(task: Task, seeds: int) -> Change:

@@ -22,7 +22,10 @@ Epochs = Annotated[int, Field(ge=1, description="How often all training data goe
 BatchRows = Annotated[
     int | None, Field(ge=1, description="Samples in each step; null: as many as data.batch_size feeds at once.")
 ]
-LearningRate = Annotated[float, Field(gt=0, description="Size of the steps; it falls as the schedule says.")]
+LearningRate = Annotated[
+    float | None,
+    Field(gt=0, description="Size of the steps, which falls as the schedule says; null: found in short trials."),
+]
 LossOption = Annotated[
     LossWeights | Preset | None,
     Field(description="Weights of losses by name, or a preset; null: what suits the outputs."),

@@ -3,7 +3,7 @@
 Data of rows (axis 0 of every array counts samples) is shuffled row by row and cut into batches of any size. Feeds that
 differ in shape, or that hold something that belongs to a whole feed (a recurrent state), are used one by one as they
 are, in a shuffled order. Arrays that are the same in every batch are kept once. What does not fit on the disk is
-computed anew each time, in the order of the data.
+computed anew each time, as the data has it, and shuffled in a window that goes along.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-_IN_MEMORY = 2**28  # bytes of an array above which it stays on disk
+_IN_MEMORY = 2**28  # bytes of an array above which it stays on disk; also of a window
+_WINDOW = 64  # feeds
 _SHARE_OF_DISK = 0.5  # of what is free that may be filled
 
 
@@ -84,7 +85,11 @@ class Feeds(Samples):
 
 @dataclass(frozen=True)
 class Anew(Samples):
-    """Nothing is kept: an order only says which feeds are wanted, they come as the data has them."""
+    """Nothing is kept: feeds come as the data has them, and a window of them is held back.
+
+    Each that comes takes the place of one in the window, which goes; its number in the order, at random, says which.
+    What is left at the end goes in the order.
+    """
 
     compute: Callable[[], Iterable[Arrays]]
     units: int
@@ -93,11 +98,26 @@ class Anew(Samples):
         return self.units
 
     def batches(self, order: Sequence[int] | Array, size: int) -> Iterator[Arrays]:
-        wanted = {int(index) for index in order}
-        yield from (arrays for index, arrays in enumerate(self.compute()) if index in wanted)
+        places = {int(index): place for place, index in enumerate(order)}
+        window: list[tuple[int, Arrays]] = []
+        for index, arrays in enumerate(self.compute()):
+            if index not in places:
+                continue
+            if len(window) < self._room(arrays):
+                window.append((places[index], arrays))
+                continue
+            slot = places[index] % len(window)
+            yield window[slot][1]
+            window[slot] = (places[index], arrays)
+        yield from (arrays for _, arrays in sorted(window, key=lambda each: each[0]))
 
     def count(self, units: int, size: int) -> int:
         return units
+
+    @staticmethod
+    def _room(arrays: Arrays) -> int:
+        size = sum(array.nbytes for array in arrays.values())
+        return max(1, min(_WINDOW, _IN_MEMORY // max(size, 1)))
 
 
 @dataclass

@@ -44,7 +44,7 @@ def sparsify(
     recover: Annotated[int, Field(ge=1, description="How often it goes by after the cut.")] = 5,
     teacher: o.Teacher = None,
     batch: o.BatchRows = None,
-    learning_rate: o.LearningRate = 1e-3,
+    learning_rate: o.LearningRate = None,
     loss: o.LossOption = None,
     blend: o.Blend = 0.9,
     temperature: o.Temperature = 2.0,
@@ -83,18 +83,38 @@ def _trained_and_cut(task: Task, tensors: list[str], ratio: float, recover: int)
     import numpy as np
 
     seed = int(task.ctx.rng.integers(2**32))
+    task = _settled(task, tensors, ratio, recover, seed)
     before, penalized = _alone(task, seed).trained()
     mask = Mask(largest(weights_of(task.model, tensors), ratio))
     mask.write(task.model, weights_of(task.model, tensors))
-    later = replace(task, settings=replace(task.settings, epochs=recover, l1=0.0, patience=recover))
+    later = _recovering(task, recover)
     change = replace(_alone(later, seed), on_step=mask.on_step, write=mask.write).done()
     zeros = {name: int(np.count_nonzero(array == 0)) for name, array in weights_of(task.model, tensors).items()}
     for name, keep in mask.kept.items():
         change.touch(name, f"{zeros[name]} of {keep.size} are zero")
     change.notes["sparsity"] = round(sum(zeros.values()) / sum(keep.size for keep in mask.kept.values()), 4)
+    change.chosen = {"learning_rate": task.settings.learning_rate}
+    change.notes["learning rate"] = f"{task.settings.learning_rate:g}"
     told = f"{before:.4g} before, {penalized:.4g} with the penalty, then cut: "
     change.notes["held-out loss"] = told + str(change.notes["held-out loss"])
     return change
+
+
+def _settled(task: Task, tensors: list[str], ratio: float, recover: int, seed: int) -> Task:
+    """With a learning rate, where none is given: the one that mends the model when it is cut as it is.
+
+    Before the cut the model may be its own teacher, and then every rate does harm.
+    """
+    if task.settings.learning_rate is not None:
+        return task
+    cut, mask = task.model.copy(), Mask(largest(weights_of(task.model, tensors), ratio))
+    mask.write(cut, weights_of(cut, tensors))
+    mending = replace(_alone(_recovering(task, recover), seed), model=cut, on_step=mask.on_step, write=mask.write)
+    return replace(task, settings=replace(task.settings, learning_rate=mending.rate()))
+
+
+def _recovering(task: Task, epochs: int) -> Task:
+    return replace(task, settings=replace(task.settings, epochs=epochs, l1=0.0, patience=epochs))
 
 
 def _alone(task: Task, seed: int) -> Task:

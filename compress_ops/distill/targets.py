@@ -66,7 +66,7 @@ def find_targets(
     """Match the tensors of both models and look at what they hold for one batch; raises all misfits together."""
     matched = _matched_outputs(student, teacher, match)
     inner = pairs_of(pairs, student, teacher)
-    batch = _telling_batch(data)
+    batch = telling_batch(data)
     ours = _values(student, [*matched, *(mine for mine, _ in inner)], ctx, batch.feeds, "student")
     theirs = _values(teacher, [*matched.values(), *(other for _, other in inner)], ctx, batch.feeds, "teacher")
     floats = {mine: other for mine, other in matched.items() if ours[mine].dtype.kind == "f"}
@@ -104,7 +104,7 @@ def _matched_outputs(student: Model, teacher: Model, match: dict[str, str]) -> d
     return {mine: match.get(mine, mine) for mine in ours}
 
 
-def _telling_batch(data: Dataset) -> Batch:
+def telling_batch(data: Dataset) -> Batch:
     """The first batch with padding, else the first."""
     first = None
     for batch in data.batches(limit=_LOOKED_AT):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from ..data import Dataset
 from ..errors import DataError, PassError
@@ -21,7 +21,7 @@ from .objective import Objective
 from .samples import Rows, Samples, Split, Store, split
 from .targets import Enricher, Targets, find_targets
 from .teacher import Tensors, load_teacher, refuse_random
-from .train import Training, train, write_weights
+from .train import Training, find_rate, train, write_weights
 from .training.history import History
 from .training.settings import TrainSettings
 
@@ -42,10 +42,15 @@ class Lesson:
     targets: Targets
 
 
-def lesson_of(model: Model, ctx: Context, path: str | None, match: dict[str, str], pairs: dict[str, str]) -> Lesson:
+def training_data(ctx: Context) -> Dataset:
     data = ctx.training if ctx.training is not None else ctx.calibration
     if data is None:
         raise PassError("training data is needed", hint="give --data, or data.training in the recipe")
+    return data
+
+
+def lesson_of(model: Model, ctx: Context, path: str | None, match: dict[str, str], pairs: dict[str, str]) -> Lesson:
+    data = training_data(ctx)
     teacher = load_teacher(path, ctx)
     refuse_random(model, "student")
     refuse_random(teacher, "teacher")
@@ -93,6 +98,14 @@ class Task:
             self._train(objective, epochs, None, len(epochs))
             return before, judging()
 
+    def rate(self) -> float:
+        """The learning rate that trials find; nothing is trained."""
+        with self._prepared() as (objective, epochs, judging):
+            how = self._how(objective)
+            return find_rate(
+                objective, self.model, epochs, self.settings, self.ctx, judging, batches=len(epochs), **how
+            )
+
     @contextmanager
     def _prepared(self) -> Iterator[tuple[Objective, _Epochs, HeldOut]]:
         """What is trained, on what, and what judges it; the teacher's outputs are kept meanwhile."""
@@ -113,13 +126,15 @@ class Task:
         history = self._train(objective, epochs, judging, len(epochs))
         after = judging()
         change.notes = _notes(history, self.weights, before, after)
+        if self.settings.learning_rate is None:
+            change.chosen = {"learning_rate": history.rate}
+            change.notes["learning rate"] = _told_rate(history)
         if after < before:
             _touch(change, self.model, old)
         else:
             _restore(self.model, old)
             lost = f"the held-out loss went from {before:.4g} to {after:.4g}: the weights stay as they were"
-            smaller = f"try a smaller one, such as learning_rate: {self.settings.learning_rate / 10:g}"
-            advice = "it gives what the teacher gives already" if before < _NOTHING else smaller
+            advice = "it gives what the teacher gives already" if before < _NOTHING else _advice(history, before)
             change.decline("the training", f"{lost}; {advice}")
         return change
 
@@ -132,15 +147,21 @@ class Task:
             epochs if isinstance(epochs, _Epochs) else lambda rng: epochs,
             self.settings,
             self.ctx,
-            weights=_plain(self.weights),
-            scalars={name: self._scalars[name] for name in objective.settings},
             batches=batches,
             evaluate=(lambda: -judging()) if judging is not None else None,
-            on_step=Adaptation(_plain(self.weights), self.temperature) if self.adaptive else self.on_step,
-            write=self._adapted.write if self._adapted is not None else self.write,
+            measure=judging,
+            **self._how(objective),
             checkpoint=self.ctx.checkpoint,
             resume=self.ctx.resume and self.ctx.checkpoint is not None and self.ctx.checkpoint.exists(),
         )
+
+    def _how(self, objective: Objective) -> _How:
+        return {
+            "weights": _plain(self.weights),
+            "scalars": {name: self._scalars[name] for name in objective.settings},
+            "on_step": Adaptation(_plain(self.weights), self.temperature) if self.adaptive else self.on_step,
+            "write": self._adapted.write if self._adapted is not None else self.write,
+        }
 
     @property
     def _scalars(self) -> dict[str, float]:
@@ -218,6 +239,15 @@ class _Epochs:
         return self.samples.count(len(self.parts.training), self.size)
 
 
+class _How(TypedDict):
+    """What a training and the search for its learning rate share."""
+
+    weights: dict[str, float]
+    scalars: dict[str, float]
+    on_step: Callable[[Training], None] | None
+    write: Write
+
+
 def _plain(weights: Weights) -> dict[str, float]:
     return {str(name): weight for name, weight in weights.items()}
 
@@ -235,6 +265,20 @@ def _notes(history: History, weights: Weights, before: float, after: float) -> d
         "epochs": f"{epochs}" + (f" (best {history.best})" if history.best not in (0, epochs) else ""),
         "held-out loss by epoch": [-epoch.score if epoch.score is not None else epoch.loss for epoch in history.epochs],
     }
+
+
+def _advice(history: History, before: float) -> str:
+    """What to do where training did harm."""
+    if history.trials and all(loss >= before for _, loss in history.trials):
+        rates = ", ".join(f"{rate:g}" for rate, _ in history.trials)
+        return f"none of the learning rates that were tried lowered it ({rates}): give more data, or more epochs"
+    return f"try a smaller learning_rate, such as {history.rate / 10:g}"
+
+
+def _told_rate(history: History) -> str:
+    tried = ", ".join(f"{loss:.3g} with {rate:g}" for rate, loss in history.trials)
+    why = f"found; held-out loss of trials: {tried}" if tried else "a guess: too few steps for trials"
+    return f"{history.rate:g} ({why})"
 
 
 def _touch(change: Change, model: Model, old: Arrays) -> None:

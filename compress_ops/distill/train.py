@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Batches = Callable[[np.random.Generator], Iterable[Feeds]]
     Write = Callable[[Model, Mapping[str, Array]], None]
 
-__all__ = ["History", "TrainSettings", "Training", "train", "write_weights"]
+__all__ = ["History", "TrainSettings", "Training", "find_rate", "train", "write_weights"]
 
 
 def train(
@@ -49,6 +49,7 @@ def train(
     scalars: Mapping[str, float] | None = None,
     batches: int | None = None,
     evaluate: Callable[[], float] | None = None,
+    measure: Callable[[], float] | None = None,
     on_step: Callable[[Training], None] | None = None,
     write: Write | None = None,
     checkpoint: Path | None = None,
@@ -59,9 +60,11 @@ def train(
     ``epoch`` gives the feeds of one epoch (the model's inputs and the objective's targets by name), in an order drawn
     from the generator; ``batches`` says how many they are, where their ``len`` does not. ``weights`` (w_k by term, 1
     where none is given) and ``scalars`` (by name in ``objective.settings``) are what ``on_step`` sees and may change
-    before each step. After each epoch ``write`` puts the weights into the student (``write_weights``, unless
-    something else is wanted), ``evaluate`` scores it (higher is better; the best weights stay, else the last), and
-    the state goes into ``checkpoint``, from which ``resume`` goes on bit for bit. A dry run is one step.
+    before each step. Where no learning rate is given, trials find it, judged by ``measure``, the held-out loss; without
+    it, or in a training too short for trials, it is ``rates.untried``. After each epoch ``write`` puts the weights into
+    the student (``write_weights``, unless something else is wanted), ``evaluate`` scores it (higher is better; the best
+    weights stay, else the last), and the state goes into ``checkpoint``, from which ``resume`` goes on bit for bit. A
+    dry run is one step.
 
     Raises PassError when a loss, gradient or weight is no longer finite; the student then has the weights of the last
     epoch that was good.
@@ -70,15 +73,48 @@ def train(
         raise PassError("patience counts epochs without a better score, and nothing is evaluated", hint=_NO_SCORE)
     if ctx.dry_run:
         settings = replace(settings, epochs=1, steps=1, accumulate=1, patience=None)
-        evaluate = checkpoint = None
-    buffers = make_buffers(objective)
-    session = make_session(objective, buffers, tuple(ctx.providers), ctx.threads)
-    training = Training(session, _weights(objective, weights or {}), _scalars(objective, scalars or {}))
-    hooks = Hooks(evaluate, on_step, write or write_weights)
-    trainer = Trainer(student, settings, ctx, training, make_optimizer(settings, buffers), hooks, checkpoint)
+        evaluate = measure = checkpoint = None
+    hooks = Hooks(evaluate, measure, on_step, write or write_weights)
+    trainer = _trainer(objective, student, settings, ctx, weights or {}, scalars or {}, hooks, checkpoint)
     if resume and checkpoint is not None:
         trainer.take_up(checkpoint)
     return trainer.run(epoch, batches)
+
+
+def find_rate(
+    objective: Objective,
+    student: Model,
+    epoch: Batches,
+    settings: TrainSettings,
+    ctx: Context,
+    measure: Callable[[], float],
+    *,
+    weights: Mapping[str, float] | None = None,
+    scalars: Mapping[str, float] | None = None,
+    batches: int | None = None,
+    on_step: Callable[[Training], None] | None = None,
+    write: Write | None = None,
+) -> float:
+    """The learning rate that ``train`` would find. Nothing is trained, and the generator stays where it is."""
+    hooks = Hooks(None, measure, on_step, write or write_weights)
+    trainer = _trainer(objective, student, settings, ctx, weights or {}, scalars or {}, hooks, None)
+    return trainer.find_rate(epoch, batches)
+
+
+def _trainer(
+    objective: Objective,
+    student: Model,
+    settings: TrainSettings,
+    ctx: Context,
+    weights: Mapping[str, float],
+    scalars: Mapping[str, float],
+    hooks: Hooks,
+    checkpoint: Path | None,
+) -> Trainer:
+    buffers = make_buffers(objective)
+    session = make_session(objective, buffers, tuple(ctx.providers), ctx.threads)
+    training = Training(session, _weights(objective, weights), _scalars(objective, scalars))
+    return Trainer(student, settings, ctx, training, make_optimizer(settings, buffers), hooks, checkpoint)
 
 
 _NO_SCORE = "give evaluation data, or leave patience out"

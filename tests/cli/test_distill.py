@@ -97,7 +97,8 @@ def test_the_report_shows_the_course_and_replays(call: Call, student: Path, flag
 def test_an_interrupted_run_is_resumed_bit_for_bit(
     call: Call, student: Path, flags: list[object], out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = ["distill", student, *flags, "--no-measure", "--set", "passes.0.distill.adaptive=true"]
+    command = ["distill", student, *flags, "--no-measure", "--learning-rate", 0.001]
+    command += ["--set", "passes.0.distill.adaptive=true"]
     assert call(*command, "-o", out).exit_code == 0
     broken, calls, judge = out.parent / "broken.onnx", [], held_out.HeldOut.__call__
 
@@ -109,7 +110,10 @@ def test_an_interrupted_run_is_resumed_bit_for_bit(
 
     with monkeypatch.context() as patch:
         patch.setattr(held_out.HeldOut, "__call__", breaks_off)
-        assert call(*command, "-o", broken).exit_code == 130
+        stopped = call(*command, "-o", broken)
+    assert stopped.exit_code == 130
+    assert "broken.onnx.step1.checkpoint.npz holds the training" in stopped.stderr
+    assert "--resume goes on" in stopped.stderr
     assert not broken.exists() and (out.parent / "broken.onnx.step1.checkpoint.npz").exists()
     result = call(*command, "-o", broken, "--resume")
     assert result.exit_code == 0, result.stderr

@@ -268,11 +268,15 @@ def test_options_out_of_range_never_reach_it(options: dict[str, Any]) -> None:
 
 
 def test_operators_without_a_gradient_are_listed() -> None:
-    text = "agraph (float[N,6] x) => (float[N,6] y) { h = MatMul(x, w) [last] y = Shrink(h) }"
-    student = model_of(text, w=noise(6, 6))
-    with pytest.raises(PassError, match="no gradient is known for Shrink 'last'") as refused:
+    """And what lies behind them: that can be trained."""
+    text = """agraph (float[N,6] x) => (float[N,6] y) {
+        h = MatMul(x, w) [first] s = Compress<axis=1>(h, all) [last] q = Compress<axis=1>(s, all) y = MatMul(q, v) }"""
+    every = np.ones(6, bool)
+    student = model_of(text, w=noise(6, 6), v=noise(6, 6, seed=1), all=every)
+    with pytest.raises(PassError, match="no gradient is known for Compress 'first', Compress 'last'") as refused:
         taught(student, student.copy())
-    assert "train:" in refused.value.hint
+    assert 'train: ["v"]' in refused.value.hint
+    taught(student, model_of(text, w=noise(6, 6), v=noise(6, 6, seed=2), all=every), train=["v"])
 
 
 def test_a_loss_that_is_no_longer_finite_stops_it() -> None:
@@ -280,6 +284,21 @@ def test_a_loss_that_is_no_longer_finite_stops_it() -> None:
     with pytest.raises(PassError, match=r"step \d+") as stopped:
         taught(mlp(seed=50), mlp(), learning_rate=1e30, optimizer="sgd", loss={"mse": 1.0})
     assert "mse" in str(stopped.value)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "told"),
+    [
+        ("size", "'size' holds INT64"),
+        ("ha*", "'half' is a constant of the formula, or not read"),
+        ("no", "'no' matches no weight"),
+    ],
+)
+def test_what_cannot_be_trained_is_told(pattern: str, told: str) -> None:
+    text = "agraph (float[N,6] x) => (float[N,6] y) { h = MatMul(x, w) g = Mul(h, half) y = Reshape(g, size) }"
+    student = model_of(text, w=noise(6, 6), half=np.array(0.5, np.float32), size=np.array([-1, 6]))
+    with pytest.raises(PassError, match=told):
+        taught(student, student.copy(), train=[pattern])
 
 
 def test_a_quantized_model_has_no_weights_to_train() -> None:

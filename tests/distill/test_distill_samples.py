@@ -84,8 +84,34 @@ def test_what_does_not_fit_is_computed_anew() -> None:
         assert isinstance(samples, Anew) and len(samples) == 3
         counted = len(passes)
         assert counted == 1  # one look at the first batch
-        assert [batch["x"][0] for batch in samples.batches([2, 0], 4)] == [0, 8]  # in the order of the data
+        assert [batch["x"][0] for batch in samples.batches([2, 0], 4)] == [8, 0]
         assert len(passes) == counted + 1
+
+
+def streamed(order: np.ndarray, units: int = 40) -> list[int]:
+    samples = Anew(lambda: ({"x": np.array([index])} for index in range(units)), units)
+    return [int(batch["x"][0]) for batch in samples.batches(order, 1)]
+
+
+@pytest.mark.parametrize("room", [1, 4, 40])
+def test_what_is_computed_anew_is_shuffled_in_a_window(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    """Each feed once; those of the order, in it where the window holds them all, as they come where it holds one."""
+    monkeypatch.setattr(module, "_WINDOW", room)
+    order = np.random.default_rng(0).permutation(40)[:30]
+    found = streamed(order)
+    assert sorted(found) == sorted(order)
+    assert found == streamed(order)
+    assert (found == sorted(order), found == list(order)) == (room == 1, room == 40)
+    came = {index: place for place, index in enumerate(sorted(order))}
+    assert all(place > came[index] - room for place, index in enumerate(found))  # none before the window reached it
+    if room == 4:
+        assert sum(place != came[index] for place, index in enumerate(found)) > 15  # half of them at least
+
+
+def test_a_window_holds_no_more_than_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_IN_MEMORY", 8)  # one of these feeds
+    order = np.random.default_rng(0).permutation(40)
+    assert streamed(order) == list(range(40))
 
 
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

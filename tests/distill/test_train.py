@@ -204,9 +204,12 @@ def test_a_loss_that_is_not_finite_names_step_and_term(tmp_path: Path) -> None:
 
 
 def test_a_gradient_or_weight_that_is_not_finite_is_told() -> None:
-    """sqrt(w) at 0 is finite, and its slope is not."""
+    """w^0.3 at 0 is finite, and its slope is not."""
     root = parsed(
-        "float[n] x", "float loss", "float[1] w = {0}", "a = Mul(x, w) r = Sqrt(a) loss = ReduceMean<keepdims=0>(r)"
+        "float[n] x",
+        "float loss",
+        "float[1] w = {0}, float power = {0.3}",
+        "a = Mul(x, w) r = Pow(a, power) loss = ReduceMean<keepdims=0>(r)",
     )
     case = {"objective": Objective(root, "loss", {}, {}, ["w"]), "epoch": lambda rng: [{"x": np.ones(2, np.float32)}]}
     case |= {"weights": {}, "scalars": {}}
@@ -214,6 +217,9 @@ def test_a_gradient_or_weight_that_is_not_finite_is_told() -> None:
         run(replace(ADAM, clip_norm=1.0), **case)
     with pytest.raises(PassError, match="a weight is no longer finite"):
         run(replace(SGD, epochs=1), **case)
+    twice = case | {"epoch": lambda rng: [{"x": np.ones(2, np.float32)}] * 2}
+    with pytest.raises(PassError, match="step 2: the gradient of step 1 was not finite"):
+        run(replace(SGD, epochs=1), **twice)
 
 
 def test_data_that_makes_no_batch() -> None:

@@ -24,11 +24,14 @@ class Epoch:
 @dataclass
 class History:
     """``stopped`` says why training ended before its last epoch; ``best`` is the number of the epoch whose weights stay
-    (from 1; 0: none was run)."""
+    (from 1; 0: none was run). ``rate`` is the learning rate before its schedule; ``trials`` are losses by rate,
+    where it was found."""
 
     epochs: list[Epoch] = field(default_factory=list)
     best: int = 0
     stopped: str = ""
+    rate: float = 0.0
+    trials: list[tuple[float, float]] = field(default_factory=list)
 
     @property
     def steps(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from math import ceil, inf, isfinite, isnan
@@ -11,13 +12,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from ...errors import DataError, PassError
+from ...errors import DataError
 from ...model import Model
 from ...passes import Context
 from ...runtime import Feeds
 from .checkpoint import read_checkpoint, refuse_other_training, write_checkpoint
 from .history import Epoch, History
 from .optimizers import Optimizer, norm
+from .rates import FEWEST, Diverged, Search, untried
 from .schedules import factor
 from .settings import TrainSettings
 from .state import Training
@@ -31,7 +33,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Hooks:
+    """``evaluate``: what the best epoch has most of; ``measure``: the held-out loss, by which a rate is found."""
+
     evaluate: Callable[[], float] | None
+    measure: Callable[[], float] | None
     on_step: Callable[[Training], None] | None
     write: Callable[[Model, Mapping[str, Array]], None]
 
@@ -51,14 +56,33 @@ class Trainer:
     def run(self, epoch: Batches, batches: int | None) -> History:
         """All epochs that are left. The number of steps must be known before the first, for the schedule."""
         if not self._finished:
+            self._settle_rate(epoch, batches)
             opened = epoch(self.ctx.rng)
             self.training.steps = self._steps(length_hint(opened, -1) if batches is None else batches)
             left = self.training.steps - self.training.step
             for _ in self.ctx.progress(self._updates(opened, epoch), self._label, left):
                 pass
         if self.best is not None:
-            self._write(self.best)
+            self.write(self.best)
         return self.history
+
+    def _settle_rate(self, epoch: Batches, batches: int | None) -> None:
+        """As given, as the checkpoint has it, or as trials find it."""
+        if self.settings.learning_rate is not None:
+            self.history.rate = self.settings.learning_rate
+        elif not self.history.rate:
+            self.history.rate = self.find_rate(epoch, batches)
+
+    def find_rate(self, epoch: Batches, batches: int | None) -> float:
+        """By trials, where there is something to judge them by and they cost little beside the training."""
+        state = deepcopy(self.ctx.rng)
+        steps = self._steps(length_hint(epoch(deepcopy(state)), -1) if batches is None else batches)
+        if self.hooks.measure is None or steps < FEWEST:
+            return untried(self.settings.optimizer)
+        search = Search(self, epoch, state, steps, self.hooks.measure)
+        rate = search.run()
+        self.history.trials = search.trials
+        return rate
 
     def _steps(self, batches: int) -> int:
         if batches < 0:
@@ -93,7 +117,7 @@ class Trainer:
             if not group:
                 break
             rate = self._rate()
-            sums += self._step(group, rate)
+            sums += self.step(group, rate)
             yield
         steps = self.training.step - first
         if not steps:
@@ -102,9 +126,9 @@ class Trainer:
 
     def _rate(self) -> float:
         training, settings = self.training, self.settings
-        return settings.learning_rate * factor(settings.schedule, settings.warmup, training.step, training.steps)
+        return self.history.rate * factor(settings.schedule, settings.warmup, training.step, training.steps)
 
-    def _step(self, group: Sequence[Feeds], rate: float) -> Array:
+    def step(self, group: Sequence[Feeds], rate: float) -> Array:
         """One update; returns the loss and the terms."""
         training = self.training
         training.batch = group[0]
@@ -133,7 +157,9 @@ class Trainer:
         return values
 
     def _no_losses(self) -> Array:
-        return self.training.session.values.astype("float64") * 0
+        import numpy as np
+
+        return np.zeros_like(self.training.session.values, dtype=np.float64)
 
     def _compute(self, batch: Feeds) -> Array:
         self.training.compute(batch, self.training.weights)
@@ -150,21 +176,25 @@ class Trainer:
         return tuple(self.training.session.objective.terms)
 
     def _culprit(self, values: Array) -> str:
+        import numpy as np
+
+        if not np.isfinite(self.training.session.buffers.parameters).all():
+            return f"the gradient of step {self.training.step} was not finite, and so the weights are not"
         broken = [f"term '{name}'" for name, value in zip(self._terms, values[1:], strict=True) if not isfinite(value)]
         return f"{broken[0] if broken else 'the weighted sum of the terms'} made the loss {values[0]}"
 
-    def _diverged(self, what: str) -> PassError:
+    def _diverged(self, what: str) -> Diverged:
         good = self.history.epochs[-1].number if self.history.epochs else 0
         kept = f"the checkpoint holds epoch {good}" if self.checkpoint is not None and good else ""
-        hint = "; ".join(filter(None, ["lower learning_rate, or set clip_norm", kept]))
-        return PassError(f"training stopped in step {self.training.step + 1}: {what}", hint=hint)
+        hint = "; ".join(filter(None, [f"give a learning_rate below {self.history.rate:g}, or set clip_norm", kept]))
+        return Diverged(f"training stopped in step {self.training.step + 1}: {what}", hint=hint)
 
     def _close(self, means: Array, rate: float, seconds: float, steps: int) -> None:
         parameters = self.training.session.buffers.parameters
         if not isfinite(norm(parameters)):
             raise self._diverged("a weight is no longer finite")
         self.training.epoch += 1
-        self._write(parameters.copy())
+        self.write(parameters.copy())
         score = self.hooks.evaluate() if self.hooks.evaluate is not None else None
         loss, *terms = map(float, means)
         named = dict(zip(self._terms, terms, strict=True))
@@ -187,7 +217,7 @@ class Trainer:
         if patience is not None and self.training.epoch - best >= patience:
             history.stopped = f"no better score in {patience} epoch{'s' if patience > 1 else ''}"
 
-    def _write(self, flat: Array) -> None:
+    def write(self, flat: Array) -> None:
         self.hooks.write(self.student, self.training.session.buffers.views(flat))
 
     def _save(self, path: Path) -> None:
@@ -214,8 +244,8 @@ class Trainer:
         self.training.restore(state["training"])
         self.ctx.rng.bit_generator.state = state["rng"]
         told = state["history"]
-        self.history = History([Epoch(**epoch) for epoch in told["epochs"]], told["best"], told["stopped"])
-        self._write(arrays["parameters"])
+        self.history = History(**{**told, "epochs": [Epoch(**epoch) for epoch in told["epochs"]]})
+        self.write(arrays["parameters"])
 
 
 def _rows(batch: Feeds) -> int:

@@ -14,16 +14,17 @@ from .schedules import SCHEDULES
 OptimizerName = Literal["sgd", "adam", "adamw"]
 ScheduleName = Literal["constant", "cosine", "step"]
 
-_POSITIVE = ("epochs", "accumulate", "learning_rate", "epsilon")
-_OPTIONAL = ("steps", "clip_norm", "patience")
+_POSITIVE = ("epochs", "accumulate", "epsilon")
+_OPTIONAL = ("steps", "learning_rate", "clip_norm", "patience")
 _SHARES = ("warmup", "momentum", "beta1", "beta2")
 _LENGTH = ("epochs", "steps", "patience")
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """``steps`` limits the updates of all epochs together. ``warmup`` is the share of all steps in which the learning
-    rate rises from 0. ``momentum`` belongs to sgd; ``beta1``, ``beta2`` and ``epsilon`` to adam and adamw.
+    """``steps`` limits the updates of all epochs together. A ``learning_rate`` of None is found by trials (``rates``).
+    ``warmup`` is the share of all steps in which it rises from 0. ``momentum`` belongs to sgd; ``beta1``, ``beta2`` and
+    ``epsilon`` to adam and adamw.
 
     ``weight_decay`` (lambda) and ``l1`` concern weights of two dimensions and more, never biases and scales: sgd and
     adam add lambda w to the gradient, adamw takes lr lambda w from w; l1 adds l1 sign(w). ``clip_norm`` limits the
@@ -33,7 +34,7 @@ class TrainSettings:
 
     epochs: int = 1
     steps: int | None = None
-    learning_rate: float = 1e-3
+    learning_rate: float | None = None
     optimizer: OptimizerName = "adamw"
     schedule: ScheduleName = "cosine"
     warmup: float = 0.0
