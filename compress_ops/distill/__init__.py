@@ -2,7 +2,7 @@
 
 from ..passes import Pass
 from .distill import distill
-from .finetune_quantized import finetune_quantized
+from .fine_tuning.finetune_quantized import finetune_quantized
 from .sparsify import sparsify
 
 PASSES: tuple[Pass, ...] = (distill, finetune_quantized, sparsify)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from .drop_layers import drop_layers
-from .pack_sparse import pack_sparse
 from .prune_channels import prune_channels
 from .prune_embedding import prune_embedding
 from .prune_heads import prune_heads
-from .refit import refit
+from .refitting.refit import refit
 from .shrink_student import shrink_student
-from .weights import prune_weights
+from .single_weights.pack_sparse import pack_sparse
+from .single_weights.prune_weights import prune_weights
 
 PASSES = (
     drop_layers,

@@ -9,8 +9,8 @@ import onnx_ir as ir
 import pytest
 
 from compress_ops.distill import finetune_quantized
-from compress_ops.distill.blocks import Block, find_blocks, part
-from compress_ops.distill.unrounded import Steps, unrounded
+from compress_ops.distill.fine_tuning.blocks import Block, find_blocks, part
+from compress_ops.distill.fine_tuning.unrounded import Steps, unrounded
 from compress_ops.errors import PassError
 from compress_ops.model import Model
 from compress_ops.passes import Change

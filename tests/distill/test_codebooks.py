@@ -11,7 +11,7 @@ import pytest
 
 from compress_ops.distill import finetune_quantized
 from compress_ops.distill.autodiff import build_gradients
-from compress_ops.distill.codebooks import Codebook, find_codebooks, with_units
+from compress_ops.distill.fine_tuning.codebooks import Codebook, find_codebooks, with_units
 from compress_ops.model import Model
 from compress_ops.passes import Change
 from compress_ops.quantize import PASSES

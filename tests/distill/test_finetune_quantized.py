@@ -11,8 +11,8 @@ import onnx_ir as ir
 import pytest
 
 from compress_ops.distill import finetune_quantized
-from compress_ops.distill.fake_quantization import find_codes, with_floats
-from compress_ops.distill.learned_steps import with_weight_factors
+from compress_ops.distill.fine_tuning.fake_quantization import find_codes, with_floats
+from compress_ops.distill.fine_tuning.learned_steps import with_weight_factors
 from compress_ops.errors import PassError
 from compress_ops.model import Model
 from compress_ops.passes import Change

@@ -8,8 +8,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from compress_ops.distill.fake_quantization import Codes, find_codes, with_floats
-from compress_ops.distill.float_weights import float_weights
+from compress_ops.distill.fine_tuning.fake_quantization import Codes, find_codes, with_floats
+from compress_ops.distill.fine_tuning.float_weights import float_weights
 from compress_ops.model import Model
 from compress_ops.passes import Change
 from compress_ops.quantize import PASSES

@@ -10,9 +10,9 @@ import onnx_ir as ir
 import pytest
 
 from compress_ops.distill.autodiff import build_gradients
-from compress_ops.distill.integer_biases import find_biases, stored, with_float_biases
-from compress_ops.distill.learned_steps import activation_scales, with_activation_factors
-from compress_ops.distill.unrounded import Steps, unrounded
+from compress_ops.distill.fine_tuning.integer_biases import find_biases, stored, with_float_biases
+from compress_ops.distill.fine_tuning.learned_steps import activation_scales, with_activation_factors
+from compress_ops.distill.fine_tuning.unrounded import Steps, unrounded
 from compress_ops.model import Model
 from compress_ops.passes import Change
 from compress_ops.runtime import open_session

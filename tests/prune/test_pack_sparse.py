@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compress_ops.prune.pack_sparse import pack_sparse
+from compress_ops.prune.single_weights.pack_sparse import pack_sparse
 from compress_ops.quantize.static import quantize_static
 from tests.helpers import Given, context, model_of, noise, op_types, outputs, proto, reloaded
 

@@ -15,8 +15,8 @@ from compress_ops.graph.simplify import simplify
 from compress_ops.model import Model, load
 from compress_ops.passes import Change
 from compress_ops.prune import prune_channels, prune_heads, prune_weights, refit
-from compress_ops.prune.refit_equations import RIDGES, Equations, best_ridge
-from compress_ops.prune.refit_layers import find_layers, sweeps
+from compress_ops.prune.refitting.equations import RIDGES, Equations, best_ridge
+from compress_ops.prune.refitting.layers import find_layers, sweeps
 from compress_ops.runtime import open_session
 from tests.helpers import Given, context, model_of, noise, outputs
 from tests.prune.test_channels_attention import SEPARATE

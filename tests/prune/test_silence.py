@@ -10,7 +10,7 @@ from compress_ops.model import Model
 from compress_ops.passes import Change
 from compress_ops.prune.prune_channels import prune_channels
 from compress_ops.prune.prune_heads import prune_heads
-from compress_ops.prune.refit import refit
+from compress_ops.prune.refitting.refit import refit
 from tests.helpers import Given, context, model_of, noise, outputs
 from tests.prune.test_channels_attention import SEPARATE
 from tests.prune.test_costs import GATES, RECURRENT

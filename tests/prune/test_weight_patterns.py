@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from compress_ops.errors import PassError
-from compress_ops.prune.weight_layout import layout_of
-from compress_ops.prune.weights import prune_weights
+from compress_ops.prune.single_weights.layout import layout_of
+from compress_ops.prune.single_weights.prune_weights import prune_weights
 from tests.helpers import context, model_of, noise, outputs, reloaded
 
 # weight, the text that reads it, and (row, tap, input) of an index into it

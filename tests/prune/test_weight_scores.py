@@ -7,7 +7,7 @@ import pytest
 
 from compress_ops.errors import PassError
 from compress_ops.graph.simplify import simplify
-from compress_ops.prune.weights import prune_weights
+from compress_ops.prune.single_weights.prune_weights import prune_weights
 from tests.helpers import Given, context, model_of, noise, outputs, reloaded
 
 MATMUL = "g (float[B, 48] x) => (float[B, 20] y) { y = MatMul(x, w) }"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compress_ops.errors import PassError
-from compress_ops.prune.weights import prune_weights
+from compress_ops.prune.single_weights.prune_weights import prune_weights
 from tests.helpers import context, model_of, noise, outputs, proto_of, reloaded
 
 CHAIN = "g (float[2,16] x) => (float[2,8] y) { h = MatMul(x, u)  i = Add(h, b)  y = MatMul(i, v) }"

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..graph.edit import constant_of
-from ..model import ONNX_DOMAINS, Model
+from ...graph.edit import constant_of
+from ...model import ONNX_DOMAINS, Model
 from .fake_quantization import Codes, tensor_of
 
 if TYPE_CHECKING:

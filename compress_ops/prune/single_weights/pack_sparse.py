@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..graph.opset import require_opset
-from ..graph.packing import Unpacker, editor_for, owner, packed_bytes
-from ..model import Model
-from ..passes import ALL, NONE, Change, Context, Only, Promise, Skip, register, selected
+from ...graph.opset import require_opset
+from ...graph.packing import Unpacker, editor_for, owner, packed_bytes
+from ...model import Model
+from ...passes import ALL, NONE, Change, Context, Only, Promise, Skip, register, selected
 
 if TYPE_CHECKING:
     import onnx_ir as ir

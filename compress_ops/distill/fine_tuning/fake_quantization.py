@@ -18,10 +18,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import PassError
-from ..graph.edit import attribute
-from ..model import ONNX_DOMAINS, Model
-from ..passes import Change
+from ...errors import PassError
+from ...graph.edit import attribute
+from ...model import ONNX_DOMAINS, Model
+from ...passes import Change
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -11,12 +11,12 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..graph.edit import attribute
+from ...graph.edit import attribute
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from .refit_layers import Layer
+    from .layers import Layer
 
     Array: TypeAlias = np.ndarray[Any, Any]
 

@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import PassError
-from .weight_layout import Layout
+from ...errors import PassError
+from .layout import Layout
 
 Array = Any  # a NumPy array; dtype and shape are in the docstrings
 SYNTAX = r"^(unstructured|[1-9]\d*:[1-9]\d*|[1-9]\d*x[1-9]\d*)$"

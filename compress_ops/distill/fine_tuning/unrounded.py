@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ..errors import PassError
-from ..model import Model
-from ..passes import Change
-from .autodiff import trainable
+from ...errors import PassError
+from ...model import Model
+from ...passes import Change
+from ..autodiff import trainable
+from ..held_out import weights_of
+from ..train import write_weights
 from .codebooks import Codebook, find_codebooks, with_units
 from .fake_quantization import (
     PORTABLE,
@@ -22,10 +24,8 @@ from .fake_quantization import (
     with_floats,
 )
 from .float_weights import float_weights
-from .held_out import weights_of
 from .integer_biases import Bias, find_biases, stored, with_float_biases
 from .learned_steps import activation_scales, with_activation_factors, with_weight_factors
-from .train import write_weights
 
 Array = Any  # a NumPy array; dtype and shape are in the docstrings
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ..graph.compensation import WIDTH, Factor, factor_of, settle
-from ..graph.edit import attribute
-from ..graph.layer_inputs import in_groups, products
-from ..model import Model
-from ..passes import Change, Context
-from .weight_inputs import with_rows
-from .weight_layout import Layout, Weight
-from .weight_pattern import Pattern
+from ...graph.compensation import WIDTH, Factor, factor_of, settle
+from ...graph.edit import attribute
+from ...graph.layer_inputs import in_groups, products
+from ...model import Model
+from ...passes import Change, Context
+from .inputs import with_rows
+from .layout import Layout, Weight
+from .pattern import Pattern
 
 Array = Any  # a NumPy array; dtype and shape are in the docstrings
 Choice = Callable[[Array], Array]  # of scores [rows, taps, inputs], the booleans of what goes

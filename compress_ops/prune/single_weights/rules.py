@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ..errors import PassError
-from ..passes import Context
-from .weight_layout import Weight
-from .weight_pattern import Pattern, limit_of, limits_by_row
+from ...errors import PassError
+from ...passes import Context
+from .layout import Weight
+from .pattern import Pattern, limit_of, limits_by_row
 
 Array = Any  # a NumPy array; dtype and shape are in the docstrings
 ScoreName = Literal["magnitude", "activation", "hessian"]

@@ -3,7 +3,7 @@
 For a layer y = x W + b whose input is now x' and of whose outputs some remain, the best W is that of a linear least
 squares problem, which a few sums over the data solve: no labels, no gradients, no training. Channels that were cut are
 made up for as far as those that remain tell about them (He, Zhang, Sun 2017, arXiv:1707.06168). See
-``refit_equations`` for the maths.
+``equations`` for the maths.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import Field
 
-from ..errors import PassError
-from ..graph.tap import tapped
-from ..measure.padding import kept_positions
-from ..model import Model
-from ..passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register
-from .refit_equations import Equations, best_ridge
-from .refit_layers import Layer, find_layers, sweeps
-from .refit_rows import Misfit, pieces
+from ...errors import PassError
+from ...graph.tap import tapped
+from ...measure.padding import kept_positions
+from ...model import Model
+from ...passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register
+from .equations import Equations, best_ridge
+from .layers import Layer, find_layers, sweeps
+from .rows import Misfit, pieces
 
 if TYPE_CHECKING:
     import numpy as np

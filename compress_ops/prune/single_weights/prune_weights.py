@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import BeforeValidator, Field
 
-from ..model import Model
-from ..passes import ALL, NONE, Change, Context, Fraction, Need, Only, Promise, ShareOf, Skip, register
-from .weight_hessian import compensated, with_hessians
-from .weight_inputs import with_norms
-from .weight_layout import Weight, find_weights
-from .weight_pattern import SYNTAX, Pattern, readable
-from .weight_rules import Scope, ScoreName, Settings, rules_for
+from ...model import Model
+from ...passes import ALL, NONE, Change, Context, Fraction, Need, Only, Promise, ShareOf, Skip, register
+from .hessian import compensated, with_hessians
+from .inputs import with_norms
+from .layout import Weight, find_weights
+from .pattern import SYNTAX, Pattern, readable
+from .rules import Scope, ScoreName, Settings, rules_for
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..graph.edit import attribute, constant_of
-from ..model import ONNX_DOMAINS, Model
-from ..passes import Change, selected
+from ...graph.edit import attribute, constant_of
+from ...model import ONNX_DOMAINS, Model
+from ...passes import Change, selected
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..graph.edit import attribute, constant_of
-from ..graph.layer_inputs import Rows, squares
-from ..model import Model
-from ..passes import Change, Context
-from .weight_layout import Weight
+from ...graph.edit import attribute, constant_of
+from ...graph.layer_inputs import Rows, squares
+from ...model import Model
+from ...passes import Change, Context
+from .layout import Weight
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..graph.edit import attribute, constant_of
-from ..model import ONNX_DOMAINS, Model
-from ..passes import Change, selected
+from ...graph.edit import attribute, constant_of
+from ...model import ONNX_DOMAINS, Model
+from ...passes import Change, selected
 
 if TYPE_CHECKING:
     import numpy as np
@@ -277,7 +277,7 @@ def _depths(model: Model, layers: dict[ir.Node, Layer]) -> dict[ir.Node, int]:
 
 def _reads(node: ir.Node) -> Iterator[ir.Value | None]:
     """What a node reads, what its subgraphs read of the outside included."""
-    from .channels.layout import subgraphs
+    from ..channels.layout import subgraphs
 
     yield from node.inputs
     for graph in subgraphs(node):

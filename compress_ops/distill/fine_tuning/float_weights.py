@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..graph.edit import constant_of
-from ..model import Model
+from ...graph.edit import constant_of
+from ...model import Model
 from .fake_quantization import Codes
 
 if TYPE_CHECKING:

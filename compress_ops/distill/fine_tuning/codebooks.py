@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..model import ONNX_DOMAINS, Model
+from ...model import ONNX_DOMAINS, Model
 from .learned_steps import multiply
 
 if TYPE_CHECKING:

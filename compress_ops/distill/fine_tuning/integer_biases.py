@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..graph.edit import constant_of
-from ..model import Model
-from .held_out import weights_of
+from ...graph.edit import constant_of
+from ...model import Model
+from ..held_out import weights_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -12,16 +12,16 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ..errors import PassError
-from ..model import Model
-from ..passes import ALL, Change, Context, Need, Promise, register
-from . import options as o
+from ...errors import PassError
+from ...model import Model
+from ...passes import ALL, Change, Context, Need, Promise, register
+from .. import options as o
+from ..losses import chosen_weights
+from ..task import Task, lesson_of, training_data
+from ..teacher import load_teacher
+from ..training.settings import TrainSettings
 from .blocks import BlockName
 from .blockwise import Blockwise
-from .losses import chosen_weights
-from .task import Task, lesson_of, training_data
-from .teacher import load_teacher
-from .training.settings import TrainSettings
 from .unrounded import Steps, unrounded, write_rounded
 
 

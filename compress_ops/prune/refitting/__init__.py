@@ -1,0 +1,1 @@
+"""Layers solved anew after pruning, in closed form."""
