@@ -48,6 +48,22 @@ NATURES = {
         False,
     ),
     "sigmoid": (LINEAR.format("z = MatMul(x, w) y = Sigmoid(z)"), (6, 4), Kind.NUMBERS, 1, None, False),
+    "scores and boxes": (
+        LINEAR.format("z = MatMul(x, w) p = Sigmoid(z) y = Concat<axis = 1>(z, p)").replace("N,3", "N,6"),
+        (6, 4),
+        Kind.NUMBERS,
+        1,
+        None,
+        False,
+    ),
+    "start and end": (
+        TOKENS.format("z = MatMul(x, w) a, e, f = Split<axis = 2>(z) y = Squeeze(a, t)").replace("N,S,3", "N,S"),
+        (2, 5, 4),
+        Kind.SCORES,
+        1,
+        None,
+        False,
+    ),
     "one number": (LINEAR.format("y = MatMul(x, v)").replace("N,3", "N,1"), (6, 4), Kind.NUMBERS, 1, None, False),
     "tanh": (LINEAR.format("z = MatMul(x, w) y = Tanh(z)"), (6, 4), Kind.EMBEDDING, 1, None, False),
     "norm": (TOKENS.format("z = MatMul(x, w) y = LayerNormalization(z, b)"), (2, 5, 4), Kind.EMBEDDING, 2, None, False),
@@ -57,7 +73,14 @@ NATURES = {
 @pytest.mark.parametrize("name", NATURES)
 def test_what_an_output_holds(name: str) -> None:
     text, shape, kind, axis, logits, logarithm = NATURES[name]
-    weights = {"w": noise(4, 3), "b": noise(3), "k": noise(3, 4, 2, 2), "v": noise(4, 1), "s": np.array([-1, 3])}
+    weights = {
+        "w": noise(4, 3),
+        "b": noise(3),
+        "k": noise(3, 4, 2, 2),
+        "v": noise(4, 1),
+        "s": np.array([-1, 3]),
+        "t": np.array([2]),
+    }
     model, sample = made(text, *shape, **{n: a for n, a in weights.items() if f" {n})" in text or f" {n}," in text})
     nature = nature_of(model.graph.outputs[0], sample)
     assert (nature.kind, nature.axis, nature.logits, nature.logarithm) == (kind, axis, logits, logarithm)

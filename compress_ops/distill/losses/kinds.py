@@ -4,7 +4,8 @@ In this order:
 
 - probabilities: it is what a Softmax or LogSoftmax gives, or numbers of a class axis that add up to 1 everywhere;
   its logits are what goes into that Softmax, else the logarithm of the numbers;
-- numbers: a single one a sample, or what a Sigmoid gives, or numbers that all lie between 0 and 1;
+- numbers: a single one a sample, or what a Sigmoid gives, alone or beside others (a detector's scores and boxes), or
+  numbers that all lie between 0 and 1;
 - scores: what a MatMul, Gemm, Conv or sum of products gives, pooled or reshaped perhaps: logits, or numbers that look
   like them;
 - embedding: anything else, such as what a normalization or Tanh gives.
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 _SAME = frozenset({"Identity", "Cast", "QuantizeLinear", "DequantizeLinear", "Dropout"})
-_RESHAPED = _SAME | {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Gather"}
+_RESHAPED = _SAME | {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Split", "Gather"}
 _POOLED = _RESHAPED | {"GlobalAveragePool", "GlobalMaxPool", "AveragePool", "MaxPool", "ReduceMean", "Add", "Sub"}
 _LINEAR = frozenset({"MatMul", "Gemm", "Conv", "MatMulNBits", "ReduceSum", "Einsum"})
+_SIGMOIDS = frozenset({"Sigmoid", "HardSigmoid"})
 _SUMS_TO_ONE = 1e-3  # what rounding in half precision leaves of a sum of shares
 
 
@@ -65,7 +67,7 @@ def nature_of(output: ir.Value, sample: Array) -> Nature:
     shares = _shares_axis(sample)
     if shares is not None:
         return Nature(Kind.PROBABILITIES, shares, logarithm=True)
-    if sample.ndim < 2 or sample.shape[1:] == (1,) or _bounded(before, sample):
+    if sample.ndim < 2 or sample.shape[1:] == (1,) or _bounded(output, sample):
         return Nature(Kind.NUMBERS, last)
     linear = _before(output, _POOLED)
     if linear is None or linear.op_type not in _LINEAR:
@@ -95,8 +97,12 @@ def _transposed(value: ir.Value) -> bool:
     return False
 
 
-def _bounded(before: ir.Node | None, sample: Array) -> bool:
-    if before is not None and before.op_type in ("Sigmoid", "HardSigmoid"):
+def _bounded(output: ir.Value, sample: Array) -> bool:
+    """Whether there are numbers between 0 and 1."""
+    last = _before(output, _RESHAPED)
+    joined = last.inputs if last is not None and last.op_type == "Concat" else [output]
+    before = [_before(value, _RESHAPED) for value in joined if value is not None]
+    if any(node is not None and node.op_type in _SIGMOIDS for node in before):
         return True
     return bool(sample.size and sample.min() >= 0 and sample.max() <= 1)
 
