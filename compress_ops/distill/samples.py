@@ -235,7 +235,7 @@ def split(samples: Samples, share: float, size: int, rng: np.random.Generator) -
         what = "samples" if isinstance(samples, Rows) else "feeds"
         raise DataError(
             f"the training data has {units} {what}: a batch of {batch} to train on and one to measure need {2 * batch}",
-            hint="give more training data, or a smaller batch",
+            hint="give more training data, or a smaller batch: batch_size under data, or --batch-size",
         )
     order = rng.permutation(units)
     return Split(np.sort(order[held:]), np.sort(order[:held]))
