@@ -51,10 +51,11 @@ class Equations:
         if self.bias:
             x = np.concatenate([x, np.ones((*x.shape[:2], 1))], axis=2)
         turned = x.swapaxes(1, 2)
-        self.squares += turned @ x
-        self.products += turned @ y
-        self.energy += float(np.vdot(y, y))
-        self.totals += y.sum(axis=1)
+        with np.errstate(invalid="ignore"):  # sums that are not finite are declined later, with a reason
+            self.squares += turned @ x
+            self.products += turned @ y
+            self.energy += float(np.vdot(y, y))
+            self.totals += y.sum(axis=1)
         self.rows += x.shape[1]
 
     def include(self, other: Equations) -> None:

@@ -197,8 +197,7 @@ def _settle(model: Model, layer: Layer, sums: Sums, ridge: float | None, change:
 def _why_not(fitted: Equations, held_out: Equations, weights: Array) -> str:
     import numpy as np
 
-    with np.errstate(invalid="ignore"):
-        seen = [fitted.energy, held_out.energy, fitted.squares.sum(), held_out.squares.sum()]
+    seen = [fitted.energy, held_out.energy, fitted.squares.sum(), held_out.squares.sum()]
     if not fitted.rows or not np.isfinite(seen).all():
         return "there is no data, or NaN or infinite values reach it"
     return "it gives what the original gives already" if fitted.error(weights) < _EXACT else ""
