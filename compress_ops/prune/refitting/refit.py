@@ -197,7 +197,7 @@ def _settle(model: Model, layer: Layer, sums: Sums, ridge: float | None, change:
 def _why_not(fitted: Equations, held_out: Equations, weights: Array) -> str:
     import numpy as np
 
-    seen = [fitted.energy, held_out.energy, fitted.squares, held_out.squares]
+    seen: list[Any] = [fitted.energy, held_out.energy, fitted.squares, held_out.squares]
     if not fitted.rows or not all(np.isfinite(numbers).all() for numbers in seen):
         return "there is no data, or NaN or infinite values reach it"
     return "it gives what the original gives already" if fitted.error(weights) < _EXACT else ""
