@@ -2,7 +2,7 @@
 
     python -m benchmarks.distill FOLDER [--only NAME...]
 
-FOLDER as made by benchmarks/models.py; names are those of nets (steps.py) and of cases (recovery.py, seeds.py).
+FOLDER as made by benchmarks/models.py; names are those of nets (steps.py) and of cases (cases.py).
 
 Both sides run with one thread, in turn and in both orders; a ratio is the median over rounds of processor times.
 PyTorch runs with its fused Adam, its fastest, and, for comparison, with the Adam that one gets without asking. Errors
@@ -24,8 +24,8 @@ import numpy as np
 
 from benchmarks.tables import put_goals
 
+from .cases import CASES, recover
 from .nets import NETS, Net
-from .recovery import CASES, recover
 from .steps import our_session, our_step, torch_step
 
 ROUNDS, SECONDS = 15, 0.3  # of each side in each round, about

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +14,6 @@ from compress_ops.measure.report import Report
 from compress_ops.pipeline import Job, run
 from compress_ops.recipe import parse_recipe
 from compress_ops.runtime import open_session
-
-from .few_bits import int4
-from .seeds import scratch, seeds
 
 SAMPLES = Path("sample_models").resolve()
 DIGITS = "[simplify, {prune_channels: {ratio: 0.75, score: activation_weight}}, refit, {distill: {epochs: 2}}]"
@@ -86,22 +81,6 @@ def encoder(models: Path, folder: Path) -> list[Goal]:
     heads = ["cosine", "top-1 retrieval", "speed-up 8 x 64", "CPU s"]
     put(heads, [cells], f"Sentence encoder, 3 of 6 layers, {TRAINING_SENTENCES} sentences")
     return [Goal("encoder, half: cosine", cosine, 0.93), Goal("encoder, half: speed-up", faster, 1.8)]
-
-
-CASES: dict[str, Callable[[Path, Path], list[Goal]]] = {
-    "digits": digits,
-    "seeds": seeds,
-    "scratch": scratch,
-    "recogniser": recogniser,
-    "encoder": encoder,
-    "int4": int4,
-}
-
-
-def recover(name: str, models: Path) -> list[Goal]:
-    """Run one case; print its table, and give what it was asked to reach."""
-    with tempfile.TemporaryDirectory() as folder:
-        return CASES[name](models, Path(folder))
 
 
 def _run(model: Path, out: Path, folder: Path, calibration: str, training: str, passes: str, batch: int = 16) -> Report:

@@ -7,9 +7,9 @@ is the held-out loss after them, L(0) that before, L* the least that was seen. W
 
 between two trials as a straight line of log L over log r has it.
 
-The best trial would be the wrong choice. Adam's first steps move every weight by about r, however small its gradient,
-so near a minimum the loss rises first and falls later, and short trials prefer rates that are too small (Wu et al.
-2018, arXiv:1803.02021). Hence a rate may raise the loss by half where the trials gain nothing, and the more they gain
+The best trial would be the wrong choice: short trials prefer rates that are too small for the whole (Wu et al. 2018,
+arXiv:1803.02021). Adam's first steps, which move every weight by about r however small its gradient, may be a reason.
+Hence a rate may raise the loss by half where the trials gain nothing, and the more they gain
 the more they count: where L* is half of L(0), a thirtieth is allowed. Trials begin in the middle of a geometric grid
 and go up while rates pass, or down until one does: three of five rates at most.
 """
