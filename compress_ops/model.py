@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import ModelError, PassError
-from .files import Staged, check_tensors, model_files, read_proto, refuse_what_would_be_lost, settle_external_data
+from .files import Staged, model_files, read_proto
+from .gate import check_structure, forget_negative_sizes, settle_external_data
 
 if TYPE_CHECKING:
     import numpy as np
@@ -193,14 +194,14 @@ class Model:
 def load(path: Path) -> Model:
     """Read an ONNX file; weights stay on disk (external) or in the file's own buffer until they are looked at.
 
-    Raises ModelError for a file that is missing, not ONNX or truncated, for external data that is missing, too
-    short or outside the model's folder, and for parts that would be lost (training_info, sparse_initializer).
+    Raises ModelError for a file that is missing, not ONNX or truncated, for a structure that does not pass the gate,
+    for external data that is missing, too short or outside the model's folder, and for parts that would be lost.
     """
     import onnx_ir as ir
 
     proto = read_proto(path)
-    refuse_what_would_be_lost(proto, path)
-    check_tensors(proto, path)
+    check_structure(proto, path)
+    forget_negative_sizes(proto)
     files = model_files(path, proto)
     external = settle_external_data(proto, path)
     try:

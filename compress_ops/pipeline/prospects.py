@@ -10,6 +10,7 @@ from ..measure.report import StepReport
 from ..model import load
 from ..passes import Need, Pass, Promise
 from ..recipe import LoadedRecipe, Recipe, Step
+from ..runtime import open_session
 from .job import Job, Prepared
 from .steps import apply_steps
 
@@ -32,3 +33,14 @@ def _try(model: Path, operation: Pass) -> StepReport | str:
         return next(apply_steps(prepared))
     except OnnxpressError as error:
         return f"{operation.name} was not tried: {error.message.partition(': ')[2] or error.message}"
+    except Exception as error:  # what one pass does not survive must not hide what the others could save
+        return f"{operation.name} was not tried: {_reason(model, error)}"
+
+
+def _reason(model: Path, error: Exception) -> str:
+    """Passes rely on what onnxruntime checks when it loads a model, which a run does first: its refusal, if any."""
+    try:
+        open_session(model, optimize=False)
+    except OnnxpressError as refusal:
+        return refusal.message
+    return f"this is a bug in onnxpress: {type(error).__name__}: {error}"
