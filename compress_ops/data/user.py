@@ -2,7 +2,8 @@
 
 The module is looked for in the recipe's folder first, then among installed ones. The function takes no argument
 and returns an iterable of whole feeds, ``{input: array}``, or of pairs ``(feeds, labels)``. It is called again for
-every pass over the data, so it must give the same samples each time. Its code runs only with ``--allow-code``.
+every pass over the data, so it must give the same samples each time. Its code runs only with ``--allow-code``,
+and leaves no ``__pycache__`` in the user's folder.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import importlib
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from importlib.util import module_from_spec, spec_from_file_location
@@ -74,7 +76,7 @@ class UserData(Dataset):
 
     def _items(self) -> Iterator[Any]:
         try:
-            yield from self._function()
+            yield from _leaving_no_bytecode(self._function)
         except OnnxpressError:
             raise
         except Exception as error:
@@ -125,7 +127,8 @@ def _load(name: str, base: Path, place: Place) -> ModuleType:
     if folder not in sys.path:
         sys.path.append(folder)  # stays: the function may import its neighbours when it runs; last, so it hides nothing
     try:
-        return _load_file(file) if file.is_file() else importlib.import_module(name)
+        with _no_bytecode():
+            return _load_file(file) if file.is_file() else importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise DataError(error.msg, hint=f"looked for {file} and among installed modules", place=place) from error
     except Exception as error:
@@ -139,6 +142,29 @@ def _load_file(file: Path) -> ModuleType:
     module = sys.modules[spec.name] = module_from_spec(spec)  # dataclasses look their module up there
     spec.loader.exec_module(module)
     return module
+
+
+def _leaving_no_bytecode(function: Callable[[], Iterable[Any]]) -> Iterator[Any]:
+    """Its items. Only while it works: between two of them the process is its owner's."""
+    end = object()
+    with _no_bytecode():
+        items = iter(function())
+    while True:
+        with _no_bytecode():
+            item = next(items, end)
+        if item is end:
+            return
+        yield item
+
+
+@contextmanager
+def _no_bytecode() -> Iterator[None]:
+    """What is imported within leaves no ``__pycache__`` beside its source."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def _failed(error: Exception, place: Place, source: Path) -> DataError:

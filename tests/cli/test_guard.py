@@ -141,7 +141,7 @@ def _run_that_waits(model: Path, out: Path, folder: Path) -> subprocess.Popen[st
     paths = os.pathsep.join([str(ROOT), str(folder)])
     return subprocess.Popen(
         [sys.executable, "-m", "cli.main", *map(str, words)],
-        env={**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "PYTHONPATH": paths},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

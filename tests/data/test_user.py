@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 
 import pytest
@@ -51,6 +52,24 @@ def test_a_module_in_a_package_beside_the_recipe(tmp_path):
     (tmp_path / "my_package_of_data" / "speech.py").write_text(GOOD)
     settings = DataSettings(base=tmp_path, allow_code=True)
     assert len(open_data("user:my_package_of_data.speech:feeds", [X], settings)) == 3
+
+
+def test_the_users_folder_is_left_as_it_was(tmp_path, monkeypatch):
+    """Neither the module, nor what it imports when loaded and when called, leaves a __pycache__."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for name in ("neighbour_at_load", "neighbour_at_call"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("one = 1\n")
+    code = """
+    import numpy as np
+    import neighbour_at_load
+    def feeds():
+        from neighbour_at_call import one
+        yield {"x": np.full((1, 2), one, np.float32)}
+    """
+    data = opened(tmp_path, "user:random:feeds", code)
+    assert (len(data), sys.dont_write_bytecode) == (1, False)
+    assert not list(tmp_path.rglob("__pycache__"))
 
 
 def test_code_needs_the_flag_and_is_not_run_without(tmp_path):
