@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,7 @@ def _run_that_waits(model: Path, out: Path, folder: Path) -> subprocess.Popen[st
     return subprocess.Popen(
         [sys.executable, "-m", "cli.main", *map(str, words)],
         env={**os.environ, "PYTHONPATH": paths},
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
