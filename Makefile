@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := compress_ops cli
 
-.PHONY: setup demo test test-slow test-gpu check format bench bench-speed bench-quantize bench-prune bench-distill bench-models docs clean
+.PHONY: setup demo test test-slow test-gpu test-matrix check format bench bench-speed bench-quantize bench-prune bench-distill bench-models docs clean
 
 setup: $(VENV)/.ready
 
@@ -26,6 +26,9 @@ test-slow: setup ## tests on the benchmark models in .bench (make bench-models);
 
 test-gpu: setup ## tests that need a GPU; skipped with a reason where there is none
 	$(BIN)/python -m pytest -m gpu -rs
+
+test-matrix: setup ## the core of the suite with the oldest dependencies, and on each Python found; ENVIRONMENTS=oldest for one
+	$(BIN)/python tests/tools/matrix.py .matrix $(ENVIRONMENTS)
 
 check: setup ## style, types, layers, spelling, generated docs
 	$(BIN)/ruff check .
@@ -62,4 +65,4 @@ docs: setup ## write the generated reference pages
 	$(BIN)/python docs/generate.py
 
 clean:
-	rm -rf $(VENV) .demo .bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .demo .bench .matrix build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -71,7 +71,7 @@ def _python(folder: Path) -> Path:
 def _onnxpress(folder: Path, *words: str | Path) -> str:
     """The installed console script's own code: pip --target writes its script for another interpreter."""
     code = "import sys; from compress_ops.cli.main import app; sys.argv[0] = 'onnxpress'; app()"
-    return _call(_python(folder), "-c", code, *words, cwd=folder).stdout
+    return _call(_python(folder), "-I", "-c", code, *words, cwd=folder).stdout
 
 
 def test_every_module_of_both_trees_is_in_the_wheel(wheel: Path) -> None:
@@ -115,7 +115,7 @@ def test_no_top_level_package_called_cli_is_installed(elsewhere: Path) -> None:
     installed = {path.name for path in _site(elsewhere).iterdir()}
     assert "compress_ops" in installed and not {"cli", "tests", "benchmarks"} & installed
     found = "import importlib.util as u; print(u.find_spec('cli'), u.find_spec('compress_ops').origin)"
-    answer = _call(_python(elsewhere), "-c", found, cwd=elsewhere).stdout.split()
+    answer = _call(_python(elsewhere), "-I", "-c", found, cwd=elsewhere).stdout.split()
     assert answer == ["None", str(_site(elsewhere) / "compress_ops" / "__init__.py")]
 
 
