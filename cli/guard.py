@@ -33,6 +33,7 @@ class Guarded(TyperGroup):
 def guarded(action: Callable[[], object], *, as_json: bool) -> int:
     """Run the action and return its exit status; whatever it raises is told first."""
     try:
+        _silence_logs()
         _terminate_like_interrupt()
         status = action()
     except (KeyboardInterrupt, typer.Abort):
@@ -42,6 +43,13 @@ def guarded(action: Callable[[], object], *, as_json: bool) -> int:
     if status == INTERRUPTED:
         return _interrupted(as_json)
     return status if isinstance(status, int) else 0
+
+
+def _silence_logs() -> None:
+    """What libraries log (onnx-ir tells of shapes that it cannot infer, with a traceback) is not for users."""
+    import logging
+
+    logging.getLogger().addHandler(logging.NullHandler())
 
 
 def _terminate_like_interrupt() -> None:
