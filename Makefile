@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := compress_ops cli
 
-.PHONY: setup demo test test-slow test-gpu test-matrix check format bench bench-speed bench-quantize bench-prune bench-distill bench-models docs clean
+.PHONY: setup demo test test-slow test-gpu test-matrix fuzz check format bench bench-speed bench-quantize bench-prune bench-distill bench-models docs clean
 
 setup: $(VENV)/.ready
 
@@ -29,6 +29,9 @@ test-gpu: setup ## tests that need a GPU; skipped with a reason where there is n
 
 test-matrix: setup ## the core of the suite with the oldest dependencies, and on each Python found; ENVIRONMENTS=oldest for one
 	$(BIN)/python tests/tools/matrix.py .matrix $(ENVIRONMENTS)
+
+fuzz: setup ## mutated models, recipes and data for SECONDS; the files of faults go to .fuzz
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600) --seed $(or $(SEED),0) --keep .fuzz
 
 check: setup ## style, types, layers, spelling, generated docs
 	$(BIN)/ruff check .
@@ -65,4 +68,4 @@ docs: setup ## write the generated reference pages
 	$(BIN)/python docs/generate.py
 
 clean:
-	rm -rf $(VENV) .demo .bench .matrix build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .demo .bench .matrix .fuzz build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -16,11 +16,14 @@ def measure(models: Sequence[Path], manner: Manner, **asked: Any) -> None:
     from compress_ops.measure.comparison import compare_models
     from compress_ops.measure.report import plain
     from compress_ops.measure.tables import comparison_page
+    from compress_ops.model import load
 
     from .progress import watching
     from .show import give
 
     paths = named(models)
+    for path in dict.fromkeys(models):
+        load(path)  # through the gate, before onnxruntime sees it
     with watching(quiet=manner.quiet) as progress:
         comparison = compare_models(paths, progress=progress, **asked)
     give(comparison_page(comparison), lambda beside: plain(comparison), manner)

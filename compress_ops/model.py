@@ -220,6 +220,7 @@ def make_uniform(model: Model) -> None:
     model._names.clear()  # foreign passes add names without asking
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model.ir)
     common.RemoveInitializersFromInputsPass()(model.ir)
+    common.TopologicalSortPass()(model.ir)  # copies can be made only of what is in order
     model.ir.ir_version = max(model.ir.ir_version or 0, _MIN_IR_VERSION)
     for node in model.nodes():
         if not node.name:

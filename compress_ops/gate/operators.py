@@ -32,16 +32,17 @@ class _Signature(NamedTuple):
 
 def operator_faults(proto: Any) -> Iterator[str]:
     functions = {key_of(f.domain, f.name, f.overload): (len(f.input), len(f.output)) for f in proto.functions}
-    bodies = [(proto.graph, versions(proto.opset_import))]
-    bodies += [(function, versions(function.opset_import)) for function in proto.functions]
-    for outer, imports in bodies:
+    for outer in (proto.graph, *proto.functions):
+        imports = versions(proto.opset_import if outer is proto.graph else outer.opset_import)
         for body in bodies_of(outer):
             for node in body.node:
-                for fault in _node_faults(node, imports, functions):
+                for fault in _node_faults(node, imports, functions, in_function=outer is not proto.graph):
                     yield f"{called(node)} {fault}"
 
 
-def _node_faults(node: Any, imports: Mapping[str, int], functions: Mapping[Key, tuple[int, int]]) -> Iterator[str]:
+def _node_faults(
+    node: Any, imports: Mapping[str, int], functions: Mapping[Key, tuple[int, int]], *, in_function: bool
+) -> Iterator[str]:
     domain = plain(node.domain)
     ports = functions.get(key_of(node.domain, node.op_type, node.overload))
     if ports is not None:
@@ -49,6 +50,10 @@ def _node_faults(node: Any, imports: Mapping[str, int], functions: Mapping[Key, 
             yield f"has more inputs or outputs than its function, which has {ports[0]} and {ports[1]}"
     elif domain == "" and domain not in imports:
         yield "is of the standard operator set, which is not imported"
+    elif domain == "" and in_function:  # onnxruntime crashes on operators of its own there
+        signature = _onnx_signature(node.op_type, domain, imports[domain])
+        unknown = [f"is of an operator that ONNX (version {imports[domain]}) lacks, which no function may hold"]
+        yield from _signature_faults(node, signature) if signature is not None else unknown
     else:
         yield from _schema_faults(node, domain, imports.get(domain, 1))
 

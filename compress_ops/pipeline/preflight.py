@@ -43,11 +43,12 @@ def prepare(job: Job) -> Prepared:
     collector.check(lambda: _check_resume(job))
     collector.check(lambda: check_providers(job.recipe.provider), _provider_place(job))
     refused = _Collector()
-    ports = _ports(job, refused)  # before the model is loaded, so that it is not in memory twice
-    model = collector.check(lambda: load(job.model))
+    model = collector.check(lambda: load(job.model))  # first, since what does not pass the gate can crash onnxruntime
+    ports = _ports(job, refused) if model is not None else None
     data = _open_all(job, ports.inputs, collector) if ports is not None and model is not None else {}
+    collector.faults += refused.faults
     if model is not None:
-        collector.faults += [*refused.faults, *_unmatched_patterns(job, model)]
+        collector.faults += _unmatched_patterns(job, model)
     collector.faults += [*_missing_files(job), *_unmet_needs(job), *_unmeasured_budgets(job), *_unknown_metrics(job)]
     raise_all(collector.faults)
     assert model is not None and ports is not None

@@ -7,12 +7,12 @@ python -m tests.fuzz --seed 0 --case 4711 --keep folder
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="the number of the first case")
+    parser.add_argument("--cases", type=int, help="end after so many cases, however long they take")
     parser.add_argument("--case", type=int, help="run this case alone, and show what it tells")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--keep", type=Path, default=Path(".fuzz"), help="where the files of faults go")
@@ -42,7 +43,7 @@ def main() -> int:
 def _until(given: argparse.Namespace) -> Iterator[Outcome]:
     """Outcomes of the cases from the first on, in no order, until the time is up."""
     preload()
-    fork, end = get_context("fork"), time.monotonic() + given.seconds
+    fork, end = get_context("fork"), time.monotonic() + (math.inf if given.cases else given.seconds)
     outcomes = fork.SimpleQueue()
     workers = [fork.Process(target=_work, args=(given, index, end, outcomes)) for index in range(given.jobs)]
     for worker in workers:
@@ -57,7 +58,8 @@ def _until(given: argparse.Namespace) -> Iterator[Outcome]:
 
 
 def _work(given: argparse.Namespace, index: int, end: float, outcomes: Any) -> None:
-    for number in count(given.first + index, given.jobs):
+    last = given.first + (given.cases or sys.maxsize)
+    for number in range(given.first + index, last, given.jobs):
         if time.monotonic() > end:
             break
         outcomes.put(run(given.seed, number, given.keep))

@@ -81,6 +81,9 @@ REFUSED = {
     CALL + FUNCTION + "f (a) => (b) { b = Neg(a, a) }": "has 2 inputs where its operator takes 1",
     CALL
     + FUNCTION
+    + "f (a) => (b) { b = Nge(a) }": "an operator that ONNX .version 17. lacks, which no function may hold",
+    CALL
+    + FUNCTION
     + "f () => (b) { b = Constant<value_float = 1.0>() }": "has more inputs or outputs than its function",
 }
 
@@ -118,6 +121,13 @@ def test_what_onnxruntime_loads_passes(tmp_path, text):
     path = save(tmp_path, proto_of(text))
     assert load(path).graph.outputs
     assert onnxruntime_loads(path) or "my.Own" in text  # of an operator that needs a library, nothing is known
+
+
+def test_a_function_of_an_operator_that_crashes_onnxruntime_is_refused(tmp_path):
+    """onnxruntime 1.32 ends with a segmentation fault where a function holds a standard operator of its own."""
+    path = save(tmp_path, proto_of(CALL + FUNCTION + "f (a) => (b) { b = SimplifiedLayerNormalization(a, a) }"))
+    with pytest.raises(ModelError, match="which no function may hold"):
+        load(path)
 
 
 # --- what text cannot say ---
