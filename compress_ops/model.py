@@ -2,7 +2,8 @@
 
 In memory a model is an onnx-ir graph. What loading makes uniform, so that every pass sees one form only:
 weights in Constant nodes become initializers of the same name; initializers that are listed as graph inputs
-too (IR version 3) stop being inputs; every node has a name.
+too (IR version 3) stop being inputs; weights in half precision behind a Cast are float32 weights marked as such
+(``stored_half.py``); every node has a name.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import ModelError, PassError
 from .files import Staged, model_files, read_proto
 from .gate import check_structure, forget_negative_sizes, settle_external_data
+from .stored_half import as_stored, stored_bytes, widen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,8 +157,7 @@ class Model:
 
     def weight_bytes(self) -> int:
         """Bytes of all weights as stored, external data included; generated constants count as if stored."""
-        stored = sum(value.const_value.nbytes for value in self.weights() if value.const_value is not None)
-        return stored + self.generated_bytes()
+        return sum(map(stored_bytes, self.weights())) + self.generated_bytes()
 
     def generated_bytes(self) -> int:
         """Bytes of the constants that the graph makes at run time (ConstantOfShape with a constant shape)."""
@@ -164,7 +165,7 @@ class Model:
 
     def stored_bytes(self) -> int:
         """Bytes of weights plus an estimate (names and attributes) of what nodes take in the file."""
-        return self.weight_bytes() + sum(map(_node_bytes, self.nodes()))
+        return self.weight_bytes() + sum(map(node_bytes, self.nodes()))
 
     def save(self, out: Path) -> None:
         """Write the model atomically: the old file stays whole until the new one is complete."""
@@ -176,7 +177,7 @@ class Model:
         """The model written beside ``out`` under a temporary name, gone again unless ``commit()`` is called."""
         staged = Staged(out)
         try:
-            staged.write(self.ir, external=self.external or self.weight_bytes() > EXTERNAL_ABOVE)
+            staged.write(as_stored(self.ir), external=self.external or self.weight_bytes() > EXTERNAL_ABOVE)
             yield staged
         finally:
             staged.discard()
@@ -221,6 +222,7 @@ def make_uniform(model: Model) -> None:
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model.ir)
     common.RemoveInitializersFromInputsPass()(model.ir)
     common.TopologicalSortPass()(model.ir)  # copies can be made only of what is in order
+    widen(model.ir)
     model.ir.ir_version = max(model.ir.ir_version or 0, _MIN_IR_VERSION)
     for node in model.nodes():
         if not node.name:
@@ -305,7 +307,8 @@ def _generated_bytes(node: onnx_ir.Node) -> int:
     return int(math.prod(node.inputs[0].const_value.numpy().tolist()) * itemsize)
 
 
-def _node_bytes(node: onnx_ir.Node) -> int:
+def node_bytes(node: onnx_ir.Node) -> int:
+    """An estimate, from names and attributes, of what a node takes in the file."""
     names = [node.name, node.op_type, *(v.name for v in (*node.inputs, *node.outputs) if v is not None)]
     return sum(len(name or "") + 2 for name in names) + sum(len(name) + 8 for name in node.attributes)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..model import ONNX_DOMAINS, Model
+from ..stored_half import stored_half
 from .edit import attribute, constant_of
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def linear_before(node: ir.Node, index: int) -> ir.Node | None:
     weights = [value for value in linear.inputs[1:] if value is not None]
     if linear.graph is not node.graph or any(constant_of(value) is None for value in weights):
         return None
+    if stored_half(weights[0]) is not None:
+        return None  # what it became would be rounded to half precision again
     return linear if len(weights[0].uses()) == 1 and not weights[0].is_graph_output() else None
 
 

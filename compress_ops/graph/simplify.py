@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,18 +11,16 @@ from ..model import ONNX_DOMAINS, Model, make_uniform
 from ..passes import Change, Context, Promise, register
 from .affine import fold_affine
 from .batchnorm import fold_batchnorm as fold_batchnorm_into_linear
-from .duplicates import RANDOM, merge_duplicate_nodes, merge_duplicate_weights
+from .constants import fold_constants
+from .duplicates import merge_duplicate_nodes, merge_duplicate_weights
 from .edit import stand_in
 from .gelu import spell_gelu
-from .quiet import quietly
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 _FOLD_BATCHNORM = "fold BatchNormalization"
 _HARDSWISH_OPSET = 14
-_PACKED_ELEMENTS = 64
-_FOLD_ELEMENTS = 8192  # a constant expression over larger tensors is folded only where the result is no larger
 _WEIGHT_OPERATORS = {
     "Conv",
     "ConvTranspose",
@@ -37,7 +34,6 @@ _WEIGHT_OPERATORS = {
     "Add",
     "Mul",
 }
-_NEVER_FOLDED = RANDOM | {"DequantizeLinear", "QuantizeLinear", "ConstantOfShape", "DynamicQuantizeLinear"}
 
 
 @register("simplify", promises=Promise.PREPARES)
@@ -51,8 +47,9 @@ def simplify(
 ) -> Change:
     """Fold constants, BatchNormalization and scales; drop dead, duplicate and identity nodes, and duplicate weights.
 
-    The result computes the same function (to float rounding). Constant expressions are evaluated with onnx's
-    reference operators through onnxscript, but only where the result takes no more room than what it replaces;
+    The result computes the same function (to float rounding). Expressions of stored tensors, such as weight
+    normalization, are evaluated with onnx's reference operators through onnxscript, but only where the file does not
+    grow by it: a weight that something else reads too is not stored once more as its transpose or product.
     DequantizeLinear of a weight stays, since folding it would undo a quantization. Weights that the graph generates
     (ConstantOfShape) become stored ones. GELU is spelled the way that onnxruntime fuses.
     """
@@ -117,46 +114,6 @@ def _store_generated(model: Model, node: ir.Node) -> None:
     node.outputs[0].replace_all_uses_with(weight)
 
 
-def _fold_constants(model: Model) -> None:
-    from onnxscript.optimizer import _constant_folding as folding
-
-    fold = folding.FoldConstantsPass(
-        shape_inference=True,
-        input_size_limit=_FOLD_ELEMENTS,
-        output_size_limit=_FOLD_ELEMENTS,
-        should_fold=_should_fold,
-    )
-    with quietly():
-        fold(model.ir)
-
-
-def _should_fold(node: ir.Node) -> bool | None:
-    """Large constants are folded where the result replaces them without growth; None leaves it to the defaults."""
-    if node.op_type in _NEVER_FOLDED or _unpacks(node):
-        return False
-    sizes = [value.const_value.size for value in node.inputs if value is not None and value.const_value is not None]
-    if not sizes or max(sizes) <= _FOLD_ELEMENTS:
-        return None
-    sole = all(len(value.uses()) == 1 for value in node.inputs if value is not None and _size(value) > _FOLD_ELEMENTS)
-    shape = node.outputs[0].shape
-    known = shape is not None and all(isinstance(size, int) for size in shape)
-    return sole and known and math.prod(shape.numpy()) <= max(sizes) if shape is not None else False
-
-
-def _unpacks(node: ir.Node) -> bool:
-    """Whether a Cast makes wider numbers of stored small ones: codes of a packed weight, which folding would undo."""
-    import onnx_ir as ir
-
-    stored = node.inputs[0].const_value if node.op_type == "Cast" and node.inputs[0] is not None else None
-    if stored is None or stored.size < _PACKED_ELEMENTS:
-        return False
-    return ir.DataType(node.attributes["to"].as_int()).bitwidth > stored.dtype.bitwidth <= 8
-
-
-def _size(value: ir.Value) -> int:
-    return value.const_value.size if value.const_value is not None else 0
-
-
 def _remove_identities(model: Model) -> None:
     from onnxscript import rewriter
 
@@ -184,7 +141,7 @@ def _rules(module: str) -> list[Any]:
 _ACTIONS: dict[str, Callable[[Model], int | None]] = {
     "inline functions": _inline_functions,
     "store generated weights": _store_generated_weights,
-    "fold constants": _fold_constants,
+    "fold constants": fold_constants,
     "remove identities": _remove_identities,
     _FOLD_BATCHNORM: fold_batchnorm_into_linear,
     "fold scales and shifts": fold_affine,
