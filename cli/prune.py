@@ -58,7 +58,7 @@ def prune(
     original gave (refit): after large cuts accuracy needs that. Every option of the passes can be set, such as
     --set passes.1.prune_channels.scope=global; --show-recipe prints the recipe to edit.
     """
-    from compress_ops.pipeline import Job
+    from compress_ops.pipeline import Job, raised_first, raising
     from compress_ops.recipe import dump_recipe
 
     from .execute import execute, output
@@ -75,7 +75,8 @@ def prune(
     }
     loaded = recipe_from("prune", set_ or (), sections)
     if show_recipe:
-        put(dump_recipe(loaded.document.data))
+        passes = [*raising(model), *loaded.document.data["passes"]]
+        put(dump_recipe({**loaded.document.data, "passes": passes}))
         return
     job = Job(
         loaded,
@@ -86,7 +87,7 @@ def prune(
         check_steps=check_steps,
         allow_code=allow_code,
     )
-    execute(job, Manner(as_json, report, quiet, verbose), allow_unproven=allow_unproven)
+    execute(raised_first(job), Manner(as_json, report, quiet, verbose), allow_unproven=allow_unproven)
 
 
 _NAMES = {"--heads": "prune_heads", "--layers": "drop_layers", "--weights": "prune_weights"}

@@ -72,7 +72,7 @@ def quantize(
     """
     from functools import partial
 
-    from compress_ops.pipeline import Job, choose_int8, run_chosen, with_passes
+    from compress_ops.pipeline import Job, choose_int8, raised_first, run_chosen, with_passes
     from compress_ops.pipeline.preflight import check_output
 
     from .execute import end, execute, give_report, output, watched
@@ -104,6 +104,7 @@ def quantize(
     )
     manner = Manner(as_json, report, quiet, verbose)
     if told:
+        job = raised_first(job)
         _as_told(job, manner, sections, recipe_out, show_recipe=show_recipe, allow_unproven=allow_unproven)
     elif show_recipe or dry_run:
         best, _ = watched(partial(choose_int8, least_cosine=min_cosine), job, manner)

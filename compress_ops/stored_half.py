@@ -1,9 +1,9 @@
-"""Weights that are stored in half precision and cast to float32 where they are read: here they are weights like others.
+"""Weights that are stored in half precision and cast to float32 where they are read are weights like others.
 
-A file of half the size, computed in float32, is written as Cast(weight in float16). In memory such a weight is a float32
-initializer marked with the type that it is stored in; in the file it is what it was. So every pass sees it, and whoever
-counts bytes counts those of the file. A pass that gives it other numbers keeps the mark: they are stored as the others
-were, unless they leave the type's range.
+A file of half the size, computed in float32, is written as Cast(weight in float16). In memory such a weight is a
+float32 initializer, marked with the type that it is stored in; in the file it is what it was. So every pass sees it,
+and whoever counts bytes counts those of the file. A pass that gives it other numbers keeps the mark: they are stored as
+the others were, unless they leave the type's range.
 """
 
 from __future__ import annotations

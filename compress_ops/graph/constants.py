@@ -98,7 +98,7 @@ def _result_bytes(value: ir.Value) -> int | None:
     shape, dtype = value.shape, value.dtype
     if shape is None or dtype is None or dtype.is_string() or not all(isinstance(size, int) for size in shape):
         return None
-    return math.ceil(math.prod(shape.numpy()) * dtype.itemsize)
+    return math.ceil(math.prod(shape.numpy()) * float(dtype.itemsize))
 
 
 def _plan(model: Model) -> set[ir.Node]:
@@ -158,9 +158,13 @@ def _expressions(nodes: Iterable[ir.Node]) -> list[dict[ir.Node, None]]:
 def _pays(nodes: Collection[ir.Node]) -> bool:
     """Whether storing what others read of these nodes takes no more bytes than what goes with them."""
     outputs = [node.outputs[0] for node in nodes]
-    read = [value for value in outputs if value.is_graph_output() or any(user not in nodes for user in value.consumers())]
+    read = [
+        value for value in outputs if value.is_graph_output() or any(user not in nodes for user in value.consumers())
+    ]
     sources = {value for node in nodes for value in node.inputs if value is not None and constant_of(value) is not None}
-    gone = [value for value in sources if not value.is_graph_output() and all(user in nodes for user in value.consumers())]
+    gone = [
+        value for value in sources if not value.is_graph_output() and all(user in nodes for user in value.consumers())
+    ]
     freed = sum(map(stored_bytes, gone)) + sum(map(node_bytes, nodes))
     return bool(read) and sum(_kept_bytes(value, nodes) for value in read) <= freed
 

@@ -12,23 +12,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..catalogue import PASSES
 from ..errors import OnnxpressError
 from ..measure.comparison import Comparison, compare_models
 from ..measure.feeds import MeasureSettings
 from ..measure.report import Report, StepReport, TrialReport
 from ..model import Model, load
 from ..passes import Promise
-from ..quantize.eligible import why_not
-from ..recipe import LoadedRecipe, Step, step_from
-from ..recipe.text import Document
+from ..quantize.eligible import RECURRENT, is_left, why_not, why_not_left
+from ..recipe import Step, step_from
 from .execute import run
-from .job import Job, Prepared
+from .job import Job, Prepared, with_passes
 from .preflight import prepare
+from .preparing import preparing, steps_of
 from .providers import Passes, default_of
 from .steps import apply_steps
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 CLOSE_ENOUGH = 0.995
 """Mean cosine of every output with the float model's, by default."""
@@ -36,7 +38,6 @@ _TRIAL_SECONDS = 2.0
 _AS_FAST = 0.9  # of the fastest candidate's speed: among those the closest to the float model wins
 _FEW = 1 / 3  # of the quantized layers may go back to float: with more, little of what int8 gains is left
 _PERCENTILES = (99.99, 99.9)
-_OPSET = 17
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def choose_int8(job: Job, least_cosine: float = CLOSE_ENOUGH) -> tuple[Trial, li
     prepared = prepare(job)
     with_data = "calibration" in prepared.data
     default = default_of(job.recipe.provider[0].name, with_data=with_data)
-    candidates = {default.name: default.passes} if default else _candidates(prepared.model, with_data=with_data)
+    candidates = {default.name: default.passes} if default else _candidates(prepared, with_data=with_data)
     trials = [*_try_all(prepared, candidates)]
     if not job.measure:
         return trials[0], trials
@@ -100,17 +101,18 @@ def _speed(trial: Trial) -> float:
     return trial.speedup if trial.speedup is not None else 0.0
 
 
-def _candidates(model: Model, *, with_data: bool) -> dict[str, Passes]:
+def _candidates(prepared: Prepared, *, with_data: bool) -> dict[str, Passes]:
     """Passes by the name of the candidate, for the operators whose weights can be quantized here; the likeliest first.
 
     That is static for convolutions, and smoothed and dynamic for models of matrices alone.
     """
-    present = {node.op_type for node in model.nodes() if node.op_type in _KINDS and not why_not(node)}
+    model = _as_prepared(prepared)
+    present = {node.op_type for node in model.nodes() if node.op_type in _KINDS and _can_be_int8(node)}
     matrices = sorted(present & {"MatMul", "Gemm"})
     if not with_data:
         every, cheap = sorted(present), sorted(present - {"Conv"})
         return {f"dynamic {', '.join(kinds)}": [_dynamic(kinds)] for kinds in (every, cheap) if kinds}
-    static, dynamic = _static_first(sorted(present - {"Gather"})), sorted(present & {"Gather"})
+    static, dynamic = _static_first(sorted(present & _STATIC)), sorted(present - _STATIC)
     found = {"static": [*static, *_rest(dynamic)]}
     if matrices:
         convolutions = _static_first(sorted(present & {"Conv"}))
@@ -120,7 +122,20 @@ def _candidates(model: Model, *, with_data: bool) -> dict[str, Passes]:
     return {name: passes for name, passes in found.items() if passes}
 
 
-_KINDS = ("Conv", "Gemm", "MatMul", "Gather")
+def _as_prepared(prepared: Prepared) -> Model:
+    """A copy of the model as the first steps leave it: what can be quantized is judged on that."""
+    model = prepared.model.copy()
+    list(apply_steps(replace(prepared, job=with_passes(prepared.job, preparing(model)), model=model)))
+    model.infer_shapes()
+    return model
+
+
+def _can_be_int8(node: ir.Node) -> bool:
+    return not (why_not_left(node) if is_left(node) else why_not(node))
+
+
+_STATIC = {"Conv", "Gemm", "MatMul"}
+_KINDS = (*_STATIC, "Gather", *RECURRENT)
 _WEIGHTS_ALONE: dict[str, Passes] = {
     "8-bit weights, float arithmetic": [{"quantize_weights": {"bits": 8, "storage": "decoded"}}]
 }
@@ -145,7 +160,7 @@ def _try_all(prepared: Prepared, candidates: dict[str, Passes]) -> Iterator[Tria
     made = 0
     for name, passes in prepared.job.progress(list(candidates.items()), "choosing"):
         try:
-            yield _try(prepared, name, [*_preparing(prepared.model), *_steps(passes), *_finishing(prepared)])
+            yield _try(prepared, name, [*preparing(prepared.model), *steps_of(passes), *_finishing(prepared)])
             made += 1
             if not prepared.job.measure:
                 return
@@ -157,26 +172,10 @@ def _try_all(prepared: Prepared, candidates: dict[str, Passes]) -> Iterator[Tria
         )
 
 
-def _preparing(model: Model) -> list[Step]:
-    upgrade: Passes = [{"upgrade_opset": {"to": _OPSET}}] if model.opset < _OPSET else []
-    return _steps([*upgrade, {"simplify": {}}])
-
-
 def _finishing(prepared: Prepared) -> list[Step]:
     """Normalizations in the operators that the CPU runs fastest, where there are some."""
     normalizes = any(node.op_type in ("LayerNormalization", "ReduceMean") for node in prepared.model.nodes())
-    return _steps([{"unfuse_norms": {}}]) if normalizes and prepared.job.recipe.provider[0].name == "cpu" else []
-
-
-def _steps(passes: Passes) -> list[Step]:
-    return [step_from(PASSES[name], options) for entry in passes for name, options in entry.items()]
-
-
-def with_passes(job: Job, passes: list[Step]) -> Job:
-    """The job with other passes in its recipe."""
-    recipe = job.recipe.model_copy(update={"passes": passes})
-    document = Document(job.loaded.document.file)
-    return replace(job, loaded=LoadedRecipe(recipe, job.loaded.folder, document=document))
+    return steps_of([{"unfuse_norms": {}}]) if normalizes and prepared.job.recipe.provider[0].name == "cpu" else []
 
 
 def _try(prepared: Prepared, name: str, passes: list[Step]) -> Trial:
@@ -233,7 +232,7 @@ def _clipping(step: Step, percentile: float) -> Step:
 
 def _refine(prepared: Prepared, trial: Trial, least_cosine: float) -> Iterator[Trial]:
     """The trial again with weights rounded for the data and biases corrected: the same kernels, closer outputs."""
-    refining = _steps([{"learn_rounding": _MAY_FAIL}, {"correct_bias": {**_MAY_FAIL, "add_missing": False}}])
+    refining = steps_of([{"learn_rounding": _MAY_FAIL}, {"correct_bias": {**_MAY_FAIL, "add_missing": False}}])
     with suppress(OnnxpressError):  # a refinement that a model does not allow is no reason to fail
         yield _try(prepared, f"{trial.name}, refined", [*trial.passes, *refining])
 
@@ -242,7 +241,7 @@ def _repair(prepared: Prepared, trial: Trial, least_cosine: float) -> Iterator[T
     """The trial again with so many of its layers back in float that it is close enough, if few of them do."""
     shrinking = [i for i, step in enumerate(trial.passes) if step.operation.promises is Promise.SHRINKS]
     last, quantized = shrinking[-1], sum(len(trial.steps[i].touched) for i in shrinking if i < len(trial.steps))
-    keep = _steps([{"keep_float": {"min_cosine": least_cosine, "most": max(1, round(_FEW * quantized))}}])
+    keep = steps_of([{"keep_float": {"min_cosine": least_cosine, "most": max(1, round(_FEW * quantized))}}])
     with suppress(OnnxpressError):  # where that is not enough either, or layers are in a form that is not known
         passes = [*trial.passes[: last + 1], *keep, *trial.passes[last + 1 :]]
         yield _try(prepared, f"{trial.name}, layers in float", passes)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..data import Dataset
 from ..files import file_digest
 from ..model import Model
 from ..progress import Progress, silent
-from ..recipe import LoadedRecipe, Recipe
+from ..recipe import LoadedRecipe, Recipe, Step
+from ..recipe.text import Document
 from ..runtime import Port
 
 
@@ -52,6 +53,13 @@ class Prepared:
     original_bytes: int
     hashes: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[Port, ...] = ()
+
+
+def with_passes(job: Job, passes: list[Step]) -> Job:
+    """The job with other passes in its recipe."""
+    recipe = job.recipe.model_copy(update={"passes": passes})
+    document = Document(job.loaded.document.file)
+    return replace(job, loaded=LoadedRecipe(recipe, job.loaded.folder, document=document))
 
 
 def checkpoint_of(out: Path, step: int) -> Path:

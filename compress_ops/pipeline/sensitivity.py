@@ -27,8 +27,7 @@ from ..passes import Context, Promise
 from ..prune.sensitivity import scan_groups
 from ..quantize.sensitivity import scan_layers
 from ..recipe import Step
-from .choose import with_passes
-from .job import Job, Prepared
+from .job import Job, Prepared, with_passes
 from .preflight import prepare
 from .steps import apply_steps, context_of
 

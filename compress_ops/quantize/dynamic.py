@@ -2,32 +2,37 @@
 
 With W_q = round(W / s_W) and, measured on each input X as it comes, X_q = round(X / s_X) + z_X:
     X @ W  ~=  s_X * s_W * ((X_q - z_X) @ W_q)         (MatMulInteger, ConvInteger)
-An embedding table has no activation: its rows are stored as int8 and scaled after the lookup.
+An embedding table has no activation: its rows are stored as int8 and scaled after the lookup. An LSTM becomes
+onnxruntime's DynamicQuantizeLSTM; GRU and RNN have no integer kernel: their int8 weights are decoded when the model is
+loaded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from ..graph.edit import Editor, attribute, constant_of
+from ..graph.edit import MICROSOFT, Editor, attribute, constant_of
 from ..graph.opset import require_opset
 from ..model import ONNX_DOMAINS, Model
 from ..passes import ALL, NONE, Change, Context, Only, Promise, Skip, register, selected
-from .eligible import decline_quantized, reasons, weight_index
+from .eligible import decline_quantized, reasons, weight_indices, weights_of
 from .fidelity import Quality, weight_sqnr
 from .formats import AS_STORED, Layout, Symmetric, as_half, lazy_codes
+from .left import to_the_right
 from .portable import Candidate, Portable, decide, record
 from .providers import AllowSlower, refuse_slower
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx_ir as ir
 
-Operator = Literal["MatMul", "Gemm", "Conv", "Gather"]
-OPERATORS: list[Operator] = ["MatMul", "Gemm", "Conv", "Gather"]
+Operator = Literal["MatMul", "Gemm", "Conv", "Gather", "LSTM", "GRU", "RNN"]
+OPERATORS: list[Operator] = ["MatMul", "Gemm", "Conv", "Gather", "LSTM", "GRU", "RNN"]
+_WEIGHTS_ALONE = {"Gather", "GRU", "RNN"}  # what reads these reads floats, from operators that all providers have
 _MINIMUM_OPSET = 11  # DynamicQuantizeLinear
 
 
@@ -65,10 +70,11 @@ def quantize_dynamic(
 
     Weights are symmetric int8 (Jacob et al. 2018, arXiv:1712.05877), activations asymmetric uint8 per tensor
     (ONNX DynamicQuantizeLinear). onnxruntime fuses the nodes written for MatMul into one kernel. Gemm becomes
-    MatMul and Add. Embedding tables (Gather) have one scale per row. Operators whose weight is computed, not
-    float32, not finite or too small to gain are declined.
+    MatMul and Add. Embedding tables (Gather) have one scale per row. An LSTM becomes DynamicQuantizeLSTM, of integer
+    products too; GRU and RNN compute in float, with int8 weights that are decoded at load. Operators whose weight is
+    computed, not float32, not finite or too small to gain are declined.
     """
-    if set(operators) != {"Gather"}:  # rows of a table are turned into floats by operators that all providers have
+    if not set(operators) <= _WEIGHTS_ALONE:
         refuse_slower(ctx, "dynamic", allowed=allow_slower)
     require_opset(model, _MINIMUM_OPSET)
     wanted = [
@@ -76,12 +82,14 @@ def quantize_dynamic(
         for node in model.nodes()
         if node.op_type in operators and node.domain in ONNX_DOMAINS and selected(node, only, skip)
     ]
-    found = reasons(wanted)
+    change = Change()
+    found = reasons(to_the_right(model, wanted, change))
     able = [node for node, reason in found.items() if not reason]
-    products = [node for node in able if node.op_type != "Gather"]
-    chosen, told = decide(portable, (_candidate(node, per_channel) for node in products))
-    work = _Work(model, per_channel, Symmetric(), Change(), portable=chosen)
-    decline_quantized(model, operators, only, skip, work.change)
+    products = [node for node in able if node.op_type not in _WEIGHTS_ALONE]
+    weights = ((node, weight) for node in products for weight in weights_of(node))
+    chosen, told = decide(portable, (_candidate(node, weight, per_channel) for node, weight in weights))
+    work = _Work(model, per_channel, Symmetric(), change, portable=chosen)
+    decline_quantized(model, operators, only, skip, change)
     for node, reason in ctx.progress(found.items(), "quantize_dynamic", len(wanted)):
         _quantize(work, node, reason)
     if products:
@@ -110,15 +118,14 @@ def _quantize(work: _Work, node: ir.Node, reason: str) -> None:
     if reason:
         work.change.decline(node.name, reason)
         return
-    weight = node.inputs[weight_index(node)]
-    _REWRITES[node.op_type](work, node)
-    told = work.quality.of(weight.name if weight is not None else None)
-    work.change.touch(node.name, f"{node.op_type} weights to int8, {told}")
+    weights, kind = [weight.name for weight in weights_of(node) if weight is not None], node.op_type
+    _REWRITES[kind](work, node)
+    told = "; ".join(map(work.quality.of, weights))
+    work.change.touch(node.name, f"{kind} weights to int8, {told}")
 
 
-def _candidate(node: ir.Node, per_channel: bool) -> Candidate:
-    """The weight of a product as it is reduced to scales."""
-    weight = node.inputs[1]
+def _candidate(node: ir.Node, weight: ir.Value | None, per_channel: bool) -> Candidate:
+    """A weight of a product as it is reduced to scales."""
     assert weight is not None and weight.const_value is not None
     array = _layout(node).apply(weight.const_value.numpy())
     summed = tuple(range(1, array.ndim)) if node.op_type == "Conv" else (-2,)
@@ -127,7 +134,7 @@ def _candidate(node: ir.Node, per_channel: bool) -> Candidate:
 
 
 def _layout(node: ir.Node) -> Layout:
-    return Layout(transposed=node.op_type == "Gemm" and bool(attribute(node, "transB", 0)))
+    return Layout(node.op_type == "LSTM" or (node.op_type == "Gemm" and bool(attribute(node, "transB", 0))))
 
 
 def _matmul(work: _Work, node: ir.Node) -> None:
@@ -178,11 +185,48 @@ def _gather(work: _Work, node: ir.Node) -> None:
     edit.replace(edit.op("Mul", picked, scale))
 
 
+def _lstm(work: _Work, node: ir.Node) -> None:
+    """DynamicQuantizeLSTM reads W and R as [directions, inputs, gates], with a scale a gate row or a direction."""
+    edit = Editor(work.model, node)
+    inputs: list[ir.Value | None] = [*node.inputs, *[None] * (8 - len(node.inputs))]
+    for index in weight_indices(node):
+        weight = inputs[index]
+        assert weight is not None and weight.const_value is not None
+        directions, gates, _ = weight.const_value.shape.numpy()
+        shape = (directions, gates) if work.per_channel else (directions,)
+        inputs[index], scale = _coded(work, edit, weight, (-2,), shape, Layout(transposed=True), whole=(-2, -1))
+        inputs += [scale, _zero(work, edit, shape)]
+    node.domain, node.op_type = MICROSOFT, "DynamicQuantizeLSTM"
+    node.attributes.pop("layout", None)
+    node.resize_inputs(len(inputs))
+    for index, value in enumerate(inputs):
+        node.replace_input_with(index, value)
+    work.model.ir.opset_imports.setdefault(MICROSOFT, 1)
+
+
+def _decoded(work: _Work, node: ir.Node) -> None:
+    """Codes times scale in front of the node: onnxruntime folds that when it loads the model."""
+    import onnx_ir as ir
+
+    for index in weight_indices(node):
+        weight = node.inputs[index]
+        assert weight is not None and weight.const_value is not None
+        edit, (directions, gates, _) = Editor(work.model, node), weight.const_value.shape.numpy()
+        key = ("decoded", weight, edit.graph)
+        if key not in work.inputs:
+            codes, scale = _coded(work, edit, weight, (-1,), (directions, gates, 1))
+            work.inputs[key] = (edit.op("Mul", edit.op("Cast", codes, to=ir.DataType.FLOAT.value), scale),)
+        node.replace_input_with(index, work.inputs[key][0])
+
+
 _REWRITES: dict[str, Callable[[_Work, Any], None]] = {
     "MatMul": _matmul,
     "Gemm": _gemm,
     "Conv": _conv,
     "Gather": _gather,
+    "LSTM": _lstm,
+    "GRU": _decoded,
+    "RNN": _decoded,
 }
 
 
@@ -216,12 +260,12 @@ def _quantized_input(work: _Work, edit: Editor) -> tuple[ir.Value, ...]:
     return work.inputs[key]
 
 
-def _zero(work: _Work, edit: Editor) -> ir.Value:
+def _zero(work: _Work, edit: Editor, shape: tuple[int, ...] = ()) -> ir.Value:
     import numpy as np
 
-    key = ("zero_point", edit.graph)
+    key = ("zero_point", shape, edit.graph)
     if key not in work.coded:
-        zero = edit.constant("weight_zero_point", np.array(0, np.int8))
+        zero = edit.constant("weight_zero_point", np.zeros(shape, np.int8))
         work.coded[key] = (zero, zero)
     return work.coded[key][0]
 
@@ -234,25 +278,29 @@ def _coded(
     scale_shape: tuple[int, ...],
     layout: Layout = AS_STORED,
     half_scale: bool = False,
+    whole: tuple[int, ...] | None = None,
 ) -> tuple[ir.Value, ir.Value]:
     """The weight's int8 codes and its scale as initializers; made once for a weight used several times.
 
     They stand in the weight's own graph, where all that read it see them. ``half_scale`` stores float16 scales where
-    they lose nothing that matters (a table has one for each of many rows).
+    they lose nothing that matters (a table has one for each of many rows). Where channels have no scales of their own,
+    there is one over the axes ``whole``.
     """
     import onnx_ir as ir
 
-    key = (weight, layout, axes if work.per_channel else None)
+    reduced = axes if work.per_channel else whole
+    key = (weight, layout, reduced)
     if key not in work.coded:
         source = weight.const_value
         assert source is not None and isinstance(weight.graph, ir.Graph)
-        array, reduced = layout.apply(source.numpy()), axes if work.per_channel else None
-        is_product = edit.node.op_type != "Gather"
-        least = _candidate(edit.node, work.per_channel).least() if work.portable and is_product else 0.0
+        array = layout.apply(source.numpy())
+        least: np.ndarray[Any, Any] | float = 0.0
+        if work.portable and edit.node.op_type not in _WEIGHTS_ALONE:
+            least = replace(_candidate(edit.node, weight, work.per_channel), axes=reduced).least()
         scale = work.weights.scale(array, reduced, least)
         scale = as_half(scale) if half_scale else scale
         work.quality.add(weight.name, weight_sqnr(array, work.weights.restored(array, scale)))
-        stored = scale.reshape(scale_shape) if work.per_channel else scale.reshape(())
+        stored = scale.reshape(scale_shape) if work.per_channel or whole else scale.reshape(())
         coded = lazy_codes(source, scale, work.weights, layout)
         work.coded[key] = (
             work.model.add_weight(f"{weight.name}_int8", coded, weight.graph),

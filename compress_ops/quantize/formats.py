@@ -210,15 +210,15 @@ def lazy_codes(source: ir.TensorProtocol, scale: Array, number_format: WeightFor
 
 @dataclass(frozen=True)
 class Layout:
-    """How a stored weight is turned before it is quantized: as it is, or transposed (Gemm's transB)."""
+    """How a stored weight is turned before it is quantized: as it is, or with its last two axes exchanged."""
 
     transposed: bool = False
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return shape[::-1] if self.transposed else shape
+        return (*shape[:-2], shape[-1], shape[-2]) if self.transposed else shape
 
     def apply(self, weight: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return weight.T if self.transposed else weight
+        return weight.swapaxes(-1, -2) if self.transposed else weight
 
 
 AS_STORED = Layout()

@@ -20,8 +20,9 @@ from ..passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, regi
 from .activations import activation_quality
 from .calibrate import Ranges, calibrate
 from .clipping import quality
-from .eligible import decline_quantized, reasons
+from .eligible import RECURRENT, decline_quantized, reasons
 from .formats import Asymmetric, Symmetric, Unsigned
+from .left import to_the_right
 from .placement import CODED_OUTPUTS, CORE, SENSITIVE, Placement, absorbed_output, place
 from .portable import Portable, decide, record
 from .providers import AllowSlower, refuse_slower
@@ -128,6 +129,7 @@ def quantize_static(
     refuse_slower(ctx, form, allowed=allow_slower, zero_point_is_0=codes.is_symmetric and activation_type == "int8")
     require_opset(model, _MINIMUM_OPSET)
     decline_quantized(model, operators, only, skip, change)
+    _decline_recurrent(model, only, skip, change)
     core = _eligible(model, [node for node in model.nodes() if _wanted(node, operators, only, skip)], change)
 
     def ranges_of(values: list[ir.Value]) -> Ranges:
@@ -195,6 +197,16 @@ def _wanted(node: ir.Node, operators: list[Operator], only: list[str], skip: lis
     return node.op_type in operators and node.domain in ONNX_DOMAINS and selected(node, only, skip)
 
 
+def _decline_recurrent(model: Model, only: list[str], skip: list[str], change: Change) -> None:
+    """They hold most bytes of many models, so that they are not passed over without a word."""
+    for node in model.nodes():
+        if node.op_type in RECURRENT and node.domain in ONNX_DOMAINS and selected(node, only, skip):
+            reason = (
+                "it has no integer kernel with fixed ranges; quantize_dynamic and quantize_weights store it in few bits"
+            )
+            change.decline(node.name, f"{node.op_type}: {reason}")
+
+
 def _glue_allowed(node: ir.Node, only: list[str], skip: list[str]) -> bool:
     """Sensitive operators have to be named by their type."""
     return selected(node, only, skip) and (node.op_type not in SENSITIVE or node.op_type in only)
@@ -202,7 +214,8 @@ def _glue_allowed(node: ir.Node, only: list[str], skip: list[str]) -> bool:
 
 def _eligible(model: Model, nodes: list[ir.Node], change: Change) -> list[ir.Node]:
     inside = {node: _INSIDE for node in nodes if node.graph is not model.graph}
-    found = {**reasons(node for node in nodes if node not in inside), **inside}
+    outside = to_the_right(model, [node for node in nodes if node not in inside], change)
+    found = {**reasons(outside), **inside}
     for node, reason in found.items():
         if reason:
             change.decline(node.name, reason)

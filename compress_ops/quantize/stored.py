@@ -15,16 +15,18 @@ from ..graph.edit import attribute
 from ..graph.packing import packed_bytes
 from ..model import ONNX_DOMAINS, Model
 from ..passes import Change, selected
+from ..stored_half import stored_bytes
+from .eligible import RECURRENT
 from .formats import is_finite
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 Array = Any  # a NumPy array; dtype and shape are in the docstrings
-Operator = Literal["Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "LSTM", "GRU"]
-OPERATORS: list[Operator] = ["Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "LSTM", "GRU"]
+Operator = Literal["Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "LSTM", "GRU", "RNN"]
+OPERATORS: list[Operator] = ["Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "LSTM", "GRU", "RNN"]
 MINIMUM_OPSET = 11
-_WEIGHT_INPUTS = {"Gather": (0,), "MatMul": (0, 1), "LSTM": (1, 2), "GRU": (1, 2)}
+_WEIGHT_INPUTS = {"Gather": (0,), "MatMul": (0, 1), **dict.fromkeys(RECURRENT, (1, 2))}
 _OVERHEAD = 600  # bytes that the nodes of one weight take in the file, about
 WORST = 10  # tensors whose quality is reported
 
@@ -84,9 +86,10 @@ def find_stored(
 def gains(stored: Stored, bases: Collection[int], extra: int, change: Change) -> bool:
     """Whether packed codes with ``extra`` bytes beside them are smaller than the weight; declines it where not."""
     room = packed_bytes(stored.tensor.size, tuple(bases)) + extra + _OVERHEAD
-    if room >= stored.tensor.nbytes:
-        change.decline(stored.name, f"its {stored.tensor.nbytes} bytes would take {room}")
-    return room < stored.tensor.nbytes
+    present = stored_bytes(stored.value)
+    if room >= present:
+        change.decline(stored.name, f"its {present} bytes would take {room}")
+    return room < present
 
 
 def _weights_of(node: ir.Node) -> list[ir.Value]:
@@ -115,7 +118,7 @@ def _channel_axis(node: ir.Node, value: ir.Value) -> int:
     """Output channels of a kernel or matrix, rows of a table, gates of a recurrent layer."""
     if node.op_type in ("Conv", "Gather"):
         return 0
-    if node.op_type in ("ConvTranspose", "LSTM", "GRU"):
+    if node.op_type in ("ConvTranspose", *RECURRENT):
         return 1
     if node.op_type == "Gemm":
         return 0 if attribute(node, "transB", 0) else 1

@@ -20,7 +20,9 @@ def _rows(site: Site, weight: Weight) -> Rows | None:
     value = site.node.inputs[0]
     if value is None or site.role == "table":
         return None  # a lookup's inputs are one-hot rows: H is diagonal, and GPTQ is rounding to nearest
-    if site.role == "matrix":
+    if site.role == "gates" and site.index != 1:
+        return None  # it multiplies the state, which is no value of the graph
+    if site.role in ("matrix", "gates"):
         return Rows(value, weight.inner)
     whole = site.node.op_type == "Conv" and attribute(site.node, "group", 1) == 1
     return Rows(value, weight.inner, site.node) if whole and weight.inner <= LARGEST_PATCH else None

@@ -14,6 +14,7 @@ from ...graph.opset import require_opset
 from ...graph.packing import Unpacker, pack, packed_bytes, radices, unpack
 from ...model import Model
 from ...passes import ALL, NONE, Change, Context, Only, Promise, Skip, register
+from ...stored_half import stored_bytes
 from . import kernels, standard
 from .blocks import Array, Blocked, BlockFormat, rounded_codes, signal_to_noise
 from .gptq import compensated_codes
@@ -99,9 +100,9 @@ def quantize_weights(
     gptq (Frantar et al. 2022, arXiv:2210.17323) lets later weights make up for the errors of earlier ones, given the
     layer's inputs; embeddings (whose H is diagonal), and what data cannot reach (subgraphs, grouped convolutions), are
     rounded by hqq. MatMul and Gemm become MatMulNBits (and Add), embeddings GatherBlockQuantized; tied embeddings stay
-    one tensor. Convolutions, which have no such kernel, are unpacked at load. 3 bits are stored as 3 bits and computed
-    in the 4-bit kernel. Weights that another operator needs as they are, that are not finite or too small to gain,
-    are declined.
+    one tensor. Convolutions and recurrent layers, which have no such kernel, are unpacked at load. 3 bits are stored as
+    3 bits and computed in the 4-bit kernel. Weights that another operator needs as they are, that are not finite or too
+    small to gain, are declined.
     """
     chosen: Method = method or ("gptq" if ctx.calibration is not None else "hqq")
     if chosen == "gptq" and ctx.calibration is None:
@@ -143,7 +144,7 @@ def _form(weight: Weight, settings: _Settings) -> BlockFormat:
 
 
 def _uses_kernels(weight: Weight, settings: _Settings) -> bool:
-    return settings.storage == "MatMulNBits" and "kernel" not in weight.roles
+    return settings.storage == "MatMulNBits" and not weight.roles & {"kernel", "gates"}
 
 
 def _gains(weight: Weight, settings: _Settings, least: int, change: Change) -> bool:
@@ -156,15 +157,16 @@ def _gains(weight: Weight, settings: _Settings, least: int, change: Change) -> b
 
 def _why_not(weight: Weight, settings: _Settings, least: int) -> str:
     form = _form(weight, settings)
-    if weight.tensor.nbytes < least:
-        return f"its weight of {weight.tensor.nbytes} bytes is below 0.1 % of the model's"
+    present = stored_bytes(weight.value)
+    if present < least:
+        return f"its weight of {present} bytes is below 0.1 % of the model's"
     if settings.storage == "qdq" and len(weight.roles) > 1:
         return "its weight is tied, which qdq cannot store once; use storage MatMulNBits or decoded"
     blocks = weight.rows * form.blocks_of(weight.inner)
     scales = blocks * (weight.tensor.dtype.itemsize + (0 if form.symmetric else 1))
     stored = packed_bytes(blocks * form.size, radices(1 << form.bits)) + scales + _OVERHEAD
-    if stored >= weight.tensor.nbytes:
-        return f"its weight of {weight.tensor.nbytes} bytes would take {stored}"
+    if stored >= present:
+        return f"its weight of {present} bytes would take {stored}"
     return ""
 
 

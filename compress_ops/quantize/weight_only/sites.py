@@ -1,7 +1,8 @@
-"""Weights and where they are read: as a matrix (MatMul, Gemm), as a table of rows (Gather), as a kernel (Conv).
+"""Weights and where they are read: as a matrix (MatMul, Gemm), a table of rows (Gather), a kernel (Conv), gates (LSTM).
 
 A weight is looked at as [rows, inner], rows being what blocks never cross: output features of a matrix, rows of a
-table, output channels of a kernel. A table that is also a matrix with the same rows is tied, and stays so.
+table, output channels of a kernel, gates of a recurrent layer. A table that is also a matrix with the same rows is
+tied, and stays so.
 """
 
 from __future__ import annotations
@@ -14,24 +15,34 @@ from typing import TYPE_CHECKING, Literal
 from ...graph.edit import attribute
 from ...model import ONNX_DOMAINS, Model
 from ...passes import Change, selected
+from ..eligible import RECURRENT, weight_indices
 from ..formats import is_finite
+from ..left import to_the_right
 from .blocks import Array
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-Operator = Literal["MatMul", "Gemm", "Gather", "Conv", "ConvTranspose"]
-OPERATORS: list[Operator] = ["MatMul", "Gemm", "Gather", "Conv", "ConvTranspose"]
-Role = Literal["matrix", "table", "kernel"]
+Operator = Literal["MatMul", "Gemm", "Gather", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN"]
+OPERATORS: list[Operator] = ["MatMul", "Gemm", "Gather", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN"]
+Role = Literal["matrix", "table", "kernel", "gates"]
 _ROLES: dict[str, Role] = {
     "MatMul": "matrix",
     "Gemm": "matrix",
     "Gather": "table",
     "Conv": "kernel",
     "ConvTranspose": "kernel",
+    **dict.fromkeys(RECURRENT, "gates"),
 }
-_WEIGHT_INPUT = {"Gather": 0}
-_QUANTIZED = ("MatMulNBits", "GatherBlockQuantized", "MatMulInteger", "ConvInteger", "QLinear", "QGemm")
+_QUANTIZED = (
+    "DynamicQuantizeLSTM",
+    "MatMulNBits",
+    "GatherBlockQuantized",
+    "MatMulInteger",
+    "ConvInteger",
+    "QLinear",
+    "QGemm",
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,7 @@ class Site:
     node: ir.Node
     role: Role
     rows_first: bool
+    index: int = 1
 
 
 @dataclass
@@ -58,6 +70,8 @@ class Weight:
 
     @property
     def rows(self) -> int:
+        if "gates" in self.roles:
+            return math.prod(self.sizes[:-1])
         return self.sizes[0] if self.rows_first else self.sizes[1]
 
     @property
@@ -83,10 +97,11 @@ def find_weights(
 ) -> list[Weight]:
     """The weights that can be quantized, in the order of their first readers; the others are declined."""
     wanted = [node for node in model.nodes() if selected(node, only, skip)]
-    chosen = {node: None for node in wanted if node.op_type in operators and node.domain in ONNX_DOMAINS}
+    nodes = [node for node in wanted if node.op_type in operators and node.domain in ONNX_DOMAINS]
+    chosen = dict.fromkeys(to_the_right(model, nodes, change, stored=False))
     found: dict[ir.Value, Weight | str] = {}
-    for node in chosen:
-        value = _stored(node)
+    for node, index in ((one, index) for one in chosen for index in weight_indices(one)):
+        value = _stored(node, index)
         if not isinstance(value, str) and value not in found:
             found[value] = _weight(value, chosen)
         reason = value if isinstance(value, str) else found[value]
@@ -98,9 +113,9 @@ def find_weights(
     return [weight for weight in found.values() if isinstance(weight, Weight)]
 
 
-def _stored(node: ir.Node) -> ir.Value | str:
+def _stored(node: ir.Node, index: int) -> ir.Value | str:
     """The initializer that a node reads as its weight (through a Transpose too), or why there is none."""
-    value = node.inputs[_WEIGHT_INPUT.get(node.op_type, 1)]
+    value = node.inputs[index]
     if value is None:
         return "it has no weight"
     producer = value.producer()
@@ -155,16 +170,16 @@ def _readers(value: ir.Value) -> Iterator[tuple[ir.Node, int, bool]]:
 
 
 def _site(node: ir.Node, index: int, turned: bool, chosen: Container[ir.Node], rank: int) -> Site | str:
-    if node not in chosen or index != _WEIGHT_INPUT.get(node.op_type, 1):
+    if node not in chosen or index not in weight_indices(node):
         return f"{node.op_type} {node.name} reads its weight too and needs it as it is"
     role = _ROLES[node.op_type]
-    if rank > 2 and role != "kernel":
+    if rank > 2 and role not in ("kernel", "gates"):
         return f"its weight has {rank} dimensions, not 2"
     reason = _why_not(node, role)
     if reason:
         return reason
     transposed = bool(attribute(node, "transB", 0)) != turned
-    return Site(node, role, rows_first=transposed or role != "matrix")
+    return Site(node, role, transposed or role != "matrix", index)
 
 
 def _why_not(node: ir.Node, role: Role) -> str:

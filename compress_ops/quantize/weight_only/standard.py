@@ -72,7 +72,7 @@ def _turned(array: Array, columns_first: bool) -> Array:
 def _put(weight: Weight, numbers: ir.Value) -> None:
     """Let the readers read ``numbers``: a kernel of its own shape, or a matrix [inner, rows]."""
     for site in weight.sites:
-        site.node.replace_input_with(1, numbers)
+        site.node.replace_input_with(site.index, numbers)
         site.node.attributes.pop("transB", None)
 
 
