@@ -98,7 +98,7 @@ def _result_bytes(value: ir.Value) -> int | None:
     shape, dtype = value.shape, value.dtype
     if shape is None or dtype is None or dtype.is_string() or not all(isinstance(size, int) for size in shape):
         return None
-    return math.ceil(math.prod(shape.numpy()) * float(dtype.itemsize))
+    return math.ceil(math.prod(map(int, shape.numpy())) * float(dtype.itemsize))
 
 
 def _plan(model: Model) -> set[ir.Node]:
@@ -173,7 +173,7 @@ def _kept_bytes(value: ir.Value, nodes: Collection[ir.Node]) -> int:
     node = value.producer()
     size, half = _result_bytes(value), _stays_half(node) if node is not None else None
     assert size is not None
-    return size if half is None else size * half.dtype.itemsize // 4
+    return size if half is None else math.ceil(size * float(half.dtype.itemsize) / 4)
 
 
 def _stays_half(node: ir.Node, depth: int = _LONGEST) -> StoredHalf | None:

@@ -119,7 +119,7 @@ def _size(weight: ir.Value) -> tuple[int, ...]:
 
 def _looked_at(node: ir.Node) -> list[ir.Value]:
     """The values whose sizes the rules ask for."""
-    return [value for value in (*node.inputs[:3], node.outputs[0]) if value is not None]
+    return [value for value in (*node.inputs[:3], node.outputs[0]) if value is not None and value.name]
 
 
 def _shapes(model: Model, ctx: Context, values: Sequence[ir.Value]) -> Shapes:

@@ -76,7 +76,7 @@ def lowerable(model: Model, node: ir.Node, types: Types, half: str) -> Lowerable
     import onnx_ir as ir
 
     floats_in = [i for i, v in enumerate(node.inputs) if v is not None and types.get(v) == ir.DataType.FLOAT]
-    floats_out = [i for i, v in enumerate(node.outputs) if types.get(v) == ir.DataType.FLOAT]
+    floats_out = [i for i, v in enumerate(node.outputs) if v.name and types.get(v) == ir.DataType.FLOAT]
     if node.op_type in _STAY or not floats_in:
         return Lowerable()
     if node.domain == "com.microsoft":

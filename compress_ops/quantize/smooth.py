@@ -187,6 +187,8 @@ def _best_alpha(group: _Group, sample: _Sample, alphas: Sequence[float], *, alwa
     """The alpha with the least error, or why the activation is left alone."""
     import numpy as np
 
+    if not sample.rows.size:
+        return "the activation is empty throughout the calibration data"
     if not np.isfinite(sample.largest).all():
         return "the activation is not finite on the calibration data"
     weights, tops = group.weights(), group.largest_weights()

@@ -32,9 +32,11 @@ def pieces(
 ) -> Iterator[tuple[Array, Array]]:
     """(x, y) in pieces of bounded size: [groups, rows, inner] and [groups, rows, outputs of a group].
 
-    At most ``positions`` places of each sample, drawn anew for each batch. ``kept`` is True where a position of a
+    Nothing of a batch without rows. At most ``positions`` places of each sample, drawn anew for each batch. ``kept`` is True where a position of a
     sequence is no padding: where the rows are such positions, only those count.
     """
+    if not source.size:
+        return
     laid = _LAID.get(layer.node.op_type, _matrix)(layer, source, target)
     windows, wanted, spatial = laid
     chosen = _places(math.prod(spatial), positions, rng)
