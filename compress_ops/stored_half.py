@@ -49,6 +49,12 @@ def mark_stored_half(value: ir.Value, like: StoredHalf) -> None:
     value.meta[_MARK] = StoredHalf(like.dtype, f"{value.name}_{like.dtype.name.lower()}", f"{value.name}/Cast")
 
 
+def store_like(value: ir.Value, other: ir.Value) -> None:
+    """Let a float32 weight be stored as another is, where that is in half precision."""
+    if (half := stored_half(other)) is not None:
+        mark_stored_half(value, half)
+
+
 def stored_bytes(value: ir.Value) -> int:
     """Bytes that a weight takes in the file."""
     tensor, half = value.const_value, stored_half(value)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..graph.edit import Editor
 from ..model import Model
+from ..stored_half import store_like
 from .layers import Layer
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ def rewrite(model: Model, layer: Layer, scheme: str, factors: tuple[Array, ...])
     assert weight is not None
     dtype = layer.tensor.dtype.numpy()
     stored = [edit.constant(f"{weight.name}_factor", factor.astype(dtype, order="C")) for factor in factors]
+    for factor in stored:
+        store_like(factor, weight)
     edit.replace(_REWRITES[scheme if layer.is_conv else layer.node.op_type](edit, stored))
 
 

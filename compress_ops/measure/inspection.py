@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import UsageError, did_you_mean
 from ..model import Model, load
+from ..stored_half import stored_bytes, stored_half
 from .size import Size, measure_size
 
 if TYPE_CHECKING:
@@ -147,11 +148,13 @@ def _tensor(weight: ir.Value) -> ir.TensorProtocol:
 
 
 def _precision(model: Model) -> dict[str, WeightFacts]:
-    tensors: dict[str, list[ir.TensorProtocol]] = defaultdict(list)
+    tensors: dict[str, list[ir.Value]] = defaultdict(list)
     for weight in model.weights():
-        tensors[_tensor(weight).dtype.name.lower()].append(_tensor(weight))
+        half = stored_half(weight)
+        tensors[(half or _tensor(weight)).dtype.name.lower()].append(weight)
     facts = {
-        name: WeightFacts(len(of), sum(t.size for t in of), sum(t.nbytes for t in of)) for name, of in tensors.items()
+        name: WeightFacts(len(of), sum(_tensor(w).size for w in of), sum(map(stored_bytes, of)))
+        for name, of in tensors.items()
     }
     return dict(sorted(facts.items(), key=lambda item: -item[1].bytes))
 
@@ -161,7 +164,7 @@ def _readers(model: Model) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for weight in model.weights():
         readers = sorted(set(_operators_reading(weight)))
-        counts[" and ".join(readers) or "none"] += _tensor(weight).nbytes
+        counts[" and ".join(readers) or "none"] += stored_bytes(weight)
     return dict(counts.most_common())
 
 
@@ -175,7 +178,7 @@ def _operators_reading(value: ir.Value) -> Iterator[str]:
 
 def _facts(node: ir.Node) -> NodeFacts:
     weights = {value for value in node.inputs if value is not None and value.const_value is not None}
-    return NodeFacts(node.name or "", node.op_type, sum(_tensor(weight).nbytes for weight in weights), flops(node))
+    return NodeFacts(node.name or "", node.op_type, sum(map(stored_bytes, weights)), flops(node))
 
 
 def flops(node: ir.Node) -> int | None:

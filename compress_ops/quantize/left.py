@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from ..graph.edit import Editor
 from ..model import Model
 from ..passes import Change
-from ..stored_half import mark_stored_half, stored_half
 from .eligible import is_left, why_not_left
 
 if TYPE_CHECKING:
@@ -54,18 +53,17 @@ def _several_matrices(node: ir.Node) -> str:
 
 
 def _turned_round(model: Model, nodes: Iterable[ir.Node], stored: bool) -> Iterator[ir.Node]:
-    turned: dict[ir.Value, ir.Value] = {}
+    turned: set[ir.Value] = set()
     for node in nodes:
         if not is_left(node):
             yield node
             continue
         edit, weight = Editor(model, node), node.inputs[0]
         assert weight is not None
-        if not stored:
-            turned[weight] = edit.op("Transpose", weight, perm=_swap(weight))
-        elif weight not in turned:
-            turned[weight] = _stored_turned(model, weight)
-        yield _rewritten(edit, turned[weight])
+        if stored and weight not in turned:
+            _turn(weight)
+            turned.add(weight)
+        yield _rewritten(edit, weight if stored else edit.op("Transpose", weight, perm=_swap(weight)))
 
 
 def _rewritten(edit: Editor, weight: ir.Value) -> ir.Node:
@@ -92,19 +90,17 @@ def _order(rank: int) -> list[int]:
     return [*range(rank - 2), rank - 1, rank - 2]
 
 
-def _stored_turned(model: Model, weight: ir.Value) -> ir.Value:
-    """The matrix with its last two axes exchanged, made when it is needed."""
+def _turn(weight: ir.Value) -> None:
+    """Exchange the last two axes of a stored matrix; it is made so when it is needed."""
     import onnx_ir as ir
 
-    tensor, half = weight.const_value, stored_half(weight)
-    assert tensor is not None and isinstance(weight.graph, ir.Graph)
+    tensor = weight.const_value
+    assert tensor is not None
     *stack, rows, columns = tensor.shape.numpy()
-    turned = ir.LazyTensor(
-        lambda: ir.Tensor(tensor.numpy().swapaxes(-1, -2).copy()),
+    weight.shape = ir.Shape([*stack, columns, rows])
+    weight.const_value = ir.LazyTensor(
+        lambda: ir.Tensor(tensor.numpy().swapaxes(-1, -2).copy(), name=weight.name),
         dtype=tensor.dtype,
         shape=ir.Shape([*stack, columns, rows]),
+        name=weight.name,
     )
-    value = model.add_weight(weight.name or "weight", turned, weight.graph)
-    if half is not None:
-        mark_stored_half(value, half)
-    return value

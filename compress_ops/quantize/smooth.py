@@ -122,9 +122,10 @@ def _groups(
     model: Model, operators: Sequence[str], only: list[str], skip: list[str], change: Change
 ) -> Iterator[_Group]:
     found: dict[ir.Value, list[ir.Node]] = {}
-    for node in model.graph:
+    for node in model.nodes():
         if node.op_type in operators and selected(node, only, skip):
-            reason = why_not(node) or _shared(node)
+            inside = f"{node.op_type}: it stands in a subgraph, whose activations cannot be looked at"
+            reason = why_not(node) or (inside if node.graph is not model.graph else _shared(node))
             if reason:
                 change.decline(node.name, reason)
             elif node.inputs[0] is not None:

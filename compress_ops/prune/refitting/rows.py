@@ -32,8 +32,8 @@ def pieces(
 ) -> Iterator[tuple[Array, Array]]:
     """(x, y) in pieces of bounded size: [groups, rows, inner] and [groups, rows, outputs of a group].
 
-    Nothing of a batch without rows. At most ``positions`` places of each sample, drawn anew for each batch. ``kept`` is True where a position of a
-    sequence is no padding: where the rows are such positions, only those count.
+    At most ``positions`` places of each sample, drawn anew for each batch; nothing of a batch without rows. ``kept`` is
+    True where a position of a sequence is no padding: where the rows are such positions, only those count.
     """
     if not source.size:
         return

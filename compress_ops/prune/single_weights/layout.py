@@ -1,7 +1,7 @@
 """Weights that single zeros may fall into, each seen as [rows, taps, inputs]: an output sums over taps and inputs.
 
 A kernel [outputs, inputs, k...] has a row for each output and a tap for each position; a matrix has one tap; the rows
-of a table are its entries, which nothing sums over.
+of a table are its entries, which nothing sums over; those of a recurrent layer its gates.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 Array = Any  # a NumPy array; shapes are in the docstrings
-_WEIGHT_INPUT = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "Gather": 0}
+_WEIGHT_INPUTS = {
+    **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "MatMul"), (1,)),
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), (1, 2)),
+    "Gather": (0,),
+}
 _QUANTIZED = (
     "MatMulNBits",
     "GatherBlockQuantized",
@@ -29,7 +33,9 @@ _QUANTIZED = (
     "QLinear",
     "QGemm",
     "DynamicQuantizeMatMul",
+    "DynamicQuantizeLSTM",
 )
+_BY_ROWS = ("Gather", "LSTM", "GRU", "RNN")
 _SMALLEST = 64  # elements; below that a tensor is a bias-like thing whose zeros gain nothing
 
 
@@ -82,7 +88,7 @@ def layout_of(node: ir.Node, sizes: Sequence[int]) -> Layout:
         return _layout(sizes, split, (0, 2, 3, 1), rows=2, taps=1)
     if node.op_type == "Conv":
         return _layout(sizes, (sizes[0], sizes[1], math.prod(sizes[2:])), (0, 2, 1), rows=1, taps=1)
-    if node.op_type == "Gather" or attribute(node, "transB", 0) or len(sizes) == 1:
+    if node.op_type in _BY_ROWS or attribute(node, "transB", 0) or len(sizes) == 1:
         return _layout(sizes, (math.prod(sizes[:-1]), sizes[-1]), (0, 1), rows=1, taps=0)
     return _layout(sizes, (math.prod(sizes[:-2]), *sizes[-2:]), (0, 2, 1), rows=2, taps=0)
 
@@ -98,8 +104,7 @@ def _layout(sizes: Sequence[int], split: tuple[int, ...], order: tuple[int, ...]
 def find_weights(model: Model, only: list[str], skip: list[str], change: Change) -> list[Weight]:
     """The weights to prune, each once, however many nodes read it; a reader that is not selected protects it."""
     readers: dict[ir.Value, list[ir.Node]] = {}
-    for node in model.nodes():
-        value = _weight_of(node)
+    for node, value in ((one, value) for one in model.nodes() for value in _weights_of(one)):
         if value is not None and constant_of(value) is not None:
             readers.setdefault(value, []).append(node)
         elif selected(node, only, skip) and _is_quantized(node, value):
@@ -108,9 +113,9 @@ def find_weights(model: Model, only: list[str], skip: list[str], change: Change)
     return [weight for weight in found if not _declined(weight, only, skip, change)]
 
 
-def _weight_of(node: ir.Node) -> ir.Value | None:
-    index = _WEIGHT_INPUT.get(node.op_type) if node.domain in ONNX_DOMAINS else None
-    return node.inputs[index] if index is not None else None
+def _weights_of(node: ir.Node) -> list[ir.Value | None]:
+    indices = _WEIGHT_INPUTS.get(node.op_type, ()) if node.domain in ONNX_DOMAINS else ()
+    return [node.inputs[index] for index in indices] or [None]  # one that has none may be quantized
 
 
 def _is_quantized(node: ir.Node, weight: ir.Value | None) -> bool:

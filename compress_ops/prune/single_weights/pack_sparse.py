@@ -17,6 +17,7 @@ from ...graph.opset import require_opset
 from ...graph.packing import Unpacker, editor_for, owner, packed_bytes
 from ...model import Model
 from ...passes import ALL, NONE, Change, Context, Only, Promise, Skip, register, selected
+from ...stored_half import store_like, stored_bytes
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -46,11 +47,14 @@ def pack_sparse(model: Model, ctx: Context, *, only: Only = ALL, skip: Skip = NO
     sparse = found if sum(one.saved for one in found) > _TABLE else []
     for one in found if not sparse else ():
         change.decline(one.name, f"packing all weights would save no more than the {_TABLE} bytes of a decoding table")
+    before = sum(stored_bytes(one.value) for one in sparse)
     for one in ctx.progress(sparse, "pack_sparse"):
-        change.touch(one.name, f"{one.tensor.nbytes} -> {one.nbytes} bytes, {1 - one.kept / one.tensor.size:.1%} zeros")
+        change.touch(
+            one.name, f"{stored_bytes(one.value)} -> {one.nbytes} bytes, {1 - one.kept / one.tensor.size:.1%} zeros"
+        )
         one.write(unpacker)
     model.drop_unused()
-    change.notes = {"bytes_before": sum(s.tensor.nbytes for s in sparse), "bytes_after": sum(s.nbytes for s in sparse)}
+    change.notes = {"bytes_before": before, "bytes_after": sum(s.nbytes for s in sparse)}
     return change
 
 
@@ -86,11 +90,12 @@ class _Sparse:
 
     @property
     def nbytes(self) -> int:
-        return packed_bytes(self.tensor.size, _BITS) + int((self.kept + 1) * self.tensor.dtype.itemsize) + _OVERHEAD
+        each = stored_bytes(self.value) / max(self.tensor.size, 1)
+        return packed_bytes(self.tensor.size, _BITS) + int((self.kept + 1) * each) + _OVERHEAD
 
     @property
     def saved(self) -> int:
-        return self.tensor.nbytes - self.nbytes
+        return stored_bytes(self.value) - self.nbytes
 
     def _bits(self) -> Array:
         """Booleans [1, numbers]."""
@@ -110,6 +115,7 @@ class _Sparse:
         graph, edit, tensor = owner(self.value), editor_for(unpacker.model, self.value), self.tensor
         values = ir.LazyTensor(self._values, dtype=tensor.dtype, shape=ir.Shape((self.kept + 1,)))
         stored = unpacker.model.add_weight(f"{self.name}_values", values, graph)
+        store_like(stored, self.value)
         planes = unpacker.store(f"{self.name}_bits", self._bits, (1, tensor.size), _BITS, graph)
         bits = unpacker.unpack(edit, planes, _BITS, "int32", tensor.size)
         places = edit.op("Mul", bits, edit.op("CumSum", bits, unpacker.shape([1])))
@@ -133,7 +139,7 @@ def _sparse(value: ir.Value, only: list[str], skip: list[str], change: Change) -
         reason = "it is an output of the graph"
     elif found.saved <= 0:
         zeros = 1 - found.kept / tensor.size
-        reason = f"its {tensor.nbytes} bytes would take {found.nbytes}: {zeros:.1%} of it are zeros"
+        reason = f"its {stored_bytes(value)} bytes would take {found.nbytes}: {zeros:.1%} of it are zeros"
     if reason:
         change.decline(value.name, reason)
     return None if reason else found

@@ -81,9 +81,10 @@ def prune_weights(
     2023, arXiv:2301.00774). Shapes stay: onnxruntime computes with zeros as with other numbers, so the model is no
     faster and the plain file no smaller. What shrinks is the compressed (zstd) size, and the file itself once
     pack_sparse stores the zeros as bits. Give one of ratio, threshold and a pattern N:M. Weights of Conv,
-    ConvTranspose, Gemm, MatMul and Gather are pruned; biases and normalization are not. The scores activation and
-    hessian need data, and leave ConvTranspose and Gather alone, hessian grouped convolutions too. Weights that are zero
-    already count towards the ratio and stay zero, so that steps with a growing ratio can follow one another.
+    ConvTranspose, Gemm, MatMul, Gather, LSTM, GRU and RNN are pruned; biases and normalization are not. The scores
+    activation and hessian need data, and leave ConvTranspose, Gather and recurrent layers alone, hessian grouped
+    convolutions too. Weights that are zero already count towards the ratio and stay zero, so that steps with a growing
+    ratio can follow one another.
     """
     settings = Settings(Pattern.parse(pattern), score, scope, ratio, threshold, normalize)
     settings.check(ctx)

@@ -164,7 +164,7 @@ def _why_not(weight: Weight, settings: _Settings, least: int) -> str:
         return "its weight is tied, which qdq cannot store once; use storage MatMulNBits or decoded"
     blocks = weight.rows * form.blocks_of(weight.inner)
     scales = blocks * (weight.tensor.dtype.itemsize + (0 if form.symmetric else 1))
-    stored = packed_bytes(blocks * form.size, radices(1 << form.bits)) + scales + _OVERHEAD
+    stored = packed_bytes(blocks * form.size, radices(1 << form.bits)) + int(scales) + _OVERHEAD
     if stored >= present:
         return f"its weight of {present} bytes would take {stored}"
     return ""
