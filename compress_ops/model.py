@@ -177,7 +177,8 @@ class Model:
         """The model written beside ``out`` under a temporary name, gone again unless ``commit()`` is called."""
         staged = Staged(out)
         try:
-            staged.write(as_stored(self.ir), external=self.external or self.weight_bytes() > EXTERNAL_ABOVE)
+            with as_stored(self.ir):
+                staged.write(self.ir, external=self.external or self.weight_bytes() > EXTERNAL_ABOVE)
             yield staged
         finally:
             staged.discard()

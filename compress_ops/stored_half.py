@@ -9,6 +9,7 @@ the others were, unless they leave the type's range.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, count
 from typing import TYPE_CHECKING
@@ -105,17 +106,28 @@ def _widen(graph: ir.Graph, source: ir.Value) -> None:
     graph.register_initializer(weight)
 
 
-def as_stored(model: ir.Model) -> ir.Model:
-    """The model as it lies in the file: itself, or a copy (tensors are shared) in which marked weights are cast."""
-    if not any(map(_written_half, _initializers(model))):
-        return model
-    model = model.clone()
-    taken = {value.name for value in _values(model)}
-    for graph in list(model.graphs()):
-        for value in list(graph.initializers.values()):
-            if _written_half(value):
-                _narrow(graph, value, taken)
-    return model
+@contextmanager
+def as_stored(model: ir.Model) -> Iterator[None]:
+    """Meanwhile the graph is as it lies in the file, with a Cast behind what is stored in half precision."""
+    found = [(graph, list(graph.initializers.values())) for graph in model.graphs()]
+    taken = {value.name for value in _values(model)} if any(any(map(stored_half, all_)) for _, all_ in found) else set()
+    casts = [(v, _narrow(graph, v, taken)) for graph, values in found for v in values if _is_written_half(v)]
+    try:
+        yield
+    finally:
+        for weight, cast in casts:
+            cast.outputs[0].replace_all_uses_with(weight)
+            assert cast.graph is not None
+            cast.graph.remove(cast, safe=True)
+        for graph, values in found if casts else ():
+            _set_initializers(graph, values)
+
+
+def _set_initializers(graph: ir.Graph, values: list[ir.Value]) -> None:
+    for name in list(graph.initializers):
+        del graph.initializers[name]
+    for value in values:
+        graph.register_initializer(value)
 
 
 def _values(model: ir.Model) -> Iterator[ir.Value]:
@@ -127,12 +139,7 @@ def _values(model: ir.Model) -> Iterator[ir.Value]:
         yield from node.outputs
 
 
-def _initializers(model: ir.Model) -> Iterator[ir.Value]:
-    for graph in model.graphs():
-        yield from graph.initializers.values()
-
-
-def _written_half(value: ir.Value) -> bool:
+def _is_written_half(value: ir.Value) -> bool:
     """Whether a marked weight still has numbers that its type can hold."""
     import numpy as np
 
@@ -143,7 +150,7 @@ def _written_half(value: ir.Value) -> bool:
     return not np.isfinite(largest) or largest <= float(half.dtype.max)
 
 
-def _narrow(graph: ir.Graph, weight: ir.Value, taken: set[str | None]) -> None:
+def _narrow(graph: ir.Graph, weight: ir.Value, taken: set[str | None]) -> ir.Node:
     import onnx_ir as ir
 
     half, wide = stored_half(weight), weight.const_value
@@ -159,6 +166,7 @@ def _narrow(graph: ir.Graph, weight: ir.Value, taken: set[str | None]) -> None:
     cast.outputs[0].name = weight.name
     graph.register_initializer(source)
     graph.insert_before(graph[0], cast)
+    return cast
 
 
 def _in_type(tensor: ir.TensorProtocol, dtype: ir.DataType, name: str | None) -> ir.LazyTensor:
