@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +73,15 @@ class Staged:
             ir.save(model, self.path, "protobuf", self._data_writing.name if external else None, EXTERNAL_TENSOR)
             if self._data_writing.exists():
                 self._name_data_by_content()
+
+    def rewrite(self, change: Callable[[Any], None]) -> None:
+        """Change the protobuf of what was written."""
+        import onnx
+
+        with self._writing():
+            proto = onnx.load(self.path, "protobuf", load_external_data=False)
+            change(proto)
+            onnx.save(proto, self.path, "protobuf")
 
     def _name_data_by_content(self) -> None:
         import onnx

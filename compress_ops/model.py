@@ -2,17 +2,18 @@
 
 In memory a model is an onnx-ir graph. What loading makes uniform, so that every pass sees one form only:
 weights in Constant nodes become initializers of the same name; initializers that are listed as graph inputs
-too (IR version 3) stop being inputs; weights in half precision behind a Cast are float32 weights marked as such
-(``stored_half.py``); every node has a name.
+too stop being inputs (IR version 3) or lie aside as defaults of these inputs; weights in half precision behind a Cast
+are float32 weights marked as such (``stored_half.py``); every node has a name.
 """
 
 from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from collections.abc import Container, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from .errors import ModelError, PassError
 from .files import Staged, model_files, read_proto
 from .gate import check_structure, forget_negative_sizes, settle_external_data
 from .stored_half import as_stored, stored_bytes, widen
+from .interface import as_written, maps_hidden, ports_kept, put_types_back, shaped_values, take_defaults, take_types
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,6 +49,8 @@ class Model:
     were first taken out of it; ``kept`` tells which indices of its inner values are left, by name and axis (axes that
     are whole are not listed). Passes that make up for what was lost compare with it. ``silenced`` holds, by who
     did it and by name of a weight, the part of the weight that is zero for now and may come back (0 elsewhere).
+    ``defaults`` are what inputs hold unless a caller feeds them, ``types`` those (TypeProto) that onnx-ir does not
+    know, ``shaped`` the inner values whose shape the file tells (see ``interface``).
     """
 
     ir: onnx_ir.Model
@@ -56,6 +60,9 @@ class Model:
     reference: Model | None = field(default=None, repr=False)
     kept: dict[str, dict[int, np.ndarray[Any, Any]]] = field(default_factory=dict, repr=False)
     silenced: dict[str, dict[str, onnx_ir.TensorProtocol]] = field(default_factory=dict, repr=False)
+    defaults: Mapping[str, onnx_ir.TensorProtocol] = field(default_factory=dict, repr=False)
+    types: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    shaped: frozenset[str] = field(default_factory=frozenset, repr=False)
     _names: set[str] = field(default_factory=set, repr=False)
 
     @property
@@ -94,14 +101,9 @@ class Model:
         ports = (tuple(f"{v.name}: {v.type}" for v in side) for side in (self.graph.inputs, self.graph.outputs))
         return Contract(*ports)
 
-    @contextmanager
-    def keeping_ports(self) -> Iterator[None]:
-        """Shapes declared for inputs and outputs stay as they are, whatever shape inference finds out meanwhile."""
-        ports = [*self.graph.inputs, *self.graph.outputs]
-        declared = {value.name: value.shape.copy() if value.shape is not None else None for value in ports}
-        yield
-        for value in (*self.graph.inputs, *self.graph.outputs):
-            value.shape = declared.get(value.name, value.shape)
+    def keeping_ports(self) -> AbstractContextManager[None]:
+        """What is told of inputs and outputs stays as it is, whatever is inferred or put in place meanwhile."""
+        return ports_kept(self.graph)
 
     def fresh(self, wish: str) -> str:
         """A value or node name not used anywhere in the model: the wish, or the wish with a number."""
@@ -151,13 +153,17 @@ class Model:
         """Fill in types and shapes of inner values where ONNX can infer them; never fails on what it cannot."""
         import onnx_ir.passes.common as common
 
-        with _as_instance_normalization(self):
+        with _as_instance_normalization(self), maps_hidden(self.ir, self.nodes(), self.types):
             common.ShapeInferencePass(strict_mode=False, data_prop=True)(self.ir)
         _leave_sequences_untyped(self)
 
     def weight_bytes(self) -> int:
         """Bytes of all weights as stored, external data included; generated constants count as if stored."""
-        return sum(map(stored_bytes, self.weights())) + self.generated_bytes()
+        return sum(map(stored_bytes, self.weights())) + self.default_bytes() + self.generated_bytes()
+
+    def default_bytes(self) -> int:
+        """Bytes of what inputs hold unless a caller feeds them."""
+        return sum(tensor.nbytes for tensor in self.defaults.values())
 
     def generated_bytes(self) -> int:
         """Bytes of the constants that the graph makes at run time (ConstantOfShape with a constant shape)."""
@@ -177,8 +183,10 @@ class Model:
         """The model written beside ``out`` under a temporary name, gone again unless ``commit()`` is called."""
         staged = Staged(out)
         try:
-            with as_stored(self.ir):
+            with as_stored(self.ir), as_written(self.ir, self.defaults, self.shaped):
                 staged.write(self.ir, external=self.external or self.weight_bytes() > EXTERNAL_ABOVE)
+            if self.types:
+                staged.rewrite(partial(put_types_back, types=self.types))
             yield staged
         finally:
             staged.discard()
@@ -193,8 +201,11 @@ class Model:
             yield staged.path
 
 
-def load(path: Path) -> Model:
+def load(path: Path, *, drop_default_inputs: bool = False) -> Model:
     """Read an ONNX file; weights stay on disk (external) or in the file's own buffer until they are looked at.
+
+    An input with a default stays one, unless it is to be dropped or the file is so old (IR version 3) that all weights
+    had to be listed as inputs: then it is a weight.
 
     Raises ModelError for a file that is missing, not ONNX or truncated, for a structure that does not pass the gate,
     for external data that is missing, too short or outside the model's folder, and for parts that would be lost.
@@ -206,8 +217,11 @@ def load(path: Path) -> Model:
     forget_negative_sizes(proto)
     files = model_files(path, proto)
     external = settle_external_data(proto, path)
+    types, shaped = take_types(proto), shaped_values(proto)
     try:
-        model = Model(ir.from_proto(proto), path, external, files)
+        model = Model(ir.from_proto(proto), path, external, files, types=types, shaped=shaped)
+        if not drop_default_inputs and (model.ir.ir_version or 0) >= _MIN_IR_VERSION:
+            model.defaults = take_defaults(model.graph)
         make_uniform(model)
         _fetch_small(model)
     except Exception as error:

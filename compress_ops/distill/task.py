@@ -217,7 +217,8 @@ class Task:
     def _batch_size(self, samples: Samples) -> int:
         """What is asked for, or what the data feeds at once; a model of fixed batch takes no other."""
         fed = next(iter(self.lesson.data.batches(limit=1))).size
-        fixed = {value.shape[0] for value in self.model.graph.inputs if value.shape is not None and value.shape.rank()}
+        inputs = [value for value in self.model.graph.inputs if value.name not in self.model.defaults]
+        fixed = {value.shape[0] for value in inputs if value.shape is not None and value.shape.rank()}
         sizes, wanted = [size for size in fixed if isinstance(size, int)], self.batch
         if wanted is not None and (not isinstance(samples, Rows) or (sizes and wanted not in sizes)):
             raise PassError(f"the model is fed {fed} at a time: batch cannot be {wanted}", hint="use accumulate")

@@ -38,7 +38,7 @@ def prepare(
     """A copy of the model with the parameters as inputs and ``of`` and ``keep`` as its outputs."""
     import numpy as np
 
-    copy = Model(model.ir.clone())
+    copy = Model(model.ir.clone(), defaults=model.defaults, types=model.types)
     _set_outputs(copy, [*of, *keep])
     _make_inputs(copy, parameters)
     _bind(copy, shapes)
