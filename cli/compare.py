@@ -76,4 +76,7 @@ def _dataset(model: Path, data: str | None, reading: DataSettings, metrics: list
         parse_metric(name)
     if data is None and metrics:
         raise UsageError("labels and metrics need data", hint="give --data DATA")
-    return None if data is None else open_data(data, open_session(model, optimize=False).inputs, reading)
+    if data is None:
+        return None
+    session = open_session(model, optimize=False)
+    return open_data(data, session.inputs, reading, session.defaults)

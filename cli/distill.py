@@ -47,6 +47,8 @@ def distill(
     show_recipe: Annotated[
         bool, typer.Option("--show-recipe", help="Print the recipe that this stands for, and stop.")
     ] = False,
+    drop_default_inputs: options.DropDefaults = False,
+    keep_metadata: options.KeepMetadata = False,
     no_measure: options.NoMeasure = False,
     dry_run: options.DryRun = False,
     check_steps: options.CheckSteps = False,
@@ -69,7 +71,7 @@ def distill(
     from compress_ops.recipe import dump_recipe
 
     from .execute import execute, output
-    from .flags import recipe_from, said
+    from .flags import kept, recipe_from, said
     from .show import Manner, put
 
     chosen = {"teacher": _teacher(teacher), "epochs": epochs, "learning_rate": learning_rate}
@@ -78,6 +80,7 @@ def distill(
         "provider": provider,
         "threads": threads,
         "seed": seed,
+        **kept(drop_default_inputs=drop_default_inputs, keep_metadata=keep_metadata),
         "data": _data(data, batch_size, said({"path": evaluation, "labels": labels, "metrics": metric})),
         "measure": said({"dims": dict(dim or []), "values": dict(value or [])}),
         "passes": [{"distill": said(chosen)}],

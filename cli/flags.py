@@ -23,6 +23,8 @@ _FLAGS = {
     ("data", "evaluation", "metrics"): "--metric",
     ("measure", "dims"): "--dim",
     ("measure", "values"): "--value",
+    ("drop_default_inputs",): "--drop-default-inputs",
+    ("keep_metadata",): "--keep-metadata",
 }
 """Where in a recipe each flag's value belongs."""
 
@@ -67,6 +69,11 @@ def data_section(data: str | None, batch_size: int | None, evaluation: Mapping[s
     metrics = evaluation["metrics"] or (["top1"] if evaluation["labels"] else [])
     scored = said({**evaluation, "path": path, "metrics": metrics})
     return said({"batch_size": batch_size, "calibration": data, "evaluation": scored})
+
+
+def kept(*, drop_default_inputs: bool, keep_metadata: bool) -> dict[str, Any]:
+    """What of the model the recipe keeps otherwise than by default."""
+    return said({"drop_default_inputs": drop_default_inputs or None, "keep_metadata": keep_metadata or None})
 
 
 def said(section: Mapping[str, Any]) -> dict[str, Any]:

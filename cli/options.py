@@ -109,5 +109,11 @@ AllowUnproven = Annotated[
     bool, typer.Option("--allow-unproven", help="A budget that is neither met nor missed for sure is no failure.")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted training left off.")]
+DropDefaults = Annotated[
+    bool, typer.Option("--drop-default-inputs", help="Make weights of the inputs that have a default.")
+]
+KeepMetadata = Annotated[
+    bool, typer.Option("--keep-metadata", help="Keep the stack traces and local paths that exporters write.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the headline only; show no progress.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="List all that was touched and declined.")]

@@ -41,6 +41,8 @@ def prune(
     show_recipe: Annotated[
         bool, typer.Option("--show-recipe", help="Print the recipe that this stands for, and stop.")
     ] = False,
+    drop_default_inputs: options.DropDefaults = False,
+    keep_metadata: options.KeepMetadata = False,
     no_measure: options.NoMeasure = False,
     dry_run: options.DryRun = False,
     check_steps: options.CheckSteps = False,
@@ -62,13 +64,14 @@ def prune(
     from compress_ops.recipe import dump_recipe
 
     from .execute import execute, output
-    from .flags import data_section, recipe_from, said
+    from .flags import data_section, kept, recipe_from, said
     from .show import Manner, put
 
     sections = {
         "provider": provider,
         "threads": threads,
         "seed": seed,
+        **kept(drop_default_inputs=drop_default_inputs, keep_metadata=keep_metadata),
         "data": data_section(data, batch_size, {"path": evaluation, "labels": labels, "metrics": metric}),
         "measure": said({"dims": dict(dim or []), "values": dict(value or [])}),
         "passes": _passes({"--heads": heads, "--layers": layers, "--weights": weights}, ratio, by, steps, data),

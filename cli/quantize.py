@@ -49,6 +49,8 @@ def quantize(
     show_recipe: Annotated[
         bool, typer.Option("--show-recipe", help="Print the recipe that would be chosen, and stop.")
     ] = False,
+    drop_default_inputs: options.DropDefaults = False,
+    keep_metadata: options.KeepMetadata = False,
     no_measure: options.NoMeasure = False,
     dry_run: options.DryRun = False,
     check_steps: options.CheckSteps = False,
@@ -76,7 +78,7 @@ def quantize(
     from compress_ops.pipeline.preflight import check_output
 
     from .execute import end, execute, give_report, output, watched
-    from .flags import data_section, recipe_from, said
+    from .flags import data_section, kept, recipe_from, said
     from .show import Manner, put
 
     _refuse_passes(set_ or ())
@@ -86,6 +88,7 @@ def quantize(
         "provider": provider,
         "threads": threads,
         "seed": seed,
+        **kept(drop_default_inputs=drop_default_inputs, keep_metadata=keep_metadata),
         "data": data_section(data, batch_size, {"path": evaluation, "labels": labels, "metrics": metric}),
         "measure": said({"dims": dict(dim or []), "values": dict(value or [])}),
     }

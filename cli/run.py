@@ -24,6 +24,8 @@ def run(
     dim: options.Dims = None,
     value: options.Values = None,
     set_: options.Set = None,
+    drop_default_inputs: options.DropDefaults = False,
+    keep_metadata: options.KeepMetadata = False,
     no_measure: options.NoMeasure = False,
     dry_run: options.DryRun = False,
     check_steps: options.CheckSteps = False,
@@ -47,13 +49,14 @@ def run(
     from compress_ops.recipe import read_recipe
 
     from .execute import execute, output
-    from .flags import from_here, given
+    from .flags import from_here, given, kept
     from .show import Manner
 
     sections = {
         "provider": provider,
         "threads": threads,
         "seed": seed,
+        **kept(drop_default_inputs=drop_default_inputs, keep_metadata=keep_metadata),
         "data": {"calibration": from_here(data) if data is not None else None},
         "measure": {"dims": dict(dim or []), "values": dict(value or [])},
     }

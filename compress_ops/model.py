@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 ONNX_DOMAINS = ("", "ai.onnx")
 EXTERNAL_ABOVE = 3 * 2**29  # bytes of weights (1.5 GiB) above which they leave the .onnx file
 _MIN_IR_VERSION = 4  # the first in which an initializer need not be an input
+UNNAMED = "onnxpress.unnamed"  # marks, in memory, a node that has no name in the file
 _SMALL = 1024  # bytes; onnx-ir leaves weights of up to 1000 in the model that it has checked
 
 
@@ -242,6 +243,7 @@ def make_uniform(model: Model) -> None:
     for node in model.nodes():
         if not node.name:
             node.name = model.fresh(f"{node.op_type}_{node.outputs[0].name if node.outputs else ''}")
+            node.meta[UNNAMED] = True
 
 
 def _fetch_small(model: Model) -> None:

@@ -92,15 +92,21 @@ def _refuse(name: str, known: Iterable[str], available: list[str]) -> None:
 class Session:
     """A model loaded by onnxruntime on the provider that was asked for.
 
-    ``inputs`` and ``outputs`` describe the ports; ``provider`` is the short name of the provider really in use.
+    ``inputs`` and ``outputs`` describe the ports, ``defaults`` the inputs that need not be fed; ``provider`` is the
+    short name of the provider really in use.
     """
 
     def __init__(self, raw: onnxruntime.InferenceSession, source: str) -> None:
         self.raw = raw
         self.source = source
         self.inputs = tuple(_port(node) for node in raw.get_inputs())
+        self.defaults = tuple(_port(node) for node in raw.get_overridable_initializers())
         self.outputs = tuple(_port(node) for node in raw.get_outputs())
         self.provider = short_name(raw.get_providers()[0])
+
+    def taken(self, feeds: Feeds) -> Arrays:
+        """Of some arrays those that are inputs of the model, with a default or without."""
+        return {port.name: feeds[port.name] for port in (*self.inputs, *self.defaults) if port.name in feeds}
 
     def run(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> Arrays:
         """Run once; onnxruntime's refusal of the feed becomes a ModelError with its reason."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from .arrays import open_array
 from .base import Dataset, DataSettings
 from .fit import settings_faults
 from .folder import feed_files, open_folder
+from .headers import npz_headers
 from .images import holds_images, open_images
 from .stacked import open_stacked
 from .synthetic import open_random
@@ -22,7 +23,8 @@ from .user import open_user
 class Form:
     """A form of data: how it is recognised by its source and path, and how it is opened.
 
-    ``brings_labels``: its labels need no name, being no array among others.
+    ``brings_labels``: its labels need no name, being no array among others; ``names`` are those of its arrays, where
+    they have names.
     """
 
     name: str
@@ -30,25 +32,54 @@ class Form:
     claims: Callable[[str, Path], bool]
     open: Callable[[str, Sequence[Port], DataSettings], Dataset]
     brings_labels: bool = False
+    names: Callable[[str, Path], Iterable[str]] = lambda source, path: ()
+
+
+def _names_in_file(source: str, path: Path) -> Iterable[str]:
+    return npz_headers(path, Place(source))
+
+
+def _names_in_folder(source: str, path: Path) -> Iterable[str]:
+    """All files hold the same arrays, or there is a fault."""
+    return npz_headers(feed_files(path)[0], Place(source))
 
 
 FORMS = (
     Form("random", "seeded random samples", lambda source, path: source == "random", open_random),
     Form("user:module:function", "your own function", lambda source, path: source.startswith("user:"), open_user, True),
-    Form("FILE.npz", "stacked samples", lambda source, path: path.suffix == ".npz" and not path.is_dir(), open_stacked),
+    Form(
+        "FILE.npz",
+        "stacked samples",
+        lambda source, path: path.suffix == ".npz" and not path.is_dir(),
+        open_stacked,
+        names=_names_in_file,
+    ),
     Form("FILE.npy", "samples for one input", lambda source, path: path.suffix == ".npy", open_array),
-    Form("FOLDER of .npz", "one complete feed each", lambda source, path: bool(feed_files(path)), open_folder),
+    Form(
+        "FOLDER of .npz",
+        "one complete feed each",
+        lambda source, path: bool(feed_files(path)),
+        open_folder,
+        names=_names_in_folder,
+    ),
     Form("FOLDER of images", "a sub-folder per class", lambda source, path: holds_images(path), open_images, True),
 )
 
 
-def open_data(source: str | Path, ports: Sequence[Port], settings: DataSettings) -> Dataset:
-    """Open data for the inputs ``ports`` of a model; raises all faults that names, types and shapes show."""
+def open_data(
+    source: str | Path, ports: Sequence[Port], settings: DataSettings, defaults: Sequence[Port] = ()
+) -> Dataset:
+    """Open data for the inputs ``ports`` of a model; raises all faults that names, types and shapes show.
+
+    Inputs with ``defaults`` are fed where the data or the settings have something for them.
+    """
     form = _form(str(source), settings.base)
     if form is None:
         raise _unclaimed(str(source), settings.base / source)
-    raise_all(settings_faults(ports, settings))
-    return form.open(str(source), ports, settings)
+    named = {*settings.values, *(form.names(str(source), settings.base / source) if defaults else ())}
+    fed = [*ports, *(port for port in defaults if port.name in named)]
+    raise_all(settings_faults(fed, settings))
+    return form.open(str(source), fed, settings)
 
 
 def brings_labels(source: str, base: Path) -> bool:

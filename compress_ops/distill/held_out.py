@@ -36,7 +36,6 @@ class HeldOut:
         self._numbers = {name: np.asarray(number, np.float32) for name, number in numbers.items()}
         with model.exported() as path:
             self._session = open_session(path, ctx.providers, threads=ctx.threads)
-        self._inputs = {port.name for port in self._session.inputs}
 
     def __call__(self) -> float:
         fixed = {**self._numbers, **weights_of(self._student, self._parameters)}
@@ -44,8 +43,7 @@ class HeldOut:
         return sum(losses) / len(losses)
 
     def _one(self, feeds: Arrays) -> float:
-        known = {name: array for name, array in feeds.items() if name in self._inputs}
-        return float(self._session.run(known, [self._loss])[self._loss])
+        return float(self._session.run(self._session.taken(feeds), [self._loss])[self._loss])
 
 
 def weights_of(model: Model, names: Sequence[str]) -> Arrays:

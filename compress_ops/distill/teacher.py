@@ -57,14 +57,13 @@ class Tensors:
         part.drop_unused()
         with part.exported() as path:
             self._session: Session = open_session(path, ctx.providers, threads=ctx.threads)
-        self._inputs = [port.name for port in self._session.inputs]
 
     def of(self, feeds: Feeds) -> Arrays:
-        return self._session.run({name: feeds[name] for name in self._inputs}, self.names)
+        return self._session.run(self._session.taken(feeds), self.names)
 
     def missing(self, feeds: Feeds) -> list[str]:
         """Inputs that feeds lack."""
-        return [name for name in self._inputs if name not in feeds]
+        return [port.name for port in self._session.inputs if port.name not in feeds]
 
 
 def matching(pattern: str, model: Model) -> list[str]:

@@ -38,7 +38,7 @@ def latency_feed(
     """The first samples of the data, ``settings.batch`` of them; made up where there is no data."""
     from ..data import feed_that_runs
 
-    ports = next(iter(sessions.values())).inputs
+    ports = _ports(sessions, settings)
     if data is not None:
         return _resized(_first_batch(data), ports, settings.batch)
     try:
@@ -51,12 +51,18 @@ def synthetic_data(sessions: Mapping[str, Session], settings: MeasureSettings, s
     """Made-up samples that all models accept."""
     from ..data import open_data
 
-    ports = next(iter(sessions.values())).inputs
+    ports = _ports(sessions, settings)
     wanted = replace(_random_settings(settings, seed), runs=lambda feeds: _run_all(sessions, feeds))
     try:
         return open_data("random", ports, wanted)
     except DataError as error:
         return _reason(error)
+
+
+def _ports(sessions: Mapping[str, Session], settings: MeasureSettings) -> list[Port]:
+    """The inputs to feed: of those that have a default the ones that a number is given for."""
+    first = next(iter(sessions.values()))
+    return [*first.inputs, *(port for port in first.defaults if port.name in settings.values)]
 
 
 def _reason(error: DataError) -> NoFeed:

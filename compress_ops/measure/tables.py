@@ -23,7 +23,7 @@ def report_page(report: Report, *, verbose: bool = False) -> Page:
         tables=[
             *budget_tables(report.verdicts),
             *trials_tables(report.trials),
-            steps_table(report.steps),
+            steps_table(report.steps, _leftovers(report)),
             *course_tables(report.steps),
             *worst_tables(report.steps),
             *(measured_tables(report.comparison) if report.comparison else [_not_measured(report)]),
@@ -97,13 +97,18 @@ def plan_page(name: str, steps: Sequence[StepReport], *, verbose: bool = False) 
     )
 
 
-def steps_table(steps: Sequence[StepReport]) -> Table:
+def _leftovers(report: Report) -> list[str]:
+    told = "of stack traces and notes that an exporter left were dropped; --keep-metadata keeps them."
+    return [f"{units.size(report.leftover_bytes)} {told}"] if report.leftover_bytes else []
+
+
+def steps_table(steps: Sequence[StepReport], notes: Sequence[str] = ()) -> Table:
     """One row for each step of the recipe."""
     columns = ["", "Step", "Touched", "Declined", "Before", "After", "Time", "CPU", "Notes"]
     rows = [[f"{number}", *_step_row(step)] for number, step in enumerate(steps, 1)]
     if any(row[-1] for row in rows):
-        return Table("Steps", columns, rows)
-    return Table("Steps", columns[:-1], [row[:-1] for row in rows])
+        return Table("Steps", columns, rows, notes)
+    return Table("Steps", columns[:-1], [row[:-1] for row in rows], notes)
 
 
 def _step_row(step: StepReport) -> list[str]:

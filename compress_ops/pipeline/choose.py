@@ -18,12 +18,12 @@ from ..errors import OnnxpressError
 from ..measure.comparison import Comparison, compare_models
 from ..measure.feeds import MeasureSettings
 from ..measure.report import Report, StepReport, TrialReport
-from ..model import Model, load
+from ..model import Model
 from ..passes import Promise
 from ..quantize.eligible import RECURRENT, is_left, why_not, why_not_left
 from ..recipe import Step, step_from
 from .execute import run
-from .job import Job, Prepared, with_passes
+from .job import Job, Prepared, model_of, with_passes
 from .preflight import prepare
 from .preparing import preparing, steps_of
 from .providers import Passes, default_of
@@ -180,7 +180,7 @@ def _finishing(prepared: Prepared) -> list[Step]:
 
 def _try(prepared: Prepared, name: str, passes: list[Step]) -> Trial:
     job = with_passes(prepared.job, passes)
-    trial = replace(prepared, job=job, model=load(job.model))
+    trial = replace(prepared, job=job, model=model_of(job))
     steps = list(apply_steps(trial))
     size = trial.model.stored_bytes()
     if not job.measure:

@@ -18,9 +18,10 @@ from ..measure.environment import describe_environment
 from ..measure.feeds import MeasureSettings
 from ..measure.report import Report, StepReport
 from ..passes import Promise
-from ..recipe import Recipe
+from ..recipe import Recipe, Step
 from ..runtime import open_session
 from .job import Job, Prepared, checkpoint_of, counted_bytes
+from .lean import drop_given_names, drop_leftovers, entry_bytes
 from .preflight import prepare
 from .steps import apply_steps, check_outputs
 
@@ -40,11 +41,13 @@ def run(job: Job) -> Report:
     started, cpu_started = time.perf_counter(), time.process_time()
     prepared = prepare(job)
     steps = list(job.progress(apply_steps(prepared), "passes", len(job.recipe.passes)))
-    _hold_whole_run(job.recipe, steps)
+    leftovers = _without_leftovers(prepared)
     resolved = _resolved(job.recipe, steps)
-    _sign(prepared, resolved, steps)
+    signature = _sign(prepared, resolved, steps)
+    drop_given_names(prepared.model)
     with prepared.model.staged(job.out) as staged:
         result_bytes = counted_bytes(prepared.model, staged.size)
+        _hold_whole_run(job.recipe, prepared.original_bytes, result_bytes - signature)
         comparison = _prove(prepared, staged.path)
         budget = parse_budget(**job.recipe.budget.model_dump())
         verdicts = judge_model(budget, comparison, "result", original_size=prepared.original_bytes, size=result_bytes)
@@ -66,7 +69,18 @@ def run(job: Job) -> Report:
         seconds=time.perf_counter() - started,
         cpu_seconds=time.process_time() - cpu_started,
         peak_memory_bytes=peak_memory(),
+        leftover_bytes=leftovers,
     )
+
+
+def _without_leftovers(prepared: Prepared) -> int:
+    """Bytes of exporters' notes that went, where a step promised to shrink the model."""
+    recipe = prepared.job.recipe
+    return drop_leftovers(prepared.model) if _shrinking(recipe) and not recipe.keep_metadata else 0
+
+
+def _shrinking(recipe: Recipe) -> list[Step]:
+    return [step for step in recipe.passes if step.operation.promises is Promise.SHRINKS]
 
 
 def _resolved(recipe: Recipe, steps: list[StepReport]) -> dict[str, Any]:
@@ -74,14 +88,21 @@ def _resolved(recipe: Recipe, steps: list[StepReport]) -> dict[str, Any]:
     return {**recipe.resolved(), "passes": [{step.name: step.options} for step in steps]}
 
 
-def _sign(prepared: Prepared, resolved: dict[str, Any], steps: list[StepReport]) -> None:
-    """Write into the model which recipe made it from which parent: no dates, no paths, so that runs repeat."""
+def _sign(prepared: Prepared, resolved: dict[str, Any], steps: list[StepReport]) -> int:
+    """Write into the model which recipe made it from which parent: no dates, no paths, so that runs repeat.
+
+    Returns the bytes that this adds.
+    """
     folder = prepared.job.loaded.folder
     passes = [{step.name: {**step.options, **_digests(step, folder)}} for step in steps]
-    what = {"passes": passes, "seed": resolved["seed"], "data": dict(prepared.hashes)}
+    asked = {name: True for name in ("drop_default_inputs", "keep_metadata") if resolved[name]}
+    what = {"passes": passes, "seed": resolved["seed"], "data": dict(prepared.hashes), **asked}
     digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
-    prepared.model.ir.metadata_props["onnxpress.recipe"] = digest
-    prepared.model.ir.metadata_props["onnxpress.parent"] = prepared.hashes["model"]
+    signature = {"onnxpress.recipe": digest, "onnxpress.parent": prepared.hashes["model"]}
+    metadata = prepared.model.ir.metadata_props
+    added = sum(entry_bytes(name, text) for name, text in signature.items() if name not in metadata)
+    metadata.update(signature)
+    return added
 
 
 def _digests(step: StepReport, folder: Path) -> dict[str, str]:
@@ -89,10 +110,9 @@ def _digests(step: StepReport, folder: Path) -> dict[str, str]:
     return {name: file_digest(folder / step.options[name]) for name in step.files}
 
 
-def _hold_whole_run(recipe: Recipe, steps: list[StepReport]) -> None:
-    """By the measure that steps are held to: what saving adds around the weights and nodes is nobody's growth."""
-    shrinking = [step for step in recipe.passes if step.operation.promises is Promise.SHRINKS]
-    before, after = steps[0].bytes_before, steps[-1].bytes_after
+def _hold_whole_run(recipe: Recipe, before: int, after: int) -> None:
+    """By the files as they are written, the signature aside: all that saving adds is somebody's growth."""
+    shrinking = _shrinking(recipe)
     if after > before and shrinking and not any(step.options.allow_larger for step in shrinking):
         raise BrokenPromise(
             f"the result is larger than the model: {before:,} -> {after:,} bytes",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..data import Dataset
 from ..files import file_digest
-from ..model import Model
+from ..model import Model, load
 from ..progress import Progress, silent
 from ..recipe import LoadedRecipe, Recipe, Step
 from ..recipe.text import Document
@@ -60,6 +60,11 @@ def with_passes(job: Job, passes: list[Step]) -> Job:
     recipe = job.recipe.model_copy(update={"passes": passes})
     document = Document(job.loaded.document.file)
     return replace(job, loaded=LoadedRecipe(recipe, job.loaded.folder, document=document))
+
+
+def model_of(job: Job) -> Model:
+    """The model that the job begins with, read anew."""
+    return load(job.model, drop_default_inputs=job.recipe.drop_default_inputs)
 
 
 def checkpoint_of(out: Path, step: int) -> Path:

@@ -13,11 +13,11 @@ from ..data import Dataset, DataSettings, ImageSettings, brings_labels, open_dat
 from ..data.fit import size_faults
 from ..errors import OnnxpressError, OutputError, Place, RecipeError, UsageError, did_you_mean, raise_all
 from ..measure.metrics import parse_metric
-from ..model import Model, load
+from ..model import Model
 from ..passes import Need, unmatched
 from ..recipe import Step
 from ..runtime import CPU, Port, check_providers, open_session
-from .job import Job, Prepared, checkpoint_of, counted_bytes, model_digest
+from .job import Job, Prepared, checkpoint_of, counted_bytes, model_digest, model_of
 
 T = TypeVar("T")
 
@@ -43,9 +43,9 @@ def prepare(job: Job) -> Prepared:
     collector.check(lambda: _check_resume(job))
     collector.check(lambda: check_providers(job.recipe.provider), _provider_place(job))
     refused = _Collector()
-    model = collector.check(lambda: load(job.model))  # first, since what does not pass the gate can crash onnxruntime
+    model = collector.check(lambda: model_of(job))  # first, since what does not pass the gate can crash onnxruntime
     ports = _ports(job, refused) if model is not None else None
-    data = _open_all(job, ports.inputs, collector) if ports is not None and model is not None else {}
+    data = _open_all(job, ports, collector) if ports is not None and model is not None else {}
     collector.faults += refused.faults
     if model is not None:
         collector.faults += _unmatched_patterns(job, model)
@@ -129,6 +129,7 @@ def _training_labels(job: Job) -> str | None:
 
 class _Ports(NamedTuple):
     inputs: tuple[Port, ...]
+    defaults: tuple[Port, ...]
     outputs: tuple[Port, ...]
 
 
@@ -140,17 +141,21 @@ def _ports(job: Job, collector: _Collector) -> _Ports | None:
     place = _provider_place(job) if job.recipe.provider != list(CPU) else None
     asked = collector.check(lambda: open_session(job.model, job.recipe.provider, optimize=False), place)
     session = asked or collector.check(lambda: open_session(job.model, optimize=False))
-    return _Ports(session.inputs, session.outputs) if session is not None else None
+    if session is None:
+        return None
+    defaults = () if job.recipe.drop_default_inputs else session.defaults
+    return _Ports(session.inputs, defaults, session.outputs)
 
 
-def _open_all(job: Job, ports: tuple[Port, ...], collector: _Collector) -> dict[str, Dataset]:
+def _open_all(job: Job, ports: _Ports, collector: _Collector) -> dict[str, Dataset]:
     """The data of every role; not opened while sizes that it is opened with are at fault."""
-    unfit = [*_unfit_sizes(job, ports)]
+    unfit = [*_unfit_sizes(job, (*ports.inputs, *ports.defaults))]
     collector.faults += unfit
     opened = {}
     for role, source in _sources(job).items() if not unfit else ():
         settings = data_settings(job, role)
-        dataset = collector.check(partial(open_data, source, ports, settings), _data_place(job, role, source))
+        opening = partial(open_data, source, ports.inputs, settings, ports.defaults)
+        dataset = collector.check(opening, _data_place(job, role, source))
         opened.update({role: dataset} if dataset is not None else {})
     return opened
 

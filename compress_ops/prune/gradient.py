@@ -99,8 +99,7 @@ def _probe(values: Feeds, built: GradientModel, rng: np.random.Generator) -> Fee
 
 
 def _gradients(built: GradientModel, session: Session, feeds: Feeds) -> dict[str, Array]:
-    asked = {port.name for port in session.inputs}
-    found = session.run({name: array for name, array in feeds.items() if name in asked}, list(built.gradients.values()))
+    found = session.run(session.taken(feeds), list(built.gradients.values()))
     return {weight: found[output] for weight, output in built.gradients.items()}
 
 

@@ -51,6 +51,7 @@ def starter() -> str:
 def _basics() -> Iterator[str]:
     fields = Recipe.model_fields
     written = {"version": 1, "# model": _EXAMPLES["model"], "provider": "cpu", "threads": 1, "seed": 0}
+    written |= {"# drop_default_inputs": "false", "# keep_metadata": "false"}
     for name, value in written.items():
         yield _line(f"{name}: {value}", fields[name.removeprefix("# ")].description)
 

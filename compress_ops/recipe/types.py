@@ -164,6 +164,12 @@ class Recipe(Section):
     seed: int = Field(0, ge=0, description="Seed of every random number.")
     data: Data = Data()
     measure: Measure = Measure()
+    drop_default_inputs: bool = Field(
+        False, description="Make weights of the inputs that have a default; callers can feed them no longer."
+    )
+    keep_metadata: bool = Field(
+        False, description="Keep what exporters leave behind (stack traces, local paths) where steps shrink the model."
+    )
     passes: list[Step] = Field(description="Steps, applied in order.")
     budget: Budget = Budget()
 

@@ -73,14 +73,14 @@ class StepSession:
         sizes = tuple((name, feeds[name].shape) for name in sorted(feeds))
         key = sizes if sizes in self._sessions or len(self._sessions) < BOUND else None
         if key not in self._sessions:
-            self._sessions[key] = self._open(key)
+            self._sessions[key] = self._open(key, feeds)
         if key == next(iter(self._sessions)) or self.providers[0].name != "cpu":
             return self._sessions[key], None
         options = onnxruntime.RunOptions()
         options.add_run_config_entry(*_SHRINK)
         return self._sessions[key], options
 
-    def _open(self, sizes: Sizes | None) -> Bound:
+    def _open(self, sizes: Sizes | None, feeds: Feeds) -> Bound:
         import onnxruntime
 
         session = self._opened(self._gradients(sizes))
@@ -88,6 +88,7 @@ class StepSession:
         parameters = self.buffers.views(self.buffers.parameters)
         given = {**parameters, **self.scalars}
         names = [port.name for port in session.inputs]
+        names += [port.name for port in session.defaults if port.name in feeds]
         for name in names:
             if name in given:
                 binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(given[name]))
