@@ -47,7 +47,7 @@ def _is_known(kind: Any) -> bool:
     if which in ("sequence_type", "optional_type"):
         inner = getattr(kind, which).elem_type
         return inner.WhichOneof("value") is not None and _is_known(inner)
-    return which != "map_type"
+    return bool(which != "map_type")
 
 
 def _stand_in() -> Any:
@@ -112,7 +112,7 @@ def as_written(model: ir.Model, defaults: Mapping[str, ir.TensorProtocol], shape
             yield
     finally:
         for value in backed:
-            del model.graph.initializers[value.name]
+            del model.graph.initializers[value.name or ""]
             value.const_value = None
 
 

@@ -133,7 +133,7 @@ class _Column:
     def add(self, array: Array) -> None:
         import numpy as np
 
-        array = np.ascontiguousarray(array)
+        array = np.asarray(array, order="C")
         if self.first is None:
             self.first = array
         self.same = self.same and np.array_equal(self.first, array)

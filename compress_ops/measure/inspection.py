@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError, did_you_mean
+from ..interface import type_text
 from ..model import Model, load
 from ..stored_half import stored_bytes, stored_half
 from .size import Size, measure_size
@@ -71,7 +72,7 @@ class Inspection:
 def inspect_model(path: Path, dims: Mapping[str, int] | None = None) -> Inspection:
     """Look at a model; ``dims`` sizes its free dimensions by name, and a free first axis (the batch) is 1."""
     model = load(path)
-    ports = [[_port(value) for value in side] for side in (model.graph.inputs, model.graph.outputs)]
+    ports = [[_port(model, value) for value in side] for side in (model.graph.inputs, model.graph.outputs)]
     assumed = _set_sizes(model, dims or {})
     model.infer_shapes()
     nodes = [_facts(node) for node in model.nodes()]
@@ -96,9 +97,12 @@ def inspect_model(path: Path, dims: Mapping[str, int] | None = None) -> Inspecti
     )
 
 
-def _port(value: ir.Value) -> str:
+def _port(model: Model, value: ir.Value) -> str:
+    if (kind := model.types.get(value.name or "")) is not None:
+        return f"{value.name}: {type_text(kind)}"
+    default = " with a default" if value.name in model.defaults else ""
     shape = "unknown shape" if value.shape is None else f"[{', '.join(_dimension(size) for size in value.shape)}]"
-    return f"{value.name}: {value.dtype.name.lower() if value.dtype else 'unknown type'} {shape}"
+    return f"{value.name}: {value.dtype.name.lower() if value.dtype else 'unknown type'} {shape}{default}"
 
 
 def _dimension(size: int | ir.SymbolicDim) -> str:

@@ -59,7 +59,7 @@ class TrialReport:
 class Report:
     """A finished run. ``comparison`` is None where nothing was measured; sizes count generated constants as stored.
 
-    ``leftover_bytes`` is what exporters had left in the model (stack traces, local paths) and was dropped.
+    ``notes`` tell what became of the model beside its steps: inputs with a default, exporters' leftovers.
     """
 
     recipe: Mapping[str, Any]
@@ -77,7 +77,7 @@ class Report:
     cpu_seconds: float
     peak_memory_bytes: int | None = None
     trials: list[TrialReport] = field(default_factory=list)
-    leftover_bytes: int = 0
+    notes: Sequence[str] = ()
 
     def plain(self, beside: Path) -> dict[str, Any]:
         """The report as JSON types. Paths are written relative to the folder ``beside``, where the report will lie."""
@@ -96,7 +96,7 @@ class Report:
 
 _PLAIN = (
     "hashes", "steps", "bytes_before", "bytes_after", "comparison", "verdicts", "environment", "seconds", "cpu_seconds",
-    "peak_memory_bytes", "trials", "leftover_bytes",
+    "peak_memory_bytes", "trials", "notes",
 )  # fmt: skip
 
 

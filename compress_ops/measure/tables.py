@@ -23,7 +23,7 @@ def report_page(report: Report, *, verbose: bool = False) -> Page:
         tables=[
             *budget_tables(report.verdicts),
             *trials_tables(report.trials),
-            steps_table(report.steps, _leftovers(report)),
+            steps_table(report.steps, report.notes),
             *course_tables(report.steps),
             *worst_tables(report.steps),
             *(measured_tables(report.comparison) if report.comparison else [_not_measured(report)]),
@@ -95,11 +95,6 @@ def plan_page(name: str, steps: Sequence[StepReport], *, verbose: bool = False) 
         headline=f"{name}: {units.things(len(steps), 'step')}, {change}; nothing was written.",
         tables=[steps_table(steps), *declined_tables(steps, verbose=verbose), *touched_tables(steps)],
     )
-
-
-def _leftovers(report: Report) -> list[str]:
-    told = "of stack traces and notes that an exporter left were dropped; --keep-metadata keeps them."
-    return [f"{units.size(report.leftover_bytes)} {told}"] if report.leftover_bytes else []
 
 
 def steps_table(steps: Sequence[StepReport], notes: Sequence[str] = ()) -> Table:

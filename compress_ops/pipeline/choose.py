@@ -22,6 +22,7 @@ from ..model import Model
 from ..passes import Promise
 from ..quantize.eligible import RECURRENT, is_left, why_not, why_not_left
 from ..recipe import Step, step_from
+from .defaults import defaults_note
 from .execute import run
 from .job import Job, Prepared, model_of, with_passes
 from .preflight import prepare
@@ -168,7 +169,8 @@ def _try_all(prepared: Prepared, candidates: dict[str, Passes]) -> Iterator[Tria
             fault = error
     if not made:
         raise fault or OnnxpressError(
-            "no operator of the model has weights that can become int8", hint="see: onnxpress inspect MODEL"
+            "no operator of the model has weights that can become int8",
+            hint=defaults_note(prepared.model) or "see: onnxpress inspect MODEL",
         )
 
 

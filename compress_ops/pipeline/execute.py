@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import BrokenPromise, UsageError
 from ..files import file_digest
+from ..measure import units
 from ..measure.budget import parse_budget
 from ..measure.comparison import Comparison, compare_models, judge_model
 from ..measure.cost import peak_memory
@@ -20,6 +21,7 @@ from ..measure.report import Report, StepReport
 from ..passes import Promise
 from ..recipe import Recipe, Step
 from ..runtime import open_session
+from .defaults import defaults_note, dropped_note
 from .job import Job, Prepared, checkpoint_of, counted_bytes
 from .lean import drop_given_names, drop_leftovers, entry_bytes
 from .preflight import prepare
@@ -41,7 +43,7 @@ def run(job: Job) -> Report:
     started, cpu_started = time.perf_counter(), time.process_time()
     prepared = prepare(job)
     steps = list(job.progress(apply_steps(prepared), "passes", len(job.recipe.passes)))
-    leftovers = _without_leftovers(prepared)
+    notes = _notes(prepared)
     resolved = _resolved(job.recipe, steps)
     signature = _sign(prepared, resolved, steps)
     drop_given_names(prepared.model)
@@ -69,14 +71,18 @@ def run(job: Job) -> Report:
         seconds=time.perf_counter() - started,
         cpu_seconds=time.process_time() - cpu_started,
         peak_memory_bytes=peak_memory(),
-        leftover_bytes=leftovers,
+        notes=notes,
     )
 
 
-def _without_leftovers(prepared: Prepared) -> int:
-    """Bytes of exporters' notes that went, where a step promised to shrink the model."""
+def _notes(prepared: Prepared) -> list[str]:
+    """What became of inputs with a default, and of exporters' leftovers, which go where a step promised to shrink."""
     recipe = prepared.job.recipe
-    return drop_leftovers(prepared.model) if _shrinking(recipe) and not recipe.keep_metadata else 0
+    gone = drop_leftovers(prepared.model) if _shrinking(recipe) and not recipe.keep_metadata else 0
+    told = [defaults_note(prepared.model), dropped_note(prepared.dropped_inputs)]
+    if gone:
+        told.append(f"{units.size(gone)} of an exporter's stack traces and notes went; --keep-metadata keeps them.")
+    return [note for note in told if note]
 
 
 def _shrinking(recipe: Recipe) -> list[Step]:

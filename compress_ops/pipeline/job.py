@@ -45,7 +45,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job whose model and data have been opened and found to fit; ``outputs`` are the original's."""
+    """A job whose model and data have been opened and found to fit; ``outputs`` are the original's.
+
+    ``dropped_inputs`` is how many of its inputs had a default and are weights now.
+    """
 
     job: Job
     model: Model
@@ -53,6 +56,7 @@ class Prepared:
     original_bytes: int
     hashes: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[Port, ...] = ()
+    dropped_inputs: int = 0
 
 
 def with_passes(job: Job, passes: list[Step]) -> Job:

@@ -54,8 +54,9 @@ def prepare(job: Job) -> Prepared:
     assert model is not None and ports is not None
     hashes = {"model": model_digest(model), **{role: dataset.digest() for role, dataset in data.items()}}
     raise_all(_changed_since_report(job, hashes))
+    dropped = len(ports.defaults) if job.recipe.drop_default_inputs else 0
     size = sum(file.stat().st_size for file in model.files)
-    return Prepared(job, model, data, counted_bytes(model, size), hashes, ports.outputs)
+    return Prepared(job, model, data, counted_bytes(model, size), hashes, ports.outputs, dropped)
 
 
 def _place(job: Job, path: tuple[str | int, ...], value: object) -> Place | None:
@@ -143,18 +144,18 @@ def _ports(job: Job, collector: _Collector) -> _Ports | None:
     session = asked or collector.check(lambda: open_session(job.model, optimize=False))
     if session is None:
         return None
-    defaults = () if job.recipe.drop_default_inputs else session.defaults
-    return _Ports(session.inputs, defaults, session.outputs)
+    return _Ports(session.inputs, session.defaults, session.outputs)
 
 
 def _open_all(job: Job, ports: _Ports, collector: _Collector) -> dict[str, Dataset]:
     """The data of every role; not opened while sizes that it is opened with are at fault."""
-    unfit = [*_unfit_sizes(job, (*ports.inputs, *ports.defaults))]
+    defaults = () if job.recipe.drop_default_inputs else ports.defaults
+    unfit = [*_unfit_sizes(job, (*ports.inputs, *defaults))]
     collector.faults += unfit
     opened = {}
     for role, source in _sources(job).items() if not unfit else ():
         settings = data_settings(job, role)
-        opening = partial(open_data, source, ports.inputs, settings, ports.defaults)
+        opening = partial(open_data, source, ports.inputs, settings, defaults)
         dataset = collector.check(opening, _data_place(job, role, source))
         opened.update({role: dataset} if dataset is not None else {})
     return opened

@@ -16,6 +16,7 @@ from ..model import Model
 from ..passes import ALL, Change, Context, Need, Promise, selected
 from ..recipe import Step
 from ..runtime import Session, open_session
+from .defaults import defaults_note
 from .job import Prepared, checkpoint_of
 from .unquantized import keep_unquantized
 
@@ -105,7 +106,8 @@ def _report(step: Step, change: Change, size: tuple[int, int], seconds: float, c
 def _hold_to_promise(model: Model, step: Step, report: StepReport, number: int, place: Place) -> None:
     what, promise = _title(step, number), step.operation.promises
     if promise is not Promise.PREPARES and not report.touched and not step.options.allow_unchanged:
-        hint = "\n  ".join([*_reasons(model, step, report), "allow_unchanged: true on the step permits this"])
+        told = [*_reasons(model, step, report), defaults_note(model), "allow_unchanged: true on the step permits this"]
+        hint = "\n  ".join(filter(None, told))
         raise BrokenPromise(f"{what} changed nothing", hint=hint, place=place)
     grown = report.bytes_after - report.bytes_before
     if promise is Promise.SHRINKS and grown > 0 and not step.options.allow_larger:

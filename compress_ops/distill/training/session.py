@@ -133,7 +133,7 @@ def _bind(bound: Bound, name: str, feeds: Feeds) -> Array:
 
     if name not in feeds:
         raise DataError(f"a batch lacks '{name}'", hint=f"training reads {', '.join(bound.batch)}")
-    array = np.ascontiguousarray(feeds[name])
+    array = np.asarray(feeds[name], order="C")
     bound.binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
     return array
 
