@@ -13,7 +13,7 @@ from .affine import fold_affine
 from .batchnorm import fold_batchnorm as fold_batchnorm_into_linear
 from .constants import fold_constants
 from .duplicates import merge_duplicate_nodes, merge_duplicate_weights
-from .edit import stand_in
+from .edit import constant_of, stand_in
 from .gelu import spell_gelu
 
 if TYPE_CHECKING:
@@ -116,11 +116,41 @@ def _store_generated(model: Model, node: ir.Node) -> None:
 
 def _remove_identities(model: Model) -> None:
     from onnxscript import rewriter
+    from onnxscript.rewriter.rules.common import _no_op as rules
 
-    rewriter.rewrite(model.ir, [*_rules("_no_op"), *_rules("_collapse_slices")])
+    dropouts = [rules.dropout_zero_rule, rules.dropout_inference_rule]
+    rewriter.rewrite(model.ir, [*dropouts, *_rules("_collapse_slices")])
     for node in model.nodes():
-        if node.op_type == "Identity" and node.domain in ONNX_DOMAINS and node.inputs[0] is not None:
-            stand_in(node.inputs[0], node.outputs[0])
+        same = _passed_through(node)
+        if same is not None:
+            stand_in(same, node.outputs[0])
+
+
+_NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1}
+_COMMUTES = {"Add", "Mul"}
+
+
+def _passed_through(node: ir.Node) -> ir.Value | None:
+    """The input that a node gives as it is: of an Identity, of x + 0 and of x * 1.
+
+    To the digit: what looks like 0 or 1 may be what keeps a quotient finite, such as 1e-12.
+    """
+    if node.domain not in ONNX_DOMAINS:
+        return None
+    if node.op_type == "Identity":
+        return node.inputs[0]
+    if node.op_type not in _NEUTRAL:
+        return None
+    places = (1, 0) if node.op_type in _COMMUTES else (1,)
+    return next((node.inputs[1 - i] for i in places if _is_neutral(node, i)), None)
+
+
+def _is_neutral(node: ir.Node, index: int) -> bool:
+    tensor, other = constant_of(node.inputs[index]), node.inputs[1 - index]
+    if tensor is None or other is None or tensor.size != 1 or tensor.dtype.is_string():
+        return False
+    rank, theirs = len(tensor.shape), len(other.shape) if other.shape is not None else 0
+    return rank <= theirs and bool(tensor.numpy().item() == _NEUTRAL[node.op_type])
 
 
 def _fuse_hardswish(model: Model) -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 TINY = 1e-12
 """Keeps quotients and roots of what may be zero finite."""
+SHORTEST = 1e-8
+"""Vectors that are shorter have no direction: they are divided by this (as in PyTorch's cosine_similarity)."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,17 @@ class LossGraph:
     def positive(self, value: ir.Value) -> ir.Value:
         """The value, which is nowhere below 0, kept away from 0."""
         return self.op("Add", value, self.number(TINY))
+
+    def where(self, condition: ir.Value, then: ir.Value, otherwise: float) -> ir.Value:
+        return self.op("Where", condition, then, self.number(otherwise))
+
+    def is_above(self, value: ir.Value, bound: float) -> ir.Value:
+        return self.op("Greater", value, self.number(bound))
+
+    def length(self, value: ir.Value, axes: Sequence[int], keepdims: int = 0) -> ir.Value:
+        """|x|, no less than SHORTEST; of what is shorter the gradient is that of a constant."""
+        squares = self.sum(self.square(value), axes, keepdims)
+        return self.op("Sqrt", self.op("Max", squares, self.number(SHORTEST**2)))
 
     def float32(self, value: ir.Value) -> ir.Value:
         import onnx_ir as ir

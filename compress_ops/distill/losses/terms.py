@@ -3,9 +3,9 @@
 kl             T^2 sum_c p_c (log p_c - log q_c), p = softmax(t / T), q = softmax(s / T)   (Hinton, Vinyals, Dean
                2015, arXiv:1503.02531; T^2 keeps gradients of one size whatever the temperature)
 cross_entropy  -log softmax(s)_y for the label y, or -sum_c y_c log softmax(s)_c; the one that needs no teacher
-mse            |s - t|^2 / |t|^2: squares in units of the teacher's, so that outputs of every scale count alike
-               (on logits: Ba, Caruana 2014, arXiv:1312.6184)
-cosine         1 - <s, t> / (|s| |t|) along the last axis
+mse            |s - t|^2 / |t|^2: squares in units of the teacher's, so that outputs of every scale count alike; as
+               they are where the teacher gives zeros only (on logits: Ba, Caruana 2014, arXiv:1312.6184)
+cosine         1 - <s, t> / (max(|s|, 1e-8) max(|t|, 1e-8)) along the last axis; 0 where t is zero: it has no direction
 hidden         mse of inner values, those of the student times a learned matrix where widths differ (Romero et al.
                2015, FitNets, arXiv:1412.6550)
 attention      of attention probabilities [batch, heads, from, to] the mse (Jiao et al. 2020, TinyBERT,
@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from .graph import LossGraph
+from .graph import TINY, LossGraph
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -57,7 +57,8 @@ def kl(g: LossGraph, pair: Pair) -> ir.Value:
     student = g.op("LogSoftmax", g.div(pair.student, pair.temperature), axis=pair.axis)
     scaled = g.div(pair.target, pair.temperature)
     share = g.op("Softmax", scaled, axis=pair.axis)
-    distance = g.mul(share, g.sub(g.op("LogSoftmax", scaled, axis=pair.axis), student))
+    ratio = g.sub(g.op("LogSoftmax", scaled, axis=pair.axis), student)
+    distance = g.mul(share, g.where(g.is_above(share, 0), ratio, 0))  # 0 log 0 = 0
     mean = g.mean_over_positions(g.sum(distance, [pair.axis]), _weights(g, pair))
     return g.mul(mean, g.square(pair.temperature))
 
@@ -65,7 +66,8 @@ def kl(g: LossGraph, pair: Pair) -> ir.Value:
 def cross_entropy(g: LossGraph, pair: Pair) -> ir.Value:
     logarithm = g.op("LogSoftmax", pair.student, axis=pair.axis)
     if pair.labels == "shares":
-        lost = g.op("Neg", g.sum(g.mul(pair.target, logarithm), [pair.axis]))
+        known = g.where(g.is_above(pair.target, 0), logarithm, 0)
+        lost = g.op("Neg", g.sum(g.mul(pair.target, known), [pair.axis]))
         return g.mean_over_positions(lost, _mask(g, pair, pair.rank - 1))
     zero = g.integers([0])
     counted = g.op("Cast", g.op("GreaterOrEqual", pair.target, zero), to=1)  # below 0: padding
@@ -78,14 +80,16 @@ def mse(g: LossGraph, pair: Pair) -> ir.Value:
     error = g.mean(g.square(g.sub(pair.student, pair.target)), [pair.axis])
     energy = g.mean(g.square(pair.target), [pair.axis])
     mask = _mask(g, pair, pair.rank - 1)
-    return g.div(g.mean_over_positions(error, mask), g.positive(g.mean_over_positions(energy, mask)))
+    whole = g.mean_over_positions(energy, mask)
+    return g.div(g.mean_over_positions(error, mask), g.where(g.is_above(whole, TINY), whole, 1))
 
 
 def cosine(g: LossGraph, pair: Pair) -> ir.Value:
     product = g.sum(g.mul(pair.student, pair.target), [pair.axis])
-    lengths = g.mul(g.sum(g.square(pair.student), [pair.axis]), g.sum(g.square(pair.target), [pair.axis]))
-    angle = g.sub(g.number(1), g.div(product, g.op("Sqrt", g.positive(lengths))))
-    return g.mean_over_positions(angle, _mask(g, pair, pair.rank - 1))
+    lengths = g.mul(g.length(pair.student, [pair.axis]), g.length(pair.target, [pair.axis]))
+    angle = g.sub(g.number(1), g.div(product, lengths))
+    points = g.is_above(g.sum(g.square(pair.target), [pair.axis]), 0)
+    return g.mean_over_positions(g.where(points, angle, 0), _mask(g, pair, pair.rank - 1))
 
 
 def attention(g: LossGraph, pair: Pair) -> ir.Value:
@@ -135,7 +139,7 @@ def _rows(g: LossGraph, value: ir.Value) -> ir.Value:
 def _scaled(g: LossGraph, value: ir.Value) -> ir.Value:
     """Rows of length 1."""
     rows = _rows(g, value)
-    return g.div(rows, g.op("Sqrt", g.positive(g.sum(g.square(rows), [1], keepdims=1))))
+    return g.div(rows, g.length(rows, [1], keepdims=1))
 
 
 def _products(g: LossGraph, value: ir.Value) -> ir.Value:

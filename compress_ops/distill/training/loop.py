@@ -186,7 +186,10 @@ class Trainer:
     def _diverged(self, what: str) -> Diverged:
         good = self.history.epochs[-1].number if self.history.epochs else 0
         kept = f"the checkpoint holds epoch {good}" if self.checkpoint is not None and good else ""
-        hint = "; ".join(filter(None, [f"give a learning_rate below {self.history.rate:g}, or set clip_norm", kept]))
+        advice = (
+            f"give a learning_rate below {self.history.rate:g}, or set clip_norm" if self.training.step else _AT_ONCE
+        )
+        hint = "; ".join(filter(None, [advice, kept]))
         return Diverged(f"training stopped in step {self.training.step + 1}: {what}", hint=hint)
 
     def _close(self, means: Array, rate: float, seconds: float, steps: int) -> None:
@@ -246,6 +249,12 @@ class Trainer:
         told = state["history"]
         self.history = History(**{**told, "epochs": [Epoch(**epoch) for epoch in told["epochs"]]})
         self.write(arrays["parameters"])
+
+
+_AT_ONCE = (
+    "no weight has moved yet, so it is not the learning rate: look for NaN and infinities in the training data and in "
+    "what student and teacher give for it, or leave that term out of the loss"
+)
 
 
 def _rows(batch: Feeds) -> int:

@@ -2,7 +2,7 @@
 
 Each weight is rounded from the target that the weights rounded before it leave it (``graph/compensation.py``), which is
 Babai's nearest plane algorithm. Columns are taken in the order of H's diagonal, the most active one first ("act
-order").
+order"). A weight of zero stays zero: what pruning took away is not put back.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ def _nearest_plane(weight: Array, factor: Factor, order: Array, form: BlockForma
     columns = np.ascontiguousarray(weight.T[order], np.float32)
     block = order // form.size
     scale, zero = grid.scale.astype(np.float32).T[block], form.zero(grid).T[block]
-    codes = np.empty(columns.shape, np.uint8)
+    codes, pruned = np.empty(columns.shape, np.uint8), columns == 0
 
     def rounded(j: int, target: Array) -> Array:
-        codes[j] = np.clip(np.rint(target / scale[j]) + zero[j], 0, form.top)
+        nearest = np.clip(np.rint(target / scale[j]) + zero[j], 0, form.top)
+        codes[j] = np.where(pruned[j], zero[j], nearest)
         return (codes[j] - zero[j]) * scale[j]
 
     settle(columns, factor, rounded)
