@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..model import Model
+from .masks import Mask
 from .train import write_weights
 
 if TYPE_CHECKING:
@@ -44,14 +45,17 @@ class Adapted:
         write_weights(student, {**values, **merged})
 
 
-def adapted(model: Model, names: Sequence[str], rank: int, rng: np.random.Generator) -> Adapted:
-    """Adapters for the weights that are larger than both factors; the others of these weights are trained whole."""
+def adapted(model: Model, names: Sequence[str], rank: int, rng: np.random.Generator, mask: Mask) -> Adapted:
+    """Adapters for the weights that are larger than both factors; the others of these weights are trained whole.
+
+    Of a product nothing is added where the mask holds zeros.
+    """
     copy = model.copy()
     adapters = {}
     for name in names:
         value = copy.graph.initializers[name]
         if value.const_value is not None and _saves(tuple(value.const_value.shape.numpy()), rank):
-            adapters[name] = _insert(copy, value, rank, rng)
+            adapters[name] = _insert(copy, value, rank, rng, mask.kept.get(name))
     factors = [factor for adapter in adapters.values() for factor in (adapter.first, adapter.second)]
     return Adapted(copy, adapters, [*factors, *(name for name in names if name not in adapters)])
 
@@ -60,7 +64,7 @@ def _saves(shape: tuple[int, ...], rank: int) -> bool:
     return len(shape) > 1 and rank * (shape[0] + math.prod(shape[1:])) < math.prod(shape)
 
 
-def _insert(model: Model, value: ir.Value, rank: int, rng: np.random.Generator) -> Adapter:
+def _insert(model: Model, value: ir.Value, rank: int, rng: np.random.Generator, keep: Array | None) -> Adapter:
     import numpy as np
     import onnx_ir as ir
 
@@ -72,13 +76,18 @@ def _insert(model: Model, value: ir.Value, rank: int, rng: np.random.Generator) 
     shape = model.add_weight(f"{name}/adapter/shape", ir.Tensor(np.array(weight.shape, np.int64)))
     product = ir.node("MatMul", [a, b], name=model.fresh(f"{name}/adapter/MatMul"))
     shaped = ir.node("Reshape", [product.outputs[0], shape], name=model.fresh(f"{name}/adapter/Reshape"))
-    total = ir.node("Add", [value, shaped.outputs[0]], name=model.fresh(f"{name}/adapter/Add"))
+    made = [product, shaped]
+    if keep is not None:
+        held = model.add_weight(f"{name}/adapter/mask", ir.Tensor(keep.astype(weight.dtype)))
+        made.append(ir.node("Mul", [shaped.outputs[0], held], name=model.fresh(f"{name}/adapter/Mul")))
+    total = ir.node("Add", [value, made[-1].outputs[0]], name=model.fresh(f"{name}/adapter/Add"))
+    made.append(total)
     readers = [use for use in value.uses() if use.node is not total]
-    for node in (product, shaped, total):
+    for node in made:
         node.outputs[0].name = node.name
     for node, index in readers:
         node.replace_input_with(index, total.outputs[0])
-    model.graph.insert_before(model.graph[0], [product, shaped, total])
+    model.graph.insert_before(model.graph[0], made)
     return Adapter(a.name or "", b.name or "", weight)
 
 

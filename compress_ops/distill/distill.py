@@ -18,6 +18,7 @@ from . import options as o
 from .autodiff import trainable
 from .evaluation import Scores, metric_of, score, start_anew, verdict
 from .losses import chosen_weights
+from .masks import zeros_of
 from .task import Task, lesson_of
 from .training.settings import TrainSettings
 
@@ -64,7 +65,7 @@ def distill(
     embeddings and mse for other numbers, each output by what it holds. Logits are taken before a last Softmax. Padding
     that an input masks does not count. A part of the training data is held out: the weights of the epoch that does
     best there stay, and where none does better than before, nothing is changed. Nodes, names and shapes stay as they
-    are; weights that several nodes read stay shared.
+    are; weights that several nodes read stay shared, and what pruning made zero stays zero.
     """
     settings = TrainSettings(
         epochs=epochs,
@@ -80,7 +81,10 @@ def distill(
     lesson = lesson_of(model, ctx, teacher, match, pairs)
     weights = chosen_weights(loss, blend, lesson.targets.natures)
     parameters = parameters_of(model, train)
-    task = Task(model, ctx, lesson, weights, parameters, temperature, settings, adaptive, adapters, hold_out, batch)
+    mask = zeros_of(model, parameters)
+    task = Task(
+        model, ctx, lesson, weights, parameters, temperature, settings, adaptive, adapters, hold_out, batch, mask
+    )
     if baseline is not None and not ctx.dry_run:
         change = _with_baseline(task, seeds)
     else:

@@ -9,8 +9,7 @@ a limit for each tensor 8.7.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
@@ -23,8 +22,9 @@ from . import options as o
 from .distill import parameters_of
 from .held_out import weights_of
 from .losses import chosen_weights
+from .masks import Mask, zeros_of
 from .task import Task, lesson_of
-from .train import Training, write_weights
+from .train import write_weights
 from .training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def sparsify(
     parameters = parameters_of(model, train)
     tensors = _of_two_dimensions(model, parameters)
     task = Task(model, ctx, lesson, weights, parameters, temperature, settings, hold_out=hold_out, batch=batch)
+    task = replace(task, mask=zeros_of(model, parameters))
     change = task.tried() if ctx.dry_run else _trained_and_cut(task, tensors, ratio, recover)
     change.chosen |= {"loss": dict(weights)}
     return change
@@ -86,9 +87,9 @@ def _trained_and_cut(task: Task, tensors: list[str], ratio: float, recover: int)
     task = _settled(task, tensors, ratio, recover, seed)
     before, penalized = _alone(task, seed).trained()
     mask = Mask(largest(weights_of(task.model, tensors), ratio))
-    mask.write(task.model, weights_of(task.model, tensors))
+    _cut(task.model, mask)
     later = _recovering(task, recover)
-    change = replace(_alone(later, seed), on_step=mask.on_step, write=mask.write).done()
+    change = replace(_alone(later, seed), mask=mask).done()
     zeros = {name: int(np.count_nonzero(array == 0)) for name, array in weights_of(task.model, tensors).items()}
     for name, keep in mask.kept.items():
         change.touch(name, f"{zeros[name]} of {keep.size} are zero")
@@ -108,9 +109,13 @@ def _settled(task: Task, tensors: list[str], ratio: float, recover: int, seed: i
     if task.settings.learning_rate is not None:
         return task
     cut, mask = task.model.copy(), Mask(largest(weights_of(task.model, tensors), ratio))
-    mask.write(cut, weights_of(cut, tensors))
-    mending = replace(_alone(_recovering(task, recover), seed), model=cut, on_step=mask.on_step, write=mask.write)
+    _cut(cut, mask)
+    mending = replace(_alone(_recovering(task, recover), seed), model=cut, mask=mask)
     return replace(task, settings=replace(task.settings, learning_rate=mending.rate()))
+
+
+def _cut(model: Model, mask: Mask) -> None:
+    mask.around(write_weights)(model, {})
 
 
 def _recovering(task: Task, epochs: int) -> Task:
@@ -134,19 +139,3 @@ def largest(arrays: Arrays, ratio: float) -> Arrays:
     keep[np.argpartition(magnitudes, cut)[:cut]] = False
     parts = np.split(keep, np.cumsum([array.size for array in arrays.values()])[:-1])
     return {name: part.reshape(array.shape) for (name, array), part in zip(arrays.items(), parts, strict=True)}
-
-
-@dataclass(frozen=True)
-class Mask:
-    """Elements of weights, by name, that are not zero and stay so; where a mask is False the weight is held at zero."""
-
-    kept: Arrays
-
-    def on_step(self, training: Training) -> None:
-        buffers = training.session.buffers
-        views = buffers.views(buffers.parameters)
-        for name, keep in self.kept.items():
-            views[name] *= keep
-
-    def write(self, student: Model, values: Mapping[str, Array]) -> None:
-        write_weights(student, {name: a * self.kept[name] if name in self.kept else a for name, a in values.items()})

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypedDict
 
 from ..data import Dataset
 from ..errors import DataError, PassError
+from ..measure import units
 from ..model import Model
 from ..passes import Change, Context
 from ..runtime import Arrays
@@ -17,6 +18,7 @@ from .adapters import Adapted, adapted
 from .adaptive import Adaptation
 from .held_out import HeldOut, weights_of
 from .losses import TEMPERATURE, Inputs, Wanted, Weights, build_objective, chosen_weights
+from .masks import Mask
 from .objective import Objective
 from .samples import Rows, Samples, Split, Store, split
 from .targets import Enricher, Targets, find_targets
@@ -72,8 +74,7 @@ class Task:
     rank: int | None = None
     hold_out: float = 0.1
     batch: int | None = None
-    on_step: Callable[[Training], None] | None = None
-    write: Write = write_weights
+    mask: Mask = field(default_factory=Mask)
 
     def tried(self) -> Change:
         """A dry run: one step on the first batch."""
@@ -126,6 +127,10 @@ class Task:
         history = self._train(objective, epochs, judging, len(epochs))
         after = judging()
         change.notes = _notes(history, self.weights, before, after)
+        if self.mask.kept:
+            change.notes["zeros that stay"] = (
+                f"{self.mask.zeros():.1%} of {units.things(len(self.mask.kept), 'weight')}"
+            )
         if self.settings.learning_rate is None:
             change.chosen = {"learning_rate": history.rate}
             change.notes["learning rate"] = _told_rate(history)
@@ -159,9 +164,18 @@ class Task:
         return {
             "weights": _plain(self.weights),
             "scalars": {name: self._scalars[name] for name in objective.settings},
-            "on_step": Adaptation(_plain(self.weights), self.temperature) if self.adaptive else self.on_step,
-            "write": self._adapted.write if self._adapted is not None else self.write,
+            "on_step": self._on_step,
+            "write": self.mask.around(self._adapted.write if self._adapted is not None else write_weights),
         }
+
+    def _on_step(self, training: Training) -> None:
+        self.mask.on_step(training)
+        if self._adaptation is not None:
+            self._adaptation(training)
+
+    @cached_property
+    def _adaptation(self) -> Adaptation | None:
+        return Adaptation(_plain(self.weights), self.temperature) if self.adaptive else None
 
     @property
     def _scalars(self) -> dict[str, float]:
@@ -169,7 +183,9 @@ class Task:
 
     @cached_property
     def _adapted(self) -> Adapted | None:
-        return adapted(self.model, self.parameters, self.rank, self.ctx.rng) if self.rank is not None else None
+        return (
+            adapted(self.model, self.parameters, self.rank, self.ctx.rng, self.mask) if self.rank is not None else None
+        )
 
     def _objective(self) -> tuple[Objective, Inputs]:
         """What is trained: the student's weights, or adapters beside them."""

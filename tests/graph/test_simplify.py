@@ -331,8 +331,8 @@ def test_a_generated_weight_that_is_an_output_too_stays_right():
 
 
 def test_equal_weights_are_stored_once_and_unequal_ones_stay():
-    text = """g (float[2,16] x) => (float[2,16] y) { a = MatMul(x, u)  b = MatMul(a, v)  c = MatMul(b, w)  d = Add(c, t)
-        e = Mul(d, s)  y = Add(e, n) }"""
+    text = """g (float[2,16] x) => (float[2,16] y) { a = MatMul(x, u)  b = MatMul(a, v)  c = MatMul(b, w)  d = Sub(t, c)
+        e = Mul(d, s)  y = Sub(n, e) }"""
     w = noise(16, 16)
     nearly = w.copy()
     nearly[3, 3] = np.nextafter(nearly[3, 3], np.float32(9))

@@ -93,7 +93,9 @@ class Blockwise:
         targets = find_targets(model, teacher, self.ctx, _Only(first), {block.output: block.target}, {})
         own = replace(self.ctx, checkpoint=None, resume=False)
         lesson = Lesson(teacher, fed, targets)
-        return Task(model, own, lesson, _LOSS, names, 1.0, self.settings, hold_out=self.hold_out)
+        return Task(
+            model, own, lesson, _LOSS, names, 1.0, self.settings, hold_out=self.hold_out, mask=self.student.mask
+        )
 
 
 def _told(left: Sequence[float]) -> str:

@@ -210,6 +210,11 @@ def _filled(node: ir.Node, numbers: Array) -> Array:
     return np.pad(numbers, [(0, missing if i == axis else 0) for i in range(numbers.ndim)])
 
 
+def filled_mask(weight: Codes, keep: Array) -> Array:
+    """The mask of a weight, with ones where its last block is filled up."""
+    return _filled(weight.node, ~keep) == 0
+
+
 def _cut(model: Model, node: ir.Node, sizes: Sequence[int]) -> None:
     """Leave out behind a DequantizeLinear what fills the last block."""
     import numpy as np

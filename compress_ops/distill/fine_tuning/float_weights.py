@@ -32,6 +32,21 @@ def float_weights(codes: Sequence[Codes], before: Model | None) -> dict[str, Arr
     return {name: array for name, array in found.items() if array is not None}
 
 
+def pruned(codes: Sequence[Codes], before: Model | None) -> dict[str, Array]:
+    """By the names of codes, where the weights were not zero before they were rounded; of those that had zeros."""
+    import numpy as np
+
+    nodes = {node.name: node for node in before.graph if node.name} if before is not None else {}
+    found = {}
+    for weight in codes:
+        steps = weight.steps()
+        for array in _candidates(weight, nodes):
+            zeros = array == 0
+            if zeros.any() and not steps[zeros].any():
+                found[weight.name] = np.logical_not(zeros)
+    return found
+
+
 def _ratios(weight: Codes, nodes: dict[str, ir.Node]) -> Iterator[Array]:
     """Of the arrays that the layers had, as they are and transposed, those that the codes are rounded from."""
     import numpy as np

@@ -12,18 +12,20 @@ from ...model import Model
 from ...passes import Change
 from ..autodiff import trainable
 from ..held_out import weights_of
+from ..masks import Mask, zeros_of
 from ..train import write_weights
 from .codebooks import Codebook, find_codebooks, with_units
 from .fake_quantization import (
     PORTABLE,
     Codes,
+    filled_mask,
     find_codes,
     has_integer_bias,
     other_forms,
     refuse_contributed,
     with_floats,
 )
-from .float_weights import float_weights
+from .float_weights import float_weights, pruned
 from .integer_biases import Bias, find_biases, stored, with_float_biases
 from .learned_steps import activation_scales, with_activation_factors, with_weight_factors
 
@@ -43,6 +45,7 @@ class Unrounded:
     """``model`` holds what is trained, by the names of the quantized model. ``factors`` belong to scales, by these.
 
     ``biases`` are all that can be rounded anew, for they go by the scales; ``floats`` names those that are trained.
+    ``mask`` holds pruned weights at zero.
     """
 
     model: Model
@@ -51,6 +54,7 @@ class Unrounded:
     biases: list[Bias]
     floats: list[str]
     factors: Mapping[str, str]
+    mask: Mask
 
     @property
     def names(self) -> list[str]:
@@ -72,9 +76,17 @@ def unrounded(
     copy = with_floats(model, codes, float_weights(codes, before))
     with_units(copy, books)
     with_float_biases(copy, biases)
+    mask = _mask(copy, codes, floats, before)
     factors = with_weight_factors(copy, _free(codes, biases, change)) if steps.of_weights else {}
     factors |= with_activation_factors(copy, [name for name in scales if name in chosen])
-    return Unrounded(copy, codes, books, biases, [name for name in floats if name in chosen], factors)
+    return Unrounded(copy, codes, books, biases, [name for name in floats if name in chosen], factors, mask)
+
+
+def _mask(copy: Model, codes: Sequence[Codes], floats: Sequence[str], before: Model | None) -> Mask:
+    """Not every code of zero was a pruned weight; codebooks hold their zeros by themselves."""
+    kept = pruned(codes, before)
+    held = {weight.name: filled_mask(weight, kept[weight.name]) for weight in codes if weight.name in kept}
+    return Mask({**zeros_of(copy, floats).kept, **held})
 
 
 def _stored(model: Model, change: Change) -> tuple[list[Codes], list[Codebook]]:
