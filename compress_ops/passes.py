@@ -64,6 +64,13 @@ class ShareOf(StrEnum):
     WHOLE = "the whole"  # zeros are still there, and count
 
 
+class Gain(StrEnum):
+    """What a pass gives to weights beyond bytes, and later steps must leave there (``pipeline.undone``)."""
+
+    ZEROS = "zeros"
+    CODEBOOK = "few values"
+
+
 class Need(StrEnum):
     """What must be there before any work starts."""
 
@@ -149,6 +156,9 @@ class StepOptions(BaseModel):
 
     allow_unchanged: bool = Field(False, description="Let the step change nothing without it being a fault.")
     allow_larger: bool = Field(False, description="Let the step leave the model larger without it being a fault.")
+    allow_undone: bool = Field(
+        False, description="Let the step undo zeros or codebooks of an earlier one without it being a fault."
+    )
 
 
 Asks = Callable[[Any], Iterable[Need]]
@@ -159,7 +169,7 @@ class Pass:
     """A registered pass; call it like the function it wraps.
 
     ``asks`` tells what some options need beyond ``needs``. ``share_of`` is set where the option ``ratio`` can be raised
-    from step to step.
+    from step to step; ``gives`` says what later steps must leave in the weights that the pass touched.
     """
 
     name: str
@@ -168,6 +178,7 @@ class Pass:
     needs: frozenset[Need]
     asks: Asks | None = None
     share_of: ShareOf | None = None
+    gives: Gain | None = None
 
     def __call__(self, model: Model, ctx: Context, **options: Any) -> Change:
         return self.function(model, ctx, **options)
@@ -210,9 +221,10 @@ def register(
     needs: Iterable[Need] = (),
     asks: Asks | None = None,
     share_of: ShareOf | None = None,
+    gives: Gain | None = None,
 ) -> Callable[[PassFunction], Pass]:
     """Make a pass of a function ``(model, ctx, *, options) -> Change``."""
-    return lambda function: Pass(name, function, promises, frozenset(needs), asks, share_of)
+    return lambda function: Pass(name, function, promises, frozenset(needs), asks, share_of, gives)
 
 
 def matches(pattern: str, node: ir.Node) -> bool:

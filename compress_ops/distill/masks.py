@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..measure import units
 from ..model import Model
 from .fine_tuning.codebooks import find_codebooks
 from .train import Training, write_weights
@@ -46,10 +47,10 @@ class Mask:
 
         return masked if self.kept else write
 
-    def zeros(self) -> float:
-        """The share of zeros in these weights."""
-        sizes = [(keep.size, int(keep.sum())) for keep in self.kept.values()]
-        return 1 - sum(kept for _, kept in sizes) / sum(size for size, _ in sizes)
+    def told(self) -> str:
+        """How many they are; that of a codebook stands for more than one."""
+        zeros = sum(keep.size - int(keep.sum()) for keep in self.kept.values())
+        return f"{zeros:,} in {units.things(len(self.kept), 'weight')}"
 
 
 def zeros_of(model: Model, names: Iterable[str]) -> Mask:

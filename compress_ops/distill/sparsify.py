@@ -16,7 +16,7 @@ from pydantic import Field
 
 from ..errors import PassError
 from ..model import Model
-from ..passes import ALL, Change, Context, Fraction, Need, Promise, ShareOf, register
+from ..passes import ALL, Change, Context, Fraction, Gain, Need, Promise, ShareOf, register
 from ..runtime import Arrays
 from . import options as o
 from .distill import parameters_of
@@ -33,7 +33,13 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 
-@register("sparsify", promises=Promise.SHRINKS, needs={Need.TRAINING, Need.ORIGINAL}, share_of=ShareOf.WHOLE)
+@register(
+    "sparsify",
+    promises=Promise.SHRINKS,
+    needs={Need.TRAINING, Need.ORIGINAL},
+    share_of=ShareOf.WHOLE,
+    gives=Gain.ZEROS,
+)
 def sparsify(
     model: Model,
     ctx: Context,

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, TypedDict
 
 from ..data import Dataset
 from ..errors import DataError, PassError
-from ..measure import units
 from ..model import Model
 from ..passes import Change, Context
 from ..runtime import Arrays
@@ -128,9 +127,7 @@ class Task:
         after = judging()
         change.notes = _notes(history, self.weights, before, after)
         if self.mask.kept:
-            change.notes["zeros that stay"] = (
-                f"{self.mask.zeros():.1%} of {units.things(len(self.mask.kept), 'weight')}"
-            )
+            change.notes["zeros that stay"] = self.mask.told()
         if self.settings.learning_rate is None:
             change.chosen = {"learning_rate": history.rate}
             change.notes["learning rate"] = _told_rate(history)

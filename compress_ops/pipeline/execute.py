@@ -26,6 +26,7 @@ from .job import Job, Prepared, checkpoint_of, counted_bytes
 from .lean import drop_given_names, drop_leftovers, entry_bytes
 from .preflight import prepare
 from .steps import apply_steps, check_outputs
+from .undone import Gains
 
 
 def plan(job: Job) -> list[StepReport]:
@@ -42,8 +43,9 @@ def run(job: Job) -> Report:
         raise UsageError("a run needs an output path", hint="plan() says what it would do")
     started, cpu_started = time.perf_counter(), time.process_time()
     prepared = prepare(job)
-    steps = list(job.progress(apply_steps(prepared), "passes", len(job.recipe.passes)))
-    notes = _notes(prepared)
+    gains = Gains()
+    steps = list(job.progress(apply_steps(prepared, gains=gains), "passes", len(job.recipe.passes)))
+    notes = [*gains.notes(prepared.model), *_notes(prepared)]
     resolved = _resolved(job.recipe, steps)
     signature = _sign(prepared, resolved, steps)
     drop_given_names(prepared.model)

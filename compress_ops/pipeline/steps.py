@@ -18,11 +18,16 @@ from ..recipe import Step
 from ..runtime import Session, open_session
 from .defaults import defaults_note
 from .job import Prepared, checkpoint_of
+from .undone import Gains, readers_of
 from .unquantized import keep_unquantized
 
 
-def apply_steps(prepared: Prepared, *, dry_run: bool = False) -> Iterator[StepReport]:
-    """Change the model in place, one step after another; each step's report is given as it is done."""
+def apply_steps(prepared: Prepared, *, dry_run: bool = False, gains: Gains | None = None) -> Iterator[StepReport]:
+    """Change the model in place, one step after another; each step's report is given as it is done.
+
+    ``gains`` collects what later steps must leave in the weights.
+    """
+    gains = gains if gains is not None else Gains()
     job, context = prepared.job, context_of(prepared, dry_run=dry_run)
     if any(Need.ORIGINAL in step.operation.needs for step in job.recipe.passes):
         context.original = prepared.model.copy()
@@ -30,7 +35,9 @@ def apply_steps(prepared: Prepared, *, dry_run: bool = False) -> Iterator[StepRe
         context.checkpoint = checkpoint_of(job.out, index + 1) if job.out is not None else None
         place = job.loaded.document.place(step.path)
         keep_unquantized(context, prepared.model, job.recipe.passes, index)
+        readers = readers_of(prepared.model)
         report = _apply(prepared.model, context, step, index + 1, place)
+        gains.settle(prepared.model, step, report, readers, place, _title(step, index + 1))
         if job.check_steps:
             _check_runs(prepared, step, index + 1, place)
         yield report

@@ -17,7 +17,7 @@ from pydantic import Field
 from ..graph.opset import require_opset
 from ..graph.packing import Unpacker, editor_for, owner, radices
 from ..model import Model
-from ..passes import ALL, NONE, Change, Context, Only, Promise, Skip, register
+from ..passes import ALL, NONE, Change, Context, Gain, Only, Promise, Skip, register
 from .clustering import assign, centroids
 from .stored import MINIMUM_OPSET, OPERATORS, WORST, Operator, Stored, find_stored, gains
 from .weight_only.blocks import decibels
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Array = Any  # a NumPy array; dtype and shape are in the docstrings
 
 
-@register("cluster_weights", promises=Promise.SHRINKS)
+@register("cluster_weights", promises=Promise.SHRINKS, gives=Gain.CODEBOOK)
 def cluster_weights(
     model: Model,
     ctx: Context,

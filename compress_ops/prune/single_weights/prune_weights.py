@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 from pydantic import BeforeValidator, Field
 
 from ...model import Model
-from ...passes import ALL, NONE, Change, Context, Fraction, Need, Only, Promise, ShareOf, Skip, register
+from ...passes import ALL, NONE, Change, Context, Fraction, Gain, Need, Only, Promise, ShareOf, Skip, register
 from .hessian import compensated, with_hessians
 from .inputs import with_norms
 from .layout import Weight, find_weights
@@ -32,7 +32,7 @@ def _needs(options: Any) -> set[Need]:
     return {Need.CALIBRATION} if options.score != "magnitude" else set()
 
 
-@register("prune_weights", promises=Promise.SHRINKS, asks=_needs, share_of=ShareOf.WHOLE)
+@register("prune_weights", promises=Promise.SHRINKS, asks=_needs, share_of=ShareOf.WHOLE, gives=Gain.ZEROS)
 def prune_weights(
     model: Model,
     ctx: Context,
