@@ -85,8 +85,8 @@ class Gains:
             kind, found = _KINDS[gain], numbers.of(layer)
             if found is not None and (now := kind.measure(found)) > before + kind.slack * found.size:
                 raise BrokenPromise(
-                    f"{title} undoes what {earlier} gained: the weight of {layer[0]} had {before:,} {kind.unit} and has "
-                    f"{now:,}",
+                    f"{title} undoes what {earlier} gained: the weight of {layer[0]} had {before:,} {kind.unit} and "
+                    f"has {now:,}",
                     hint="put the one before the other or leave one out; allow_undone: true on the step permits this",
                     place=place,
                 )

@@ -284,3 +284,39 @@ def test_a_loss_of_nothing_is_refused() -> None:
         with pytest.raises(PassError, match=rf"'{name}' has nothing") as refused:
             build_objective(identity(2), Wanted({name: 1.0}, [], {"y": target}), np.random.default_rng(0))
         assert hint in refused.value.hint
+
+
+def test_rows_of_zeros_have_a_value_and_a_gradient() -> None:
+    """As PyTorch's cosine_similarity: lengths are no less than 1e-8; where the target is zero nothing is asked."""
+    x, t = noise(4, 5), noise(4, 5, seed=1)
+    x[0] = t[1] = x[2] = t[2] = 0
+    value, gradient = Written("cosine", (4, 5))(x, t)
+    assert value == pytest.approx((1 + 0 + 0 + cosine(x[3:], t[3:], 1, None)) / 4, abs=ROUNDING)
+    np.testing.assert_allclose(gradient[0], -t[0] / np.linalg.norm(t[0]) / 1e-8 / 4, rtol=ROUNDING)
+    assert not gradient[1:3].any() and np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("name", ["kl", "mse", "cosine", "similarity", "attention", "hidden"])
+@pytest.mark.parametrize(("s", "t"), [(0, 0), (1, 0), (0, 1)])
+def test_zeros_on_either_side_are_finite(name: str, s: int, t: int) -> None:
+    shape = (3, 4, 6)
+    value, gradient = Written(name, shape)(s * noise(*shape), t * noise(*shape, seed=1))
+    assert np.isfinite(value) and np.isfinite(gradient).all()
+    if s == t == 0:
+        assert value == 0 and not gradient.any()
+
+
+def test_where_the_teacher_gives_zeros_the_mse_is_taken_as_it_is() -> None:
+    x = noise(4, 5)
+    value, _ = Written("mse", (4, 5))(x, 0 * x)
+    assert value == pytest.approx(float((x**2).mean()), rel=ROUNDING)
+
+
+def test_classes_that_are_ruled_out_do_not_count() -> None:
+    """0 log 0 = 0: a teacher gives -infinity to what cannot be."""
+    x, t = noise(3, 5), noise(3, 5, seed=1)
+    x[:, 2] = t[:, 2] = -np.inf
+    rest = [0, 1, 3, 4]
+    value, gradient = Written("kl", (3, 5))(x, t)
+    assert value == pytest.approx(kl(x[:, rest], t[:, rest], 1, None), rel=10 * ROUNDING)
+    assert np.isfinite(gradient[:, rest]).all()

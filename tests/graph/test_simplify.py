@@ -583,3 +583,27 @@ def test_packed_weights_stay_packed() -> None:
     packed = model.stored_bytes()
     simplify(model, context())
     assert model.stored_bytes() <= packed
+
+
+# --- what only looks like nothing ---
+
+
+@pytest.mark.parametrize(
+    ("operator", "number", "stays"),
+    [
+        ("Add", 1e-12, True),
+        ("Sub", -1e-9, True),
+        ("Mul", 1 + 2**-23, True),
+        ("Div", 1 - 2**-24, True),
+        ("Add", 0, False),
+        ("Sub", 0, False),
+        ("Mul", 1, False),
+        ("Div", 1, False),
+    ],
+)
+def test_only_what_is_0_or_1_to_the_digit_is_removed(operator: str, number: float, stays: bool) -> None:
+    text = f"g (float[n,4] x) => (float[n,4] y) {{ s = Relu(x) t = {operator}(s, e) y = Reciprocal(t) }}"
+    source = proto_of(text, e=np.array(number, np.float32))
+    model = simplified(source)
+    assert (operator in op_types(model)) == stays
+    assert_same(source, model, 0, x=np.zeros((2, 4), np.float32))
