@@ -69,10 +69,13 @@ def find_targets(
     batch = telling_batch(data)
     ours = _values(student, [*matched, *(mine for mine, _ in inner)], ctx, batch.feeds, "student")
     theirs = _values(teacher, [*matched.values(), *(other for _, other in inner)], ctx, batch.feeds, "teacher")
+    matched = {mine: other for mine, other in matched.items() if _are_tensors(ours[mine], theirs[other])}
     floats = {mine: other for mine, other in matched.items() if ours[mine].dtype.kind == "f"}
     raise_all(_misfits(matched, ours, theirs))
     if not floats:
-        raise PassError("no output of the student holds floats", hint="distillation needs an output with a gradient")
+        raise PassError(
+            "no output of the student is a tensor of floats", hint="distillation needs an output with a gradient"
+        )
     natures = {mine: _natures(student, teacher, mine, other, ours, theirs) for mine, other in floats.items()}
     kept = kept_positions(batch.feeds)
     return Targets(
@@ -86,6 +89,11 @@ def find_targets(
         labels=_label_form(batch.labels),
         mask=kept.shape if kept is not None else None,
     )
+
+
+def _are_tensors(*values: object) -> bool:
+    """Not sequences, maps or what is absent: these come out as they are, and nothing is learned of them."""
+    return all(hasattr(value, "dtype") for value in values)
 
 
 def _matched_outputs(student: Model, teacher: Model, match: dict[str, str]) -> dict[str, str]:
