@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from .errors import ModelError, PassError
 from .files import Staged, model_files, read_proto
 from .gate import check_structure, forget_negative_sizes, settle_external_data
-from .stored_half import as_stored, stored_bytes, widen
 from .interface import as_written, maps_hidden, ports_kept, put_types_back, shaped_values, take_defaults, take_types
+from .stored_half import as_stored, stored_bytes, widen
 
 if TYPE_CHECKING:
     import numpy as np

@@ -57,7 +57,8 @@ def test_changed_numbers_are_stored_as_the_others_were_unless_they_leave_the_ran
     [
         "g (float[N,64] x) => (float[N,64] y, float[64,64] V) { V = Cast<to=1>(Vh) y = MatMul(x, V) }",
         "g (float[N,64] x) => (float[N,64] y, float16[64,64] z) { V = Cast<to=1>(Vh) y = MatMul(x, V) z = Neg(Vh) }",
-        "g (float[N,64] x) => (float[N,64] y) { V = Cast<to=11>(Vh) d = Cast<to=11>(x) z = MatMul(d, V) y = Cast<to=1>(z) }",
+        "g (float[N,64] x) => (float[N,64] y)"
+        " { V = Cast<to=11>(Vh) d = Cast<to=11>(x) z = MatMul(d, V) y = Cast<to=1>(z) }",
     ],
     ids=["an output", "read in half too", "cast to double"],
 )
@@ -78,9 +79,7 @@ def test_two_casts_of_one_weight_are_one_weight_in_branches_too():
     assert [value.name for value in model.weights()] == ["f"]
     for chosen in (True, False):
         feeds = {"x": noise(3, 64), "c": np.array(chosen)}
-        np.testing.assert_array_equal(
-            outputs(proto_of(text, Vh=HALVES["Vh"]), **feeds)[0], outputs(model, **feeds)[0]
-        )
+        np.testing.assert_array_equal(outputs(proto_of(text, Vh=HALVES["Vh"]), **feeds)[0], outputs(model, **feeds)[0])
 
 
 STEPS = {
