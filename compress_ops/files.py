@@ -6,12 +6,15 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import ModelError, OutputError
+from .errors import ModelError
 from .protos import external_entries, is_external, set_location, tensors
+from .reading import unreadable
+from .temporary import temporary_file
+from .writing import put_in_place, written
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -35,12 +38,10 @@ def model_files(path: Path, proto: Any = None) -> list[Path]:
 def read_proto(path: Path) -> Any:
     import onnx
 
-    if path.is_dir():
-        raise ModelError(f"{path} is a folder; name the .onnx file in it")
+    if why := unreadable(path):
+        raise ModelError(f"{path} {why}", hint="name the .onnx file in it" if path.is_dir() else "")
     try:
         proto = onnx.load(path, "protobuf", load_external_data=False)
-    except FileNotFoundError as error:
-        raise ModelError(f"{path} does not exist") from error
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:  # protobuf's DecodeError has no public name across versions
@@ -53,72 +54,83 @@ def read_proto(path: Path) -> Any:
 class Staged:
     """A model on disk that is not yet the output: ``path`` can be loaded; ``commit`` puts it in place.
 
-    Weights that live outside go to ``NAME.DIGEST.data``: a new name for new content, so that replacing the
-    .onnx file is the one atomic step that switches from the old weights to the new.
+    Weights that live outside get the name ``NAME.DIGEST.data``: a new name for new content, so that putting the
+    .onnx file in its place is the one atomic step that switches from the old weights to the new.
     """
 
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        self.path = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-        self._data_writing = out.with_name(f".{out.name}.{os.getpid()}.data.tmp")
-        self._data: Path | None = None
-        self._data_is_new = False
+    def __init__(self, out: Path, *, force: bool = True) -> None:
+        self.out, self._force = out, force
+        self._opened = ExitStack()
+        self.path, self._data = (self._opened.enter_context(temporary_file(out.parent)) for _ in range(2))
 
     def write(self, model: ir.Model, *, external: bool) -> None:
         import onnx_ir as ir
 
         if not external:
             _embed(model)
-        with self._writing():
-            ir.save(model, self.path, "protobuf", self._data_writing.name if external else None, EXTERNAL_TENSOR)
-            if self._data_writing.exists():
-                self._name_data_by_content()
+        with written(self.out):
+            ir.save(model, self.path, "protobuf", self._data.name if external else None, EXTERNAL_TENSOR)
 
     def rewrite(self, change: Callable[[Any], None]) -> None:
         """Change the protobuf of what was written."""
         import onnx
 
-        with self._writing():
+        with written(self.out):
             proto = onnx.load(self.path, "protobuf", load_external_data=False)
             change(proto)
             onnx.save(proto, self.path, "protobuf")
 
-    def _name_data_by_content(self) -> None:
-        import onnx
-
-        digest = file_digest(self._data_writing)[:8]
-        self._data = self.out.with_name(f"{self.out.name}.{digest}.data")
-        self._data_is_new = not self._data.exists()
-        os.replace(self._data_writing, self._data)
-        proto = onnx.load(self.path, "protobuf", load_external_data=False)
-        for tensor in tensors(proto):
-            set_location(tensor, self._data.name)
-        onnx.save(proto, self.path, "protobuf")
-
     @property
     def size(self) -> int:
         """Bytes on disk, external data included."""
-        return self.path.stat().st_size + (self._data.stat().st_size if self._data else 0)
+        return sum(file.stat().st_size for file in (self.path, self._data) if file.exists())
 
     def commit(self) -> None:
-        """Put the model in place; data files of an older version of the same output go afterwards."""
-        own = re.compile(re.escape(self.out.name) + r"\.[0-9a-f]{8}\.data")
-        with self._writing():
-            old = [file for file in self.out.parent.iterdir() if own.fullmatch(file.name) and file != self._data]
-            os.replace(self.path, self.out)
-        self._data_is_new = False
-        _remove(*old)
+        """Put the model in place; the data file of the version that it replaces goes afterwards."""
+        with written(self.out):
+            old = _own_data(self.out)
+            with self._weights_in_place() as data:
+                put_in_place(self.path, self.out, force=self._force)
+        _remove(*(old - {data}))
+
+    @contextmanager
+    def _weights_in_place(self) -> Iterator[Path | None]:
+        """The data file under the name that its content gives it; gone again where the model cannot follow."""
+        if not self._data.exists():
+            yield None
+            return
+        data = self.out.with_name(f"{self.out.name}.{file_digest(self._data)[:8]}.data")
+        self._point_to(data.name)
+        is_new = not (data.is_file() and file_digest(data) == file_digest(self._data))
+        if is_new:
+            put_in_place(self._data, data, force=self._force)
+        try:
+            yield data
+        except BaseException:
+            if is_new and self.path.exists() and not (self.out.exists() and self.path.samefile(self.out)):
+                _remove(data)
+            raise
+
+    def _point_to(self, location: str) -> None:
+        def point(proto: Any) -> None:
+            for tensor in tensors(proto):
+                set_location(tensor, location)
+
+        self.rewrite(point)
 
     def discard(self) -> None:
         """Leave nothing behind that was not committed."""
-        _remove(self.path, self._data_writing, *([self._data] if self._data and self._data_is_new else []))
+        self._opened.close()
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise OutputError(f"cannot write {self.out}: {error.strerror or error}") from error
+
+def _own_data(out: Path) -> set[Path]:
+    """The data files of a model that were named after it: nobody else's."""
+    own = re.compile(re.escape(out.name) + r"\.[0-9a-f]{8}\.data")
+    found = {file for file in out.parent.iterdir() if own.fullmatch(file.name)}
+    try:
+        return found & set(model_files(out)) if found else found
+    except ModelError:  # no model was there, or none that can be read
+        return set()
 
 
 def _remove(*files: Path) -> None:

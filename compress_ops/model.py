@@ -9,7 +9,6 @@ are float32 weights marked as such (``stored_half.py``); every node has a name.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Container, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from .files import Staged, model_files, read_proto
 from .gate import check_structure, forget_negative_sizes, settle_external_data
 from .interface import as_written, maps_hidden, ports_kept, put_types_back, shaped_values, take_defaults, take_types
 from .stored_half import as_stored, stored_bytes, widen
+from .temporary import temporary_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -180,9 +180,12 @@ class Model:
             staged.commit()
 
     @contextmanager
-    def staged(self, out: Path) -> Iterator[Staged]:
-        """The model written beside ``out`` under a temporary name, gone again unless ``commit()`` is called."""
-        staged = Staged(out)
+    def staged(self, out: Path, *, force: bool = True) -> Iterator[Staged]:
+        """The model written beside ``out`` under a temporary name, gone again unless ``commit()`` is called.
+
+        Without ``force`` a file that has appeared there meanwhile is not replaced.
+        """
+        staged = Staged(out, force=force)
         try:
             with as_stored(self.ir), as_written(self.ir, self.defaults, self.shaped):
                 staged.write(self.ir, external=self.external or self.weight_bytes() > EXTERNAL_ABOVE)
@@ -195,10 +198,7 @@ class Model:
     @contextmanager
     def exported(self) -> Iterator[Path]:
         """A path to the model as it is now, in a temporary folder, for onnxruntime to load."""
-        with (
-            tempfile.TemporaryDirectory(prefix="onnxpress-") as folder,
-            self.staged(Path(folder) / "model.onnx") as staged,
-        ):
+        with temporary_folder() as folder, self.staged(folder / "model.onnx") as staged:
             yield staged.path
 
 

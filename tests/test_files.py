@@ -73,6 +73,7 @@ def test_an_unreadable_file_is_refused(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(onnx, "load", forbidden)
+    (tmp_path / "m.onnx").touch()
     with pytest.raises(ModelError, match=r"cannot read .*Permission denied"):
         load(tmp_path / "m.onnx")
 

@@ -9,15 +9,16 @@ computed anew each time, as the data has it, and shuffled in a window that goes 
 from __future__ import annotations
 
 import shutil
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
 from ..runtime import Arrays
+from ..temporary import temporary_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -169,7 +170,8 @@ class Store:
     """A temporary folder that samples are written to; gone with the object's ``close``."""
 
     def __init__(self, limit: int | None = None) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="onnxpress-"))
+        self._opened = ExitStack()
+        self._folder = self._opened.enter_context(temporary_folder())
         self._limit = limit if limit is not None else int(shutil.disk_usage(self._folder).free * _SHARE_OF_DISK)
         self._columns: dict[str, _Column] = {}
         self._sizes: list[int] = []
@@ -178,7 +180,7 @@ class Store:
         return self
 
     def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._opened.close()
 
     def keep(
         self, batches: Callable[[], Iterable[tuple[Arrays, int]]], samples: int, count: Callable[[], int]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -33,8 +32,8 @@ class Profile:
 
 def profile_run(path: Path, feeds: Feeds, providers: Sequence[Provider], threads: int) -> Profile:
     """Run the model once under onnxruntime's profiler."""
-    with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
-        session = open_session(path, providers, threads=threads, profile_to=Path(folder) / "profile")
+    with temporary_folder() as folder:
+        session = open_session(path, providers, threads=threads, profile_to=folder / "profile")
         session.run(feeds)
         events = json.loads(Path(session.raw.end_profiling()).read_text())
     return read_profile(events)

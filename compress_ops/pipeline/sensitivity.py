@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from glob import escape
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ..errors import UsageError
+from ..errors import OutputError, UsageError
 from ..measure.environment import describe_environment
 from ..measure.report import plain, tool_version
 from ..measure.sensitivity import Effect, Sensitivity, most_sensitive_first, standing_out
@@ -27,6 +26,7 @@ from ..passes import Context, Promise
 from ..prune.sensitivity import scan_groups
 from ..quantize.sensitivity import scan_layers
 from ..recipe import Step
+from ..writing import write
 from .job import Job, Prepared, with_passes
 from .preflight import prepare
 from .steps import apply_steps, context_of
@@ -125,10 +125,6 @@ def _read(file: Path) -> Sensitivity | None:
 
 def _write(file: Path, found: Sensitivity) -> None:
     """Whole or not at all; where nothing can be written, nothing is kept."""
-    try:
+    with suppress(OSError, OutputError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False, encoding="utf-8") as staged:
-            json.dump(plain(found), staged, indent=1)
-        os.replace(staged.name, file)
-    except OSError:
-        return
+        write(file, json.dumps(plain(found), indent=1), force=True)

@@ -7,12 +7,13 @@ taken up again goes on bit for bit.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import DataError, OutputError
+from ...errors import DataError
+from ...reading import unreadable
+from ...writing import write
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,27 +27,21 @@ def write_checkpoint(path: Path, arrays: Mapping[str, Array], state: Mapping[str
     """The old checkpoint stays whole until the new one is complete."""
     import numpy as np
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            everything: dict[str, Any] = {**arrays, _STATE: np.array(json.dumps(state))}
-            np.savez(file, **everything)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(f"the checkpoint {path} cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    everything: dict[str, Any] = {**arrays, _STATE: np.array(json.dumps(state))}
+
+    def save(file: Path) -> None:
+        with file.open("wb") as stream:  # a path would get another ending
+            np.savez(stream, **everything)
+
+    write(path, save, force=True, what="the checkpoint ")
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     """Arrays and state."""
     import numpy as np
 
-    if not path.is_file():
-        raise DataError(f"there is no checkpoint {path} to go on from", hint="train without resume first")
+    if why := unreadable(path):
+        raise DataError(f"there is no checkpoint to go on from: {path} {why}", hint="train without resume first")
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files if name != _STATE}
