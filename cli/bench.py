@@ -21,6 +21,7 @@ def bench(
     value: options.Values = None,
     batch: options.Batch = None,
     seconds: options.Seconds = None,
+    force: options.Force = False,
     report: options.Reports = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -33,12 +34,14 @@ def bench(
     from compress_ops.measure.feeds import MeasureSettings
 
     from .flags import providers
-    from .measuring import measure
+    from .measuring import check_outputs, measure
     from .show import Manner
 
+    manner = Manner(as_json, report, quiet, force=force)
+    check_outputs(manner, models)
     measure(
         models,
-        Manner(as_json, report, quiet),
+        manner,
         providers=providers(provider),
         threads=threads or 1,
         seed=seed or 0,

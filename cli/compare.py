@@ -30,6 +30,7 @@ def compare(
     batch: options.Batch = None,
     seconds: options.Seconds = None,
     allow_code: options.AllowCode = False,
+    force: options.Force = False,
     report: options.Reports = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -43,9 +44,11 @@ def compare(
     from compress_ops.measure.feeds import MeasureSettings
 
     from .flags import providers
-    from .measuring import measure
+    from .measuring import check_outputs, measure
     from .show import Manner
 
+    manner = Manner(as_json, report, quiet, force=force)
+    check_outputs(manner, [before, *after], data)
     sizes, numbers = dict(dim or []), dict(value or [])
     reading = DataSettings(
         batch_size=batch_size or 16, labels=labels, seed=seed or 0, dims=sizes, values=numbers, allow_code=allow_code
@@ -54,7 +57,7 @@ def compare(
     dataset = _dataset(before, data, reading, metrics)
     measure(
         [before, *after],
-        Manner(as_json, report, quiet),
+        manner,
         providers=providers(provider),
         threads=threads or 1,
         seed=seed or 0,

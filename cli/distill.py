@@ -99,7 +99,7 @@ def distill(
         allow_code=allow_code,
         resume=resume,
     )
-    execute(job, Manner(as_json, report, quiet, verbose), allow_unproven=allow_unproven)
+    execute(job, Manner(as_json, report, quiet, verbose, force), allow_unproven=allow_unproven)
 
 
 def _teacher(path: str | None) -> str:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from compress_ops.errors import OutputError
     from compress_ops.measure.report import Report
     from compress_ops.pipeline import Job
 
@@ -25,7 +26,7 @@ def execute(job: Job, manner: Manner, *, allow_unproven: bool = False) -> None:
     if job.dry_run:
         _give_plan(job, manner)
     else:
-        end(give_report(run, job, manner), allow_unproven)
+        carry_out(run, job, manner, allow_unproven=allow_unproven)
 
 
 def _give_plan(job: Job, manner: Manner) -> None:
@@ -33,61 +34,76 @@ def _give_plan(job: Job, manner: Manner) -> None:
     from compress_ops.measure.tables import plan_page
     from compress_ops.pipeline import plan
 
-    from .show import give
+    from .show import end_undelivered, give
 
     steps = watched(plan, job, manner)
     page = plan_page(job.model.name, steps, verbose=manner.verbose)
-    give(page, lambda beside: {"model": str(job.model), "plan": plain(steps)}, manner)
+    end_undelivered(give(page, lambda beside: {"model": str(job.model), "plan": plain(steps)}, manner))
 
 
-def give_report(action: Callable[[Job], Report], job: Job, manner: Manner) -> Report:
-    """Do the job by ``action`` and show its report."""
+def carry_out(
+    action: Callable[[Job], Report],
+    job: Job,
+    manner: Manner,
+    *,
+    allow_unproven: bool,
+    keep: Callable[[Report], None] | None = None,
+) -> None:
+    """Do the job by ``action`` and give its report; ``keep`` writes something else that was asked for."""
     from compress_ops.measure.tables import report_page
 
-    from .show import give
+    from .show import attempt, give
 
     try:
         report: Report = watched(action, job, manner)
     except KeyboardInterrupt:
         _say_how_to_go_on(job)
         raise
-    give(report_page(report, verbose=manner.verbose), report.plain, manner)
-    return report
+    undelivered = give(report_page(report, verbose=manner.verbose), report.plain, manner)
+    if keep is not None:
+        attempt(lambda: keep(report), undelivered)
+    _end(report, undelivered, allow_unproven=allow_unproven)
 
 
 def _say_how_to_go_on(job: Job) -> None:
     """An interrupted training has left its state."""
-    from compress_ops.pipeline.job import checkpoint_of
+    from .faults import say
 
-    steps = range(1, len(job.recipe.passes) + 1)
-    kept = [checkpoint_of(job.out, step) for step in steps] if job.out is not None else []
-    for path in (path for path in kept if path.exists()):
-        typer.echo(f"{path} holds the training as of its last epoch: the same command with --resume goes on", err=True)
+    for path in job.checkpoints:
+        if path.exists():
+            say(f"{path} holds the training as of its last epoch: the same command with --resume goes on")
 
 
 def watched(action: Callable[[Job], T], job: Job, manner: Manner) -> T:
-    """Do something with a job while progress is shown."""
+    """Do something with a job while progress is shown; what its answer is written to is checked with the rest."""
     from dataclasses import replace
 
+    from .guard import finish
     from .progress import watching
 
     with watching(quiet=manner.quiet) as progress:
-        return action(replace(job, progress=progress))
+        others = [*job.others, *manner.outputs]
+        return action(replace(job, progress=progress, others=others, before_commit=finish))
 
 
-def end(report: Report, allow_unproven: bool) -> None:
-    """Exit status 1 for a budget that is missed, or not proven; the output is there, and stderr says why."""
-    from .guard import BUDGET
+def _end(report: Report, undelivered: Sequence[OutputError], *, allow_unproven: bool) -> None:
+    """Exit status 1 for a limit that is missed, or not proven, and for a report that could not be written.
+
+    The output is there, and stderr says what is amiss.
+    """
+    from . import faults
+    from .guard import UNFULFILLED
 
     failing = ["missed"] if allow_unproven else ["missed", "not proven"]
     failures = [verdict for verdict in report.verdicts if verdict.verdict in failing]
     for failure in failures:
-        told = f"budget {failure.verdict}: {failure.limit}: wanted {failure.wanted}, measured {failure.measured}"
-        typer.echo(told, err=True)
-    if failures:
+        limit = f"{failure.limit}: wanted {failure.wanted}, measured {failure.measured}"
+        faults.say(f"budget {failure.verdict}: {limit}")
+    faults.tell(undelivered)
+    if failures or undelivered:
         hint = "; --allow-unproven accepts what is not proven" if any(f.verdict != "missed" for f in failures) else ""
-        typer.echo(f"{report.out} was written all the same{hint}", err=True)
-        raise typer.Exit(BUDGET)
+        faults.say(f"{report.out} was written all the same{hint}")
+        raise typer.Exit(UNFULFILLED)
 
 
 def output(out: Path | None, *, dry_run: bool) -> Path | None:

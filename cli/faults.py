@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any
-
-import typer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,23 +11,62 @@ if TYPE_CHECKING:
     from compress_ops.errors import OnnxpressError
 
 
+_SHOWN = 20
+MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.EACCES}
+"""What a machine may lack: its owner can mend that."""
+
+
+def say(text: str) -> None:
+    """Lines on stderr, in which nothing that others named can do harm."""
+    from compress_ops.visible import visible, without_commands
+
+    _put(without_commands(visible(text, keep="\n")))
+
+
+def _put(text: str) -> None:
+    import sys
+
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
 def tell(faults: Sequence[OnnxpressError]) -> None:
-    """One line each on stderr, the hint indented below; on GitHub an annotation each, too."""
+    """One line each on stderr, the hint indented below, of no more than people read; on GitHub an annotation, too."""
     import os
 
-    for fault in faults:
-        typer.echo(str(fault) if fault.place else f"error: {fault}", err=True)
+    for fault in faults[:_SHOWN]:
+        say(_told(fault))
+    if len(faults) > _SHOWN:
+        say(f"... and {len(faults) - _SHOWN:,} more")
     if os.environ.get("GITHUB_STEP_SUMMARY"):
-        for fault in faults:
-            typer.echo(annotation(fault), err=True)
+        for fault in faults[:_SHOWN]:
+            _put(annotation(fault))
+
+
+def _told(fault: OnnxpressError) -> str:
+    from compress_ops.visible import visible
+
+    where = visible(str(fault.place)) if fault.place else "error"
+    return f"{where}: {visible(fault.message)}" + (f"\n  {fault.hint}" if fault.hint else "")
 
 
 def annotation(fault: OnnxpressError) -> str:
     """A workflow command that GitHub shows at the line of the file."""
+    from compress_ops.visible import visible
+
     where = ""
     if fault.place and fault.place.line:
-        where = f" file={_property(fault.place.file)},line={fault.place.line},col={fault.place.column}"
-    return f"::error{where}::{_escaped(fault.message)}"
+        file = _property(visible(fault.place.file))
+        where = f" file={file},line={fault.place.line},col={fault.place.column}"
+    return f"::error{where}::{_escaped(visible(fault.message))}"
+
+
+def of_the_machine(error: OSError) -> OnnxpressError:
+    """A full disk, a folder without permission: where, if that is known."""
+    from compress_ops.errors import OutputError
+
+    where = f": {error.filename}" if error.filename else ""
+    return OutputError(f"{error.strerror}{where}", hint="temporary files lie in the folder that TMPDIR names")
 
 
 def _escaped(text: str) -> str:

@@ -1,6 +1,7 @@
 """The one place where errors become exit statuses (see DESIGN: 0, 1, 2, 3, 130) and are told.
 
-Faults go to stderr; with --json the same, as one document, to stdout.
+Faults go to stderr; with --json the same, as one document, to stdout. Signals that end a program (Ctrl-C, SIGTERM,
+SIGHUP) all clean up alike; a second one changes nothing.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import typer
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from compress_ops.errors import OnnxpressError
+from contextlib import contextmanager
 
-BUDGET, FAULT, BUG, INTERRUPTED = 1, 2, 3, 130
+UNFULFILLED, FAULT, BUG, INTERRUPTED = 1, 2, 3, 130
+_ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
+_HELPS = {"--help", "-h", "--version"}
 
 
 class Guarded(TyperGroup):
@@ -24,25 +28,41 @@ class Guarded(TyperGroup):
     def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> NoReturn:
         import sys
 
+        from .streams import patient_streams
+
         words = list(sys.argv[1:] if args is None else args)
         run = super().main
         extra |= {"prog_name": "onnxpress", "standalone_mode": False}
-        sys.exit(guarded(lambda: run(words, *more, **extra), as_json="--json" in words))
+        with patient_streams(), _signals():
+            status = guarded(lambda: run(words, *more, **extra) if _is_somewhere(words) else 0, "--json" in words)
+        sys.exit(status)
 
 
-def guarded(action: Callable[[], object], *, as_json: bool) -> int:
+def guarded(action: Callable[[], object], as_json: bool) -> int:
     """Run the action and return its exit status; whatever it raises is told first."""
+    from .streams import output_failure
+
+    status = _ended(action, as_json)
+    if (why := output_failure()) and status in (0, UNFULFILLED):
+        tell_undelivered(f"cannot write to the standard output: {why}")
+        return UNFULFILLED
+    return status
+
+
+def _ended(action: Callable[[], object], as_json: bool) -> int:
     try:
-        _silence_logs()
-        _terminate_like_interrupt()
-        status = action()
-    except (KeyboardInterrupt, typer.Abort):
+        try:
+            _silence_logs()
+            status = action()
+        except (KeyboardInterrupt, typer.Abort):
+            finish()
+            status = INTERRUPTED
+        except Exception as error:
+            return _failed(error, as_json)
+    except KeyboardInterrupt:  # a second one, before the first was heard
+        finish()
         status = INTERRUPTED
-    except Exception as error:
-        return _failed(error, as_json)
-    if status == INTERRUPTED:
-        return _interrupted(as_json)
-    return status if isinstance(status, int) else 0
+    return _interrupted(as_json) if status == INTERRUPTED else status if isinstance(status, int) else 0
 
 
 def _silence_logs() -> None:
@@ -52,13 +72,61 @@ def _silence_logs() -> None:
     logging.getLogger().addHandler(logging.NullHandler())
 
 
-def _terminate_like_interrupt() -> None:
-    """SIGTERM, which CI systems send, cleans up as Ctrl-C does."""
+def finish() -> None:
+    """From here on nothing interrupts: what is begun takes a moment, and half of it would be worse than all."""
+    import signal
+
+    for number in _ending_signals():
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Those that CI systems and closing terminals send are heard as Ctrl-C is, unless they were ignored (nohup)."""
+    import signal
+
+    before = {number: signal.getsignal(number) for number in _ending_signals()}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ending_signals() -> list[Any]:
     import signal
     import threading
 
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    return [getattr(signal, name) for name in _ENDING if hasattr(signal, name)]
+
+
+def _is_somewhere(words: Sequence[str]) -> bool:
+    """Raises UsageError where the working folder is gone, and with it the meaning of every path."""
+    import os
+
+    from compress_ops.errors import UsageError
+
+    if _HELPS.isdisjoint(words):
+        try:
+            os.getcwd()
+        except OSError as error:
+            message = f"the working folder cannot be found: {error.strerror}"
+            raise UsageError(message, hint="change to a folder that exists") from error
+    return True
+
+
+def tell_undelivered(message: str) -> None:
+    """What is done is done, but not all that was asked for could be written."""
+    from compress_ops.errors import OutputError
+
+    from . import faults
+
+    faults.tell([OutputError(message)])
 
 
 def _failed(error: Exception, as_json: bool) -> int:
@@ -67,10 +135,12 @@ def _failed(error: Exception, as_json: bool) -> int:
     from . import faults
 
     if type(error).__name__ == "NoArgsIsHelpError":
-        typer.echo(str(error), err=True)  # the help of a command group without a command
+        faults.say(str(error))  # the help of a command group without a command
         return FAULT
     if hasattr(error, "format_message"):  # Click's own usage errors; its module has moved between versions of Typer
         error = UsageError(error.format_message(), hint=_help_hint(getattr(error, "ctx", None)))
+    if isinstance(error, OSError) and error.errno in faults.MACHINE:
+        error = faults.of_the_machine(error)
     if not isinstance(error, OnnxpressError):
         return _bug(error, as_json)
     found: list[OnnxpressError] = error.faults if isinstance(error, Faults) else [error]
@@ -86,9 +156,11 @@ def _help_hint(context: Any) -> str:
 
 def _interrupted(as_json: bool) -> int:
     from compress_ops.errors import OnnxpressError
+    from compress_ops.temporary import remove_leftovers
 
     from . import faults
 
+    remove_leftovers()
     found = [OnnxpressError("interrupted")]
     faults.tell(found)
     if as_json:
@@ -104,7 +176,7 @@ def _bug(error: Exception, as_json: bool) -> int:
     from . import faults
 
     told = OnnxpressError(f"{type(error).__name__}: {error}", hint=faults.how_to_report())
-    typer.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+    faults.say("".join(traceback.format_exception(error)).rstrip("\n"))
     faults.tell([OnnxpressError(f"this is a bug in onnxpress: {told.message}", hint=told.hint)])
     if as_json:
         faults.tell_as_json(type(error).__name__, [told], BUG)

@@ -127,11 +127,12 @@ def _show_scan(model: Path, loaded: LoadedRecipe, manner: Any, *, allow_code: bo
     from compress_ops.pipeline.sensitivity import scan
 
     from .execute import watched
-    from .show import give
+    from .show import end_undelivered, give
 
     job = Job(loaded, model, out=None, allow_code=allow_code)
     found = watched(lambda watched_job: scan(watched_job, cache), job, manner)
-    give(sensitivity_page(found, verbose=manner.verbose), lambda beside: plain(found), manner)
+    page = sensitivity_page(found, verbose=manner.verbose)
+    end_undelivered(give(page, lambda beside: plain(found), manner))
 
 
 def _cache_folder() -> Path:

@@ -19,14 +19,25 @@ def measure(models: Sequence[Path], manner: Manner, **asked: Any) -> None:
     from compress_ops.model import load
 
     from .progress import watching
-    from .show import give
+    from .show import end_undelivered, give
 
     paths = named(models)
     for path in dict.fromkeys(models):
         load(path)  # through the gate, before onnxruntime sees it
     with watching(quiet=manner.quiet) as progress:
         comparison = compare_models(paths, progress=progress, **asked)
-    give(comparison_page(comparison), lambda beside: plain(comparison), manner)
+    end_undelivered(give(comparison_page(comparison), lambda beside: plain(comparison), manner))
+
+
+def check_outputs(manner: Manner, models: Sequence[Path], data: str | None = None) -> None:
+    """Raise all faults of the files that the answer goes to."""
+    from compress_ops.data.forms import is_path
+    from compress_ops.errors import raise_all
+    from compress_ops.writing import Input, output_faults
+
+    read = [Input(model, "a model") for model in models]
+    read += [Input(Path(data), "the data")] if data is not None and is_path(data) else []
+    raise_all(output_faults(manner.outputs, read, force=manner.force))
 
 
 def named(models: Sequence[Path]) -> dict[str, Path]:

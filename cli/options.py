@@ -45,8 +45,6 @@ def _report(text: str) -> Path:
     path = Path(text)
     if path.suffix not in REPORT_ENDINGS:
         raise typer.BadParameter(f"'{text}': the ending must be one of {', '.join(REPORT_ENDINGS)}")
-    if path.is_dir() or not path.parent.is_dir():
-        raise typer.BadParameter(f"'{text}': {'it is a folder' if path.is_dir() else 'its folder does not exist'}")
     return path
 
 
@@ -102,7 +100,7 @@ Set = Annotated[
 ]
 NoMeasure = Annotated[bool, typer.Option("--no-measure", help="Time and score nothing.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what each step would do; write nothing.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace existing outputs: the result, reports, recipes.")]
 CheckSteps = Annotated[bool, typer.Option("--check-steps", help="Load the model in onnxruntime after every step.")]
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="Let data come from your own function (user:...).")]
 AllowUnproven = Annotated[

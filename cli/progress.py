@@ -31,7 +31,13 @@ class Bars:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
         from rich.progress import TimeRemainingColumn as Left
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), Left())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            Left(),
+        )
         self._display = Progress(*columns, console=Console(stderr=True), transient=True)
 
     def __enter__(self) -> Bars:
@@ -44,8 +50,10 @@ class Bars:
     def __call__(self, items: Iterable[T], label: Label, total: int | None = None) -> Iterator[T]:
         from operator import length_hint
 
+        from compress_ops.visible import visible
+
         def text() -> str:
-            return label if isinstance(label, str) else label()
+            return visible(label if isinstance(label, str) else label())
 
         task = self._display.add_task(text(), total=total or length_hint(items) or None)
         try:

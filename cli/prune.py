@@ -90,7 +90,7 @@ def prune(
         check_steps=check_steps,
         allow_code=allow_code,
     )
-    execute(raised_first(job), Manner(as_json, report, quiet, verbose), allow_unproven=allow_unproven)
+    execute(raised_first(job), Manner(as_json, report, quiet, verbose, force), allow_unproven=allow_unproven)
 
 
 _NAMES = {"--heads": "prune_heads", "--layers": "drop_layers", "--weights": "prune_weights"}

@@ -74,16 +74,14 @@ def quantize(
     """
     from functools import partial
 
-    from compress_ops.pipeline import Job, choose_int8, raised_first, run_chosen, with_passes
-    from compress_ops.pipeline.preflight import check_output
+    from compress_ops.pipeline import Job, raised_first, run, run_chosen
+    from compress_ops.writing import Output
 
-    from .execute import end, execute, give_report, output, watched
+    from .execute import carry_out, execute, output
     from .flags import data_section, kept, recipe_from, said
     from .show import Manner, put
 
     _refuse_passes(set_ or ())
-    if recipe_out is not None:
-        check_output(recipe_out, force=force)
     sections = {
         "provider": provider,
         "threads": threads,
@@ -104,22 +102,32 @@ def quantize(
         measure=not no_measure,
         check_steps=check_steps,
         allow_code=allow_code,
+        others=[Output(recipe_out, "--recipe-out")] if recipe_out is not None else [],
     )
-    manner = Manner(as_json, report, quiet, verbose)
-    if told:
-        job = raised_first(job)
-        _as_told(job, manner, sections, recipe_out, show_recipe=show_recipe, allow_unproven=allow_unproven)
-    elif show_recipe or dry_run:
-        best, _ = watched(partial(choose_int8, least_cosine=min_cosine), job, manner)
+    manner = Manner(as_json, report, quiet, verbose, force)
+    job = raised_first(job) if told else job
+    if show_recipe or dry_run:
+        planned = job if told else _chosen(job, manner, min_cosine)
         if show_recipe:
-            put(_recipe_text(sections, best.passes))
+            put(_recipe_text(sections, planned.recipe.passes))
         else:
-            execute(with_passes(job, best.passes), manner)
-    else:
-        done = give_report(partial(run_chosen, least_cosine=min_cosine), job, manner)
-        if recipe_out is not None:
-            _keep_recipe(done, list(sections), recipe_out)
-        end(done, allow_unproven)
+            execute(planned, manner)
+        return
+    keep = partial(_keep_recipe, list(sections), recipe_out, force=force) if recipe_out is not None else None
+    action = run if told else partial(run_chosen, least_cosine=min_cosine)
+    carry_out(action, job, manner, allow_unproven=allow_unproven, keep=keep)
+
+
+def _chosen(job: Job, manner: Manner, min_cosine: float) -> Job:
+    """The job with the passes that trials find best."""
+    from functools import partial
+
+    from compress_ops.pipeline import choose_int8, with_passes
+
+    from .execute import watched
+
+    best, _ = watched(partial(choose_int8, least_cosine=min_cosine), job, manner)
+    return with_passes(job, best.passes)
 
 
 def _say_what_is_taken(
@@ -128,13 +136,15 @@ def _say_what_is_taken(
     """On stderr: the choice that a provider makes, and accuracy that is judged on what the ranges were fixed with."""
     from compress_ops.pipeline import reason_of
 
+    from .faults import say
+
     scored = sections["data"].get("evaluation", {}).get("path")
     first = sections["provider"][0] if sections["provider"] else "cpu"
     notes = [] if told else [reason_of(first, with_data=data is not None)]
     if scored is not None and evaluation is None:
         notes.append("scored on --data, which the model is fitted to; --evaluation DATA is a fairer judge")
     for note in filter(None, () if quiet else notes):
-        typer.echo(note, err=True)
+        say(note)
 
 
 def _told(bits: int | None, float16: bool, clusters: int | None) -> list[Any]:
@@ -154,32 +164,6 @@ def _told(bits: int | None, float16: bool, clusters: int | None) -> list[Any]:
     return passes
 
 
-def _as_told(
-    job: Job,
-    manner: Manner,
-    sections: dict[str, Any],
-    recipe_out: Path | None,
-    *,
-    show_recipe: bool,
-    allow_unproven: bool,
-) -> None:
-    """Run the one pass that was asked for, with the same ways to see and keep its recipe."""
-    from compress_ops.pipeline import run
-
-    from .execute import end, execute, give_report
-    from .show import put
-
-    if show_recipe:
-        put(_recipe_text(sections, job.recipe.passes))
-    elif job.dry_run:
-        execute(job, manner)
-    else:
-        done = give_report(run, job, manner)
-        if recipe_out is not None:
-            _keep_recipe(done, list(sections), recipe_out)
-        end(done, allow_unproven)
-
-
 def _refuse_passes(overrides: Sequence[str]) -> None:
     from compress_ops.errors import UsageError
 
@@ -189,16 +173,15 @@ def _refuse_passes(overrides: Sequence[str]) -> None:
             raise UsageError(f"--set {override}: quantize chooses the passes itself", hint=hint)
 
 
-def _keep_recipe(report: Report, sections: list[str], path: Path) -> None:
+def _keep_recipe(sections: list[str], path: Path, report: Report, *, force: bool) -> None:
     """Write the chosen recipe, its paths relative to where it lies."""
     from compress_ops.catalogue import PASSES
     from compress_ops.recipe import step_from
-
-    from .show import replace_file
+    from compress_ops.writing import write
 
     plain = report.plain(path.parent)["recipe"]
     steps = [step_from(PASSES[name], options) for step in plain["passes"] for name, options in step.items()]
-    replace_file(path, _recipe_text({name: plain.get(name) for name in sections}, steps))
+    write(path, _recipe_text({name: plain.get(name) for name in sections}, steps), force=force)
 
 
 def _recipe_text(sections: dict[str, Any], passes: Sequence[Step]) -> str:

@@ -21,17 +21,17 @@ def new(out: options.Out = None, force: options.Force = False) -> None:
 
     It goes to stdout, or to -o FILE.
     """
+    from compress_ops.errors import raise_all
     from compress_ops.recipe.starter import starter
+    from compress_ops.writing import Output, output_faults, write
 
-    from .show import put, replace_file
+    from .show import put
 
     if out is None:
         put(starter())
         return
-    from compress_ops.pipeline.preflight import check_output
-
-    check_output(out, force=force)
-    replace_file(out, starter())
+    raise_all(output_faults([Output(out)], force=force))
+    write(out, starter(), force=force)
 
 
 @recipe.command()

@@ -71,7 +71,7 @@ def run(
         allow_code=allow_code,
         resume=resume,
     )
-    execute(job, Manner(as_json, report, quiet, verbose), allow_unproven=allow_unproven)
+    execute(job, Manner(as_json, report, quiet, verbose, force), allow_unproven=allow_unproven)
 
 
 def model_of(loaded: LoadedRecipe, model: Path | None) -> Path:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from rich.table import Table as RichTable
 
+    from compress_ops.errors import OutputError
     from compress_ops.measure.page import Page, Table
+    from compress_ops.writing import Output
 
 _WIDTH_OF_A_PIPE = 120
 _GAP = 2  # between columns
@@ -22,24 +25,44 @@ class Manner(NamedTuple):
     reports: list[Path] | None = None
     quiet: bool = False
     verbose: bool = False
+    force: bool = False
+
+    @property
+    def outputs(self) -> list[Output]:
+        """The files that the answer goes to."""
+        from pathlib import Path
+
+        from compress_ops.writing import Output
+
+        summary = _summary()
+        return [
+            *(Output(path, "--report") for path in self.reports or []),
+            *([Output(Path(summary), _SUMMARY, appended=True)] if summary else []),
+        ]
+
+
+_SUMMARY = "GITHUB_STEP_SUMMARY"
+
+
+def _summary() -> str | None:
+    import os
+
+    return os.environ.get(_SUMMARY)
 
 
 def put(text: str) -> None:
-    """Write to stdout; a reader that has gone away (``| head``) is no error."""
-    import os
+    """Write to stdout."""
     import sys
 
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:  # what Python flushes at exit goes nowhere too
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def put_json(document: object) -> None:
+    """A name that holds a command of GitHub's logs is written as another JSON text of the same meaning."""
     import json
 
-    put(json.dumps(document, indent=2, allow_nan=False) + "\n")
+    put(json.dumps(document, indent=2, allow_nan=False).replace("##[", "\\u0023#[") + "\n")
 
 
 def put_page(page: Page, *, quiet: bool = False) -> None:
@@ -47,11 +70,13 @@ def put_page(page: Page, *, quiet: bool = False) -> None:
     from rich.console import Console, Group
     from rich.text import Text
 
+    from compress_ops.visible import visible, without_commands
+
     console = Console(width=None if _is_terminal() else _WIDTH_OF_A_PIPE, highlight=False)
     tables = [] if quiet else [_rendered(table, console.width) for table in page.tables]
     with console.capture() as capture:
-        console.print(Group(Text(page.headline, style="bold"), *tables))
-    put("\n".join(line.rstrip() for line in capture.get().split("\n")))
+        console.print(Group(Text(visible(page.headline), style="bold"), *tables))
+    put(without_commands("\n".join(line.rstrip() for line in capture.get().split("\n"))))
 
 
 def _is_terminal() -> bool:
@@ -64,6 +89,7 @@ def _rendered(table: Table, width: int) -> Any:
     from rich.console import Group
     from rich.text import Text
 
+    table = table.visible()
     notes = [Text(note, style="dim") for note in table.notes]
     body = [_grid(table, width)] if table.rows else []
     title = [Text(table.title, style="bold cyan")] if table.title else []
@@ -91,27 +117,58 @@ def _too_wide(table: Table, width: int) -> bool:
     return sum(max(map(len, column)) + _GAP for column in columns) - _GAP > width
 
 
-def give(page: Page, document: Any, manner: Manner) -> None:
-    """Report files first, so that a reader of stdout that leaves early costs none of them.
+def give(page: Page, document: Any, manner: Manner) -> list[OutputError]:
+    """The answer in all its forms; returns why some of them could not be written, if so.
 
-    ``document`` makes the JSON form for the folder that it will lie in (paths in it are relative to that).
+    Report files come first, so that a reader of stdout that leaves early costs none of them. ``document`` makes the
+    JSON form for the folder that it will lie in (paths in it are relative to that).
     """
+    from functools import partial
     from pathlib import Path
 
+    from compress_ops.measure.markdown import to_markdown
+    from compress_ops.writing import append
+
+    undelivered: list[OutputError] = []
     for path in manner.reports or []:
-        _write_report(path, page, document)
-    _append_to_summary(page)
+        attempt(partial(_write_report, path, page, document, force=manner.force), undelivered)
+    if summary := _summary():
+        attempt(partial(append, Path(summary), to_markdown(page) + "\n"), undelivered)
     if manner.as_json:
         put_json(document(Path()))
     else:
         put_page(page, quiet=manner.quiet)
+    return undelivered
 
 
-def _write_report(path: Path, page: Page, document: Any) -> None:
+def attempt(action: Callable[[], None], undelivered: list[OutputError]) -> None:
+    """Do it, or keep the reason why it could not be done: the work is done, and what else there is to give stays."""
+    from compress_ops.errors import OutputError
+
+    try:
+        action()
+    except OutputError as error:
+        undelivered.append(error)
+
+
+def end_undelivered(undelivered: Sequence[OutputError]) -> None:
+    """Exit status 1 where a part of the answer could not be written."""
+    import typer
+
+    from . import faults
+    from .guard import UNFULFILLED
+
+    if undelivered:
+        faults.tell(undelivered)
+        raise typer.Exit(UNFULFILLED)
+
+
+def _write_report(path: Path, page: Page, document: Any, *, force: bool) -> None:
     import json
 
     from compress_ops.measure.html import to_html
     from compress_ops.measure.markdown import to_markdown
+    from compress_ops.writing import write
 
     match path.suffix:
         case ".json":
@@ -120,30 +177,4 @@ def _write_report(path: Path, page: Page, document: Any) -> None:
             text = to_markdown(page)
         case _:
             text = to_html(page)
-    replace_file(path, text)
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
-    import os
-
-    from compress_ops.errors import OutputError
-
-    staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        staged.write_text(text, encoding="utf-8")
-        os.replace(staged, path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        staged.unlink(missing_ok=True)
-
-
-def _append_to_summary(page: Page) -> None:
-    import os
-
-    from compress_ops.measure.markdown import to_markdown
-
-    if path := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with open(path, "a", encoding="utf-8") as summary:
-            summary.write(to_markdown(page) + "\n")
+    write(path, text, force=force)

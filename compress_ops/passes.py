@@ -8,7 +8,7 @@ family and naming it in the family's ``PASSES``.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -119,7 +119,8 @@ class Context:
     are those of the evaluation data, the one that counts first. ``measure`` says what is fed where a pass takes times;
     without it one sample of free sizes. ``original`` is the model as it was given to this run, for passes with
     Need.ORIGINAL; ``folder`` is what relative paths in options refer to. Training keeps its state in the file
-    ``checkpoint``, where there is one, and with ``resume`` goes on from there.
+    ``checkpoint``, where there is one, and with ``resume`` goes on from there, if ``identity``, all that the training
+    follows from, is the same.
     """
 
     rng: np.random.Generator
@@ -137,6 +138,7 @@ class Context:
     folder: Path = Path()
     checkpoint: Path | None = None
     resume: bool = False
+    identity: Mapping[str, Any] = field(default_factory=dict)
 
     def calibration_batches(self, label: str) -> Iterable[dict[str, np.ndarray[Any, Any]]]:
         """The calibration feeds, one batch at a time, with progress shown under ``label``."""

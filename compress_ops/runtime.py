@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .errors import ModelError, OnnxpressError, ProviderError, did_you_mean
+from .reading import unreadable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -165,6 +166,8 @@ def _create(model: Path | bytes, providers: Sequence[Provider], settings: Sessio
     wanted = check_providers(providers)
     _preload_libraries(ort, wanted[0][0])
     source = str(model) if isinstance(model, Path) else "the model in memory"
+    if isinstance(model, Path) and (why := unreadable(model)):
+        raise ModelError(f"{model} {why}")
     try:
         raw = ort.InferenceSession(
             str(model) if isinstance(model, Path) else model,

@@ -67,10 +67,11 @@ def _identity(path: Path) -> object:
         status = path.stat()
         return status.st_dev, status.st_ino
     except (OSError, ValueError):
-        return _resolved(path)
+        return resolved(path)
 
 
-def _resolved(path: Path) -> str:
+def resolved(path: Path) -> str:
+    """Where a path leads, as far as it can be followed."""
     try:
         return os.path.realpath(path)
     except (OSError, ValueError):
@@ -101,7 +102,7 @@ def _fault(output: Output, *, force: bool) -> OutputError | None:
 
 
 def _mend(path: Path) -> str:
-    return f"name the file that it leads to: {_resolved(path)}" if path.is_symlink() else "name another file"
+    return f"name the file that it leads to: {resolved(path)}" if path.is_symlink() else "name another file"
 
 
 def _folder_fault(output: Output) -> OutputError | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from ..errors import DataError, Place, raise_all
+from ..reading import unreadable
 from ..runtime import Port
 from .base import Dataset, DataSettings
 from .headers import npy_header, reading
@@ -28,8 +29,8 @@ class MappedArray(Stacked):
 
 def open_array(source: str, ports: Sequence[Port], settings: DataSettings) -> Dataset:
     path, place = settings.base / source, Place(source)
-    if not path.is_file():
-        raise DataError("the file does not exist", place=place)
+    if why := unreadable(path):
+        raise DataError(f"the file {why}", place=place)
     port = only_input(place, ports, settings)
     return MappedArray(source, path, {port.name: npy_header(path, place)}, ports, settings)
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError, Place, did_you_mean, raise_all
+from ..reading import unreadable
 from ..runtime import Port
 from .arrays import open_array
 from .base import Dataset, DataSettings
 from .fit import settings_faults
 from .folder import feed_files, open_folder
 from .headers import npz_headers
-from .images import holds_images, open_images
+from .images import SUFFIXES, holds_images, open_images
 from .stacked import open_stacked
 from .synthetic import open_random
 from .user import open_user
@@ -88,15 +89,31 @@ def brings_labels(source: str, base: Path) -> bool:
     return form is not None and form.brings_labels
 
 
+def is_path(source: str) -> bool:
+    """Whether a source names a file or folder; not all data does."""
+    return source != "random" and not source.startswith("user:")
+
+
+def is_data_file(path: Path) -> bool:
+    """Whether a file would be read as data in a folder of such."""
+    return path.suffix.lower() in {".npz", *SUFFIXES}
+
+
 def _form(source: str, base: Path) -> Form | None:
-    return next((form for form in FORMS if form.claims(source, base / source)), None)
+    path = base / source
+    if is_path(source) and unreadable(path, or_folder=True):
+        return None
+    return next((form for form in FORMS if form.claims(source, path)), None)
 
 
 def _unclaimed(source: str, path: Path) -> DataError:
+    why = unreadable(path, or_folder=True)
+    if why == "does not exist":
+        beside = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+        return DataError(f"the data does not exist{did_you_mean(path.name, beside)}", place=Place(source))
+    if why:
+        return DataError(f"the data {why}", place=Place(source))
     if path.is_dir():
         return DataError("the folder holds no .npz files and no images", place=Place(source))
-    if path.exists():
-        forms = ", ".join(form.name for form in FORMS)
-        return DataError("data of this kind is not known", hint=f"data is one of: {forms}", place=Place(source))
-    beside = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-    return DataError(f"the data does not exist{did_you_mean(path.name, beside)}", place=Place(source))
+    forms = ", ".join(form.name for form in FORMS)
+    return DataError("data of this kind is not known", hint=f"data is one of: {forms}", place=Place(source))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import DataError, OnnxpressError, Place
+from ..reading import unreadable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,8 +62,8 @@ def read_header(stream: IO[bytes], stored: int) -> Header:
 
 def npz_headers(path: Path, place: Place) -> dict[str, Header]:
     """The header of each array in an .npz, by name."""
-    if not path.is_file():
-        raise DataError("the file does not exist", place=place)
+    if why := unreadable(path):
+        raise DataError(f"the file {why}", place=place)
     with reading(place, "the file"), path.open("rb") as file:
         is_archive = zipfile.is_zipfile(file)
     if not is_archive:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 
+from ..visible import visible
 from .page import Page, Table
 
 _STYLE = """
@@ -26,14 +27,14 @@ def to_html(page: Page) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(page.title)}</title>\n<style>\n{_STYLE}\n</style>\n</head>\n<body>\n"
-        f"<h1>{escape(page.title)}</h1>\n"
-        f'<p class="headline">{escape(page.headline)}</p>\n{sections}\n</body>\n</html>\n'
+        f"<title>{_text(page.title)}</title>\n<style>\n{_STYLE}\n</style>\n</head>\n<body>\n"
+        f"<h1>{_text(page.title)}</h1>\n"
+        f'<p class="headline">{_text(page.headline)}</p>\n{sections}\n</body>\n</html>\n'
     )
 
 
 def _section(table: Table) -> Iterator[str]:
-    yield f"<h2>{escape(table.title)}</h2>"
+    yield f"<h2>{_text(table.title)}</h2>"
     if table.rows:
         numbers = table.right_aligned()
         yield '<div class="scroll"><table>'
@@ -41,13 +42,17 @@ def _section(table: Table) -> Iterator[str]:
             yield f"<thead>{_row('th', table.columns, numbers)}</thead>"
         yield from (_row("td", row, numbers) for row in table.rows)
         yield "</table></div>"
-    yield from (f'<p class="note">{escape(note)}</p>' for note in table.notes)
+    yield from (f'<p class="note">{_text(note)}</p>' for note in table.notes)
 
 
 def _row(tag: str, cells: Sequence[str], numbers: Sequence[bool]) -> str:
     marks = [' class="number"' if number else "" for number in numbers]
     return (
         "<tr>"
-        + "".join(f"<{tag}{mark}>{escape(cell)}</{tag}>" for mark, cell in zip(marks, cells, strict=True))
+        + "".join(f"<{tag}{mark}>{_text(cell)}</{tag}>" for mark, cell in zip(marks, cells, strict=True))
         + "</tr>"
     )
+
+
+def _text(text: str) -> str:
+    return escape(visible(text))

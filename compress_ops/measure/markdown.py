@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from ..visible import visible
 from .page import Page, Table
 
 _MARKUP = re.compile(r"[\\`*|<&~]|(?<!\w)_|_(?!\w)|(?<=\])[(\[]")  # no more than needed: people read the source, too
@@ -37,4 +38,4 @@ def _row(cells: Sequence[str], *, escape: bool = True) -> str:
 
 
 def _text(text: str) -> str:
-    return _MARKUP.sub(r"\\\g<0>", text.replace("\n", " "))
+    return _MARKUP.sub(r"\\\g<0>", visible(text))

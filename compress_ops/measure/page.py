@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..visible import visible
 from . import units
 
 
@@ -23,6 +24,12 @@ class Table:
         return [bool(self.rows) and all(map(_is_number, cells)) for cells in zip(*self.rows, strict=True)] or [
             False for _ in self.columns
         ]
+
+    def visible(self) -> Table:
+        """The same, with what others named made safe to be shown."""
+        rows = [[visible(cell, keep="\n") for cell in row] for row in self.rows]
+        columns, notes = ([*map(visible, texts)] for texts in (self.columns, self.notes))
+        return Table(visible(self.title), columns, rows, notes)
 
 
 _NUMBER = re.compile(r"[+-]?\d[\d.,]*x?(e[+-]\d+)?( [%\w]{1,3})?( \[.*\])?")

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ..data.forms import is_path
 from .budget import Verdict
 from .comparison import Comparison
 from .environment import Environment
@@ -141,8 +142,7 @@ def _moved_files(step: StepReport, folder: Path, beside: Path) -> dict[str, str]
 
 def _moved(source: str, folder: Path, beside: Path) -> str:
     """A source that is no path, such as ``random``, stays as it is."""
-    is_path = source != "random" and not source.startswith("user:")
-    return _from((folder / source).resolve(), beside) if is_path else source
+    return _from((folder / source).resolve(), beside) if is_path(source) else source
 
 
 def _from(path: Path, beside: Path) -> str:

@@ -22,7 +22,7 @@ from ..passes import Promise
 from ..recipe import Recipe, Step
 from ..runtime import open_session
 from .defaults import defaults_note, dropped_note
-from .job import Job, Prepared, checkpoint_of, counted_bytes
+from .job import Job, Prepared, counted_bytes
 from .lean import drop_given_names, drop_leftovers, entry_bytes
 from .preflight import prepare
 from .steps import apply_steps, check_outputs
@@ -49,15 +49,16 @@ def run(job: Job) -> Report:
     resolved = _resolved(job.recipe, steps)
     signature = _sign(prepared, resolved, steps)
     drop_given_names(prepared.model)
-    with prepared.model.staged(job.out) as staged:
+    with prepared.model.staged(job.out, force=job.force) as staged:
         result_bytes = counted_bytes(prepared.model, staged.size)
         _hold_whole_run(job.recipe, prepared.original_bytes, result_bytes - signature)
         comparison = _prove(prepared, staged.path)
         budget = parse_budget(**job.recipe.budget.model_dump())
         verdicts = judge_model(budget, comparison, "result", original_size=prepared.original_bytes, size=result_bytes)
+        job.before_commit()
         staged.commit()
-    for step in range(1, len(steps) + 1):
-        checkpoint_of(job.out, step).unlink(missing_ok=True)
+    for checkpoint in job.checkpoints:
+        checkpoint.unlink(missing_ok=True)
     return Report(
         recipe=resolved,
         folder=job.loaded.folder.resolve(),

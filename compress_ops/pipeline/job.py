@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ..data import Dataset
-from ..files import file_digest
+from ..files import file_digest, model_files
 from ..model import Model, load
 from ..progress import Progress, silent
 from ..recipe import LoadedRecipe, Recipe, Step
 from ..recipe.text import Document
 from ..runtime import Port
+from ..writing import Output
 
 
 @dataclass(frozen=True)
@@ -20,8 +24,9 @@ class Job:
     """One run: a recipe, a model, where the result goes (None: nowhere, a dry run), and how careful to be.
 
     ``measure`` False times and scores nothing; ``check_steps`` loads the model in onnxruntime after every step;
-    ``allow_code`` lets data come from a user's function; ``force`` lets an existing output be replaced; ``resume``
-    continues trainings that were interrupted from the checkpoints beside the output.
+    ``allow_code`` lets data come from a user's function; ``force`` lets existing outputs be replaced; ``resume``
+    continues trainings that were interrupted from the checkpoints beside the output. ``others`` are written besides by
+    the caller, and checked with the rest; ``before_commit`` is called when the result is about to be put in place.
     """
 
     loaded: LoadedRecipe
@@ -33,6 +38,8 @@ class Job:
     allow_code: bool = False
     resume: bool = False
     progress: Progress = silent
+    others: Sequence[Output] = ()
+    before_commit: Callable[[], None] = lambda: None
 
     @property
     def recipe(self) -> Recipe:
@@ -41,6 +48,17 @@ class Job:
     @property
     def dry_run(self) -> bool:
         return self.out is None
+
+    @property
+    def outputs(self) -> list[Output]:
+        """Every file that will be written."""
+        return [*([Output(self.out)] if self.out is not None else []), *self.others]
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """Where its steps, if they train, keep their state until the run is done."""
+        steps = range(1, len(self.recipe.passes) + 1)
+        return [checkpoint_of(self.out, step) for step in steps] if self.out is not None else []
 
 
 @dataclass(frozen=True)
@@ -76,10 +94,39 @@ def checkpoint_of(out: Path, step: int) -> Path:
     return out.with_name(f"{out.name}.step{step}.checkpoint.npz")
 
 
+_LENGTHS = {"epochs", "patience", "allow_unchanged", "allow_larger"}  # may differ when a training is gone on with
+
+
+def training_identity(job: Job, hashes: Mapping[str, str], number: int) -> dict[str, Any]:
+    """What must be the same for the training of a step to be gone on with: all that it follows from."""
+    *before, last = [_written_out(step, job.loaded.folder) for step in job.recipe.passes[:number]]
+    section, read = job.recipe.data, {role: hashes.get(role) for role in ("calibration", "training")}
+    images = section.images.model_dump() if section.images is not None else None
+    return {
+        "model": hashes["model"][:16],
+        "data": _digest([read, section.batch_size, section.training and section.training.labels, images]),
+        "seed": job.recipe.seed,
+        "passes": _digest([before, {name: value for name, value in last.items() if name not in _LENGTHS}]),
+    }
+
+
+def _written_out(step: Step, folder: Path) -> dict[str, Any]:
+    """A step's options with what stands in files in the place of their names."""
+    options = step.arguments()
+    files = {name: _content(folder / options[name]) for name in step.operation.files if options[name] is not None}
+    return {"pass": step.operation.name, **options, **files}
+
+
+def _content(path: Path) -> list[str]:
+    return [file_digest(file) for file in model_files(path)]
+
+
+def _digest(what: object) -> str:
+    return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
 def model_digest(model: Model) -> str:
     """SHA-256 over the .onnx file, or over the digests of all its files where weights live outside."""
-    import hashlib
-
     digests = [file_digest(file) for file in model.files]
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 

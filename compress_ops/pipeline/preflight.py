@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,13 +12,18 @@ from typing import NamedTuple, TypeVar
 
 from ..data import Dataset, DataSettings, ImageSettings, brings_labels, open_data
 from ..data.fit import size_faults
+from ..data.forms import is_data_file, is_path
+from ..distill.training.checkpoint import read_state, refuse_other_training
 from ..errors import OnnxpressError, OutputError, Place, RecipeError, UsageError, did_you_mean, raise_all
+from ..files import model_files
 from ..measure.metrics import parse_metric
 from ..model import Model
 from ..passes import Need, unmatched
+from ..reading import unreadable
 from ..recipe import Step
 from ..runtime import CPU, Port, check_providers, open_session
-from .job import Job, Prepared, checkpoint_of, counted_bytes, model_digest, model_of
+from ..writing import Input, output_faults, resolved
+from .job import Job, Prepared, checkpoint_of, counted_bytes, model_digest, model_of, training_identity
 
 T = TypeVar("T")
 
@@ -38,9 +44,7 @@ class _Collector:
 
 def prepare(job: Job) -> Prepared:
     """Open the model and the data and check them against the recipe; raises all faults together."""
-    collector = _Collector(list(job.loaded.faults))
-    collector.check(lambda: check_output(job.out, force=job.force) if job.out is not None else None)
-    collector.check(lambda: _check_resume(job))
+    collector = _Collector([*job.loaded.faults, *_checkpoint_faults(job)])
     collector.check(lambda: check_providers(job.recipe.provider), _provider_place(job))
     refused = _Collector()
     model = collector.check(lambda: model_of(job))  # first, since what does not pass the gate can crash onnxruntime
@@ -50,10 +54,10 @@ def prepare(job: Job) -> Prepared:
     if model is not None:
         collector.faults += _unmatched_patterns(job, model)
     collector.faults += [*_missing_files(job), *_unmet_needs(job), *_unmeasured_budgets(job), *_unknown_metrics(job)]
-    raise_all(collector.faults)
+    raise_all([*output_faults(job.outputs, _inputs(job, model), force=job.force), *collector.faults])
     assert model is not None and ports is not None
     hashes = {"model": model_digest(model), **{role: dataset.digest() for role, dataset in data.items()}}
-    raise_all(_changed_since_report(job, hashes))
+    raise_all([*_changed_since_report(job, hashes), *_other_trainings(job, hashes)])
     dropped = len(ports.defaults) if job.recipe.drop_default_inputs else 0
     size = sum(file.stat().st_size for file in model.files)
     return Prepared(job, model, data, counted_bytes(model, size), hashes, ports.outputs, dropped)
@@ -72,26 +76,55 @@ def _provider_place(job: Job) -> Place | None:
     return _place(job, ("provider",), written) if names == [p.name for p in job.recipe.provider] else None
 
 
-def check_output(out: Path, *, force: bool) -> None:
-    """Raise OutputError unless ``out`` is a path that may be written."""
-    if out.is_dir():
-        raise OutputError(f"{out} is a folder; name the file to write")
-    if out.exists() and not force:
-        raise OutputError(f"{out} exists already", hint="give --force to replace it")
-    if not out.parent.is_dir():
-        raise OutputError(f"the folder {out.parent} does not exist", hint=f"mkdir -p {out.parent}")
-    if not os.access(out.parent, os.W_OK):
-        raise OutputError(f"the folder {out.parent} is not writable")
+def _inputs(job: Job, model: Model | None) -> Iterator[Input]:
+    """Every file that will be read."""
+    yield from (Input(file, "the model") for file in (model.files if model is not None else [job.model]))
+    if job.loaded.path is not None:
+        yield Input(job.loaded.path, "the recipe")
+    for role, source in _sources(job).items():
+        if is_path(source):
+            yield from _data_inputs(job, role, job.loaded.folder / source)
+    for step in job.recipe.passes:
+        for name in step.operation.files:
+            if (value := step.arguments()[name]) is not None:
+                yield from _option_inputs(job.loaded.folder / value, f"the {name} of {step.operation.name}")
 
 
-def _check_resume(job: Job) -> None:
-    """Raise UsageError where there is nothing to resume."""
-    if not job.resume or job.out is None:
-        return
-    expected = [checkpoint_of(job.out, number) for number in range(1, len(job.recipe.passes) + 1)]
-    if not any(path.exists() for path in expected):
+def _data_inputs(job: Job, role: str, path: Path) -> Iterator[Input]:
+    """A file, or those of a folder that an output could hit."""
+    if not path.is_dir():
+        yield Input(path, f"the {role} data")
+    for output in job.outputs:
+        if is_data_file(output.path) and os.path.realpath(path) in map(str, Path(resolved(output.path)).parents):
+            yield Input(output.path, f"a file of the {role} data")
+
+
+def _option_inputs(path: Path, what: str) -> Iterator[Input]:
+    files = [path]
+    with suppress(OnnxpressError):  # told by whoever reads it
+        files = model_files(path)
+    yield from (Input(file, what) for file in files)
+
+
+def _checkpoint_faults(job: Job) -> Iterator[OnnxpressError]:
+    """Nothing to resume; or the work of hours, which is not replaced unasked."""
+    kept = [path for path in job.checkpoints if os.path.lexists(path)]
+    if job.resume and job.out is not None and not kept:
         pattern = checkpoint_of(job.out, 1).name.replace("step1", "step*")
-        raise UsageError(f"there is nothing to resume: {pattern} does not exist", hint="start without --resume")
+        yield UsageError(f"there is nothing to resume: {pattern} does not exist", hint="start without --resume")
+    for path in kept if not (job.resume or job.force) else ():
+        hint = "--resume goes on with it; --force begins anew, and replaces it"
+        yield OutputError(f"{path} holds a training that was interrupted", hint=hint)
+
+
+def _other_trainings(job: Job, hashes: Mapping[str, str]) -> Iterator[OnnxpressError]:
+    """Checkpoints that steps of this run cannot go on from."""
+    for number, path in enumerate(job.checkpoints if job.resume else (), 1):
+        try:
+            if os.path.lexists(path):
+                refuse_other_training(path, read_state(path), training_identity(job, hashes, number))
+        except OnnxpressError as fault:
+            yield fault
 
 
 def data_settings(job: Job, role: str) -> DataSettings:
@@ -201,9 +234,9 @@ def _missing_files(job: Job) -> Iterator[OnnxpressError]:
         for name in step.operation.files:
             value = step.arguments()[name]
             path = job.loaded.folder / value if value is not None else None
-            if path is not None and not path.is_file():
-                beside = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-                message = f"{name}: {value} does not exist{did_you_mean(path.name, beside)}"
+            if path is not None and (why := unreadable(path)):
+                beside = os.listdir(path.parent) if why == "does not exist" and path.parent.is_dir() else []
+                message = f"{name}: {value} {why}{did_you_mean(path.name, beside)}"
                 yield RecipeError(message, place=job.loaded.document.place((*step.path, step.operation.name, name)))
 
 

@@ -17,7 +17,7 @@ from ..passes import ALL, Change, Context, Need, Promise, selected
 from ..recipe import Step
 from ..runtime import Session, open_session
 from .defaults import defaults_note
-from .job import Prepared, checkpoint_of
+from .job import Prepared, training_identity
 from .undone import Gains, readers_of
 from .unquantized import keep_unquantized
 
@@ -32,7 +32,9 @@ def apply_steps(prepared: Prepared, *, dry_run: bool = False, gains: Gains | Non
     if any(Need.ORIGINAL in step.operation.needs for step in job.recipe.passes):
         context.original = prepared.model.copy()
     for index, step in enumerate(job.recipe.passes):
-        context.checkpoint = checkpoint_of(job.out, index + 1) if job.out is not None else None
+        if job.out is not None and Need.TRAINING in step.operation.needs:
+            context.checkpoint = job.checkpoints[index]
+            context.identity = training_identity(job, prepared.hashes, index + 1)
         place = job.loaded.document.place(step.path)
         keep_unquantized(context, prepared.model, job.recipe.passes, index)
         readers = readers_of(prepared.model)

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..catalogue import PASSES
 from ..errors import OnnxpressError, Place, RecipeError, raise_all
+from ..reading import reason_of, unreadable
 from .check import checked_document, step_from
 from .text import Document, Flag, dump_recipe, read_document, set_flag, set_value
 from .types import Budget, Data, Evaluation, Images, Measure, Recipe, Step
@@ -34,12 +35,18 @@ __all__ = [
 ]
 
 
+LARGEST_RECIPE = 10**6  # bytes: what people write has a thousandth of that
+_LARGEST_REPORT = 64 * 10**6  # bytes: a report lists all that was touched
+_TOO_LARGE = "the recipe is larger than 1 MB (a report than 64 MB), which nobody has written"
+
+
 @dataclass(frozen=True)
 class LoadedRecipe:
     """A recipe, the folder that its paths are relative to, and, when it is replayed from a report, what must hold.
 
     ``expected`` maps what the report hashed (``model``, ``calibration`` ...) to its SHA-256. ``faults`` are those of
-    the steps, which then are left out: they are told with all that does not fit model and data (``prepare``).
+    the steps, which then are left out: they are told with all that does not fit model and data (``prepare``). ``path``
+    is the file that it was read from.
     """
 
     recipe: Recipe
@@ -47,6 +54,7 @@ class LoadedRecipe:
     expected: dict[str, str] = field(default_factory=dict)
     document: Document = field(default_factory=lambda: Document("recipe"))
     faults: Sequence[OnnxpressError] = ()
+    path: Path | None = None
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = (), flags: Sequence[Flag] = ()) -> LoadedRecipe:
@@ -61,15 +69,21 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), flags: Sequence[Flag]
 
 def read_recipe(path: Path, overrides: Sequence[str] = (), flags: Sequence[Flag] = ()) -> LoadedRecipe:
     """Like load_recipe, but where the steps alone are at fault their faults are kept, to be told with others."""
+    text = _text(path)
+    return replace(_parsed(text, str(path), overrides, flags, path.parent), path=path)
+
+
+def _text(path: Path) -> str:
+    place = Place(str(path))
+    if why := unreadable(path):
+        hint = "start with: onnxpress recipe new" if why == "does not exist" else ""
+        raise RecipeError(f"the recipe {why}", hint=hint, place=place)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise RecipeError(
-            "the recipe does not exist", hint="start with: onnxpress recipe new", place=Place(str(path))
-        ) from error
+        if path.stat().st_size > (_LARGEST_REPORT if path.suffix == ".json" else LARGEST_RECIPE):
+            raise RecipeError(_TOO_LARGE, place=place)
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"the recipe cannot be read: {error}", place=Place(str(path))) from error
-    return _parsed(text, str(path), overrides, flags, path.parent)
+        raise RecipeError(f"the recipe cannot be read: {reason_of(error)}", place=place) from error
 
 
 def parse_recipe(text: str, file: str = "recipe", overrides: Sequence[str] = (), folder: Path = Path()) -> LoadedRecipe:

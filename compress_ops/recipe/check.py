@@ -16,6 +16,8 @@ from .types import Recipe, Step
 _BOOLEAN_WORDS = ("yes", "no", "on", "off", "Yes", "No", "On", "Off")
 _HOW_GRADUALLY = "write gradually among the recipe's passes, as gradually: {steps: 4, passes: [...]}"
 _LONGEST = 60  # characters of a value that a fault repeats
+_MOST_STEPS = 1000
+_MOST_FAULTS = 100  # of one mapping: nobody reads more, and to look for what was meant takes time
 _REASONS = {
     "model_type": "should be a mapping of options",
     "dict_type": "should be a mapping",
@@ -71,8 +73,17 @@ def _steps(document: Document, catalogue: dict[str, Pass], faults: list[Onnxpres
                 RecipeError("passes must be a list with at least one step", place=document.place(("passes",)))
             )
         return []
+    if len(entries) > _MOST_STEPS:
+        return _too_many(len(entries), document, faults)
     listed = [_entry(entry, ("passes", i), document, catalogue, faults) for i, entry in enumerate(entries)]
-    return [step for steps in listed for step in steps]
+    steps = [step for steps in listed for step in steps]
+    return steps if len(steps) <= _MOST_STEPS else _too_many(len(steps), document, faults)
+
+
+def _too_many(count: int, document: Document, faults: list[OnnxpressError]) -> list[Step]:
+    message = f"there are {count:,} steps; a recipe holds at most {_MOST_STEPS:,}"
+    faults.append(RecipeError(message, place=document.place(("passes",))))
+    return []
 
 
 def _entry(
@@ -139,7 +150,12 @@ def _options(
 
 
 def _told(error: ValidationError, document: Document, start: Path, known: list[str]) -> list[OnnxpressError]:
-    return [_one(detail, document, start, known) for detail in error.errors(include_url=False)]
+    details = error.errors(include_url=False)
+    told: list[OnnxpressError] = [_one(detail, document, start, known) for detail in details[:_MOST_FAULTS]]
+    if len(details) > _MOST_FAULTS:
+        message = f"and {len(details) - _MOST_FAULTS:,} more faults of this mapping"
+        told.append(RecipeError(message, place=document.place(start)))
+    return told
 
 
 def _one(detail: Any, document: Document, start: Path, known: list[str]) -> OnnxpressError:

@@ -7,7 +7,8 @@ taken up again goes on bit for bit.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,14 +39,25 @@ def write_checkpoint(path: Path, arrays: Mapping[str, Array], state: Mapping[str
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     """Arrays and state."""
+    with _opened(path) as file:
+        return {name: file[name] for name in file.files if name != _STATE}, json.loads(str(file[_STATE]))
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The state alone."""
+    with _opened(path) as file:
+        return dict(json.loads(str(file[_STATE])))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     import numpy as np
 
     if why := unreadable(path):
         raise DataError(f"there is no checkpoint to go on from: {path} {why}", hint="train without resume first")
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files if name != _STATE}
-            return arrays, json.loads(str(file[_STATE]))
+            yield file
     except Exception as error:  # zipfile, numpy and json raise a dozen unrelated classes on damage
         raise DataError(f"{path} is not a whole checkpoint: {error}", hint="train without resume") from error
 

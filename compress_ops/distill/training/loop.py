@@ -234,7 +234,7 @@ class Trainer:
     def _identity(self) -> dict[str, Any]:
         """What a checkpoint must agree with."""
         slots = {slot.name: list(slot.shape) for slot in self.training.session.buffers.slots}
-        return {"parameters": slots, **self.settings.lasting()}
+        return {**self.ctx.identity, "parameters": slots, **self.settings.lasting()}
 
     def take_up(self, path: Path) -> None:
         """Go on from a checkpoint."""
