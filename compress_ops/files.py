@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import ModelError
 from .protos import external_entries, is_external, set_location, tensors
 from .reading import unreadable
-from .temporary import temporary_file
+from .temporary import temporary_folder
 from .writing import put_in_place, written
 
 if TYPE_CHECKING:
@@ -54,14 +54,16 @@ def read_proto(path: Path) -> Any:
 class Staged:
     """A model on disk that is not yet the output: ``path`` can be loaded; ``commit`` puts it in place.
 
-    Weights that live outside get the name ``NAME.DIGEST.data``: a new name for new content, so that putting the
-    .onnx file in its place is the one atomic step that switches from the old weights to the new.
+    It lies in a temporary folder beside its place. Weights that live outside go to ``NAME.DIGEST.data``: a new name
+    for new content, so that putting the .onnx file in its place is the one atomic step that switches from the old
+    weights to the new.
     """
 
     def __init__(self, out: Path, *, force: bool = True) -> None:
         self.out, self._force = out, force
+        self.path = out
+        self._data: Path | None = None
         self._opened = ExitStack()
-        self.path, self._data = (self._opened.enter_context(temporary_file(out.parent)) for _ in range(2))
 
     def write(self, model: ir.Model, *, external: bool) -> None:
         import onnx_ir as ir
@@ -69,7 +71,12 @@ class Staged:
         if not external:
             _embed(model)
         with written(self.out):
-            ir.save(model, self.path, "protobuf", self._data.name if external else None, EXTERNAL_TENSOR)
+            folder = self._opened.enter_context(temporary_folder(self.out.parent))
+            self.path, data = folder / self.out.name, folder / "data"
+            ir.save(model, self.path, "protobuf", data.name if external else None, EXTERNAL_TENSOR)
+            if data.exists():
+                self._data = data.rename(folder / f"{self.out.name}.{file_digest(data)[:8]}.data")
+                self.rewrite(partial(_point_to, location=self._data.name))
 
     def rewrite(self, change: Callable[[Any], None]) -> None:
         """Change the protobuf of what was written."""
@@ -83,44 +90,41 @@ class Staged:
     @property
     def size(self) -> int:
         """Bytes on disk, external data included."""
-        return sum(file.stat().st_size for file in (self.path, self._data) if file.exists())
+        return sum(file.stat().st_size for file in (self.path, self._data) if file is not None)
 
     def commit(self) -> None:
         """Put the model in place; the data file of the version that it replaces goes afterwards."""
         with written(self.out):
             old = _own_data(self.out)
-            with self._weights_in_place() as data:
+            with self._weights_in_place():
                 put_in_place(self.path, self.out, force=self._force)
-        _remove(*(old - {data}))
+        _remove(*(file for file in old if self._data is None or file.name != self._data.name))
 
     @contextmanager
-    def _weights_in_place(self) -> Iterator[Path | None]:
-        """The data file under the name that its content gives it; gone again where the model cannot follow."""
-        if not self._data.exists():
-            yield None
-            return
-        data = self.out.with_name(f"{self.out.name}.{file_digest(self._data)[:8]}.data")
-        self._point_to(data.name)
-        is_new = not (data.is_file() and file_digest(data) == file_digest(self._data))
-        if is_new:
+    def _weights_in_place(self) -> Iterator[None]:
+        """The weights are there before the model; they go again where it cannot follow."""
+        data = self.out.with_name(self._data.name) if self._data is not None else None
+        is_new = data is not None and not (data.is_file() and file_digest(data) == file_digest(self._data or data))
+        if self._data is not None and data is not None and is_new:
             put_in_place(self._data, data, force=self._force)
         try:
-            yield data
+            yield
         except BaseException:
-            if is_new and self.path.exists() and not (self.out.exists() and self.path.samefile(self.out)):
+            if data is not None and is_new and not self._is_in_place():
                 _remove(data)
             raise
 
-    def _point_to(self, location: str) -> None:
-        def point(proto: Any) -> None:
-            for tensor in tensors(proto):
-                set_location(tensor, location)
-
-        self.rewrite(point)
+    def _is_in_place(self) -> bool:
+        return not self.path.exists() or (self.out.exists() and self.path.samefile(self.out))
 
     def discard(self) -> None:
         """Leave nothing behind that was not committed."""
         self._opened.close()
+
+
+def _point_to(proto: Any, location: str) -> None:
+    for tensor in tensors(proto):
+        set_location(tensor, location)
 
 
 def _own_data(out: Path) -> set[Path]:

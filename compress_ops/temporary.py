@@ -20,31 +20,32 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
-_OWNED = re.compile(r"\.?onnxpress-(?P<place>[0-9a-f]{8})-(?P<pid>[0-9]+)-(?P<start>[0-9]+)-[0-9a-f]{8}(\.tmp)?")
+_OWNED = re.compile(r"\.onnxpress-(?P<place>[0-9a-f]{8})-(?P<pid>[0-9]+)-(?P<start>[0-9]+)-[0-9a-f]{8}\.tmp")
 _alive: set[Path] = set()
 
 
 @contextmanager
-def temporary_file(folder: Path) -> Iterator[Path]:
+def temporary_file(beside: Path) -> Iterator[Path]:
     """A name in a folder for a file to be written there; what lies there at the end goes."""
-    _remove_orphans(folder)
-    path = folder / f".{_owner()}-{secrets.token_hex(4)}.tmp"
-    _alive.add(path)
-    try:
+    with _owned(beside) as path:
         yield path
-    finally:
-        _remove(path)
 
 
 @contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A new folder where the system keeps such; gone at the end, with all that is in it."""
-    parent = Path(tempfile.gettempdir())
+def temporary_folder(beside: Path | None = None) -> Iterator[Path]:
+    """A new folder in another, or where the system keeps such; gone at the end, with all that is in it."""
+    with _owned(beside or Path(tempfile.gettempdir())) as path:
+        path.mkdir(mode=0o700)
+        yield path
+
+
+@contextmanager
+def _owned(parent: Path) -> Iterator[Path]:
     _remove_orphans(parent)
-    path = parent / f"{_owner()}-{secrets.token_hex(4)}"
+    start = _start_of(os.getpid())
+    path = parent / f".onnxpress-{_place()}-{os.getpid()}-{start}-{secrets.token_hex(4)}.tmp"
     _alive.add(path)
     try:
-        path.mkdir(mode=0o700)
         yield path
     finally:
         _remove(path)
@@ -75,10 +76,6 @@ def _is_orphan(name: str) -> bool:
     """Whether a name is of a process that ran here and does no more."""
     owned = _OWNED.fullmatch(name)
     return owned is not None and owned["place"] == _place() and not _runs(int(owned["pid"]), int(owned["start"]))
-
-
-def _owner() -> str:
-    return f"onnxpress-{_place()}-{os.getpid()}-{_start_of(os.getpid())}"
 
 
 @cache

@@ -148,7 +148,7 @@ def test_a_model_that_onnxruntime_refuses_is_told_with_its_reason(tmp_path):
     )
     with pytest.raises(ModelError, match=r"onnxruntime refuses the model in memory: .*odd"):
         open_session(unknown.SerializeToString())
-    with pytest.raises(ModelError, match=r"refuses .*absent\.onnx"):
+    with pytest.raises(ModelError, match=r"absent\.onnx"):
         open_session(tmp_path / "absent.onnx")
 
 

@@ -17,7 +17,7 @@ from .arrays import only_input
 from .base import Dataset, DataSettings, ImageSettings
 from .fit import fits, text, told_once
 from .headers import Header, digest_of
-from .pixels import ImageRows, Picture, channel_count, import_pillow, shape_of, size_of
+from .pixels import ImageRows, Picture, channel_count, import_pillow, look_at, shape_of
 from .rows import ArrayRows, Rows
 from .stacked import Stacked
 
@@ -28,7 +28,7 @@ _EXAMPLE = "in the recipe: data: {images: {resize: [224, 224], layout: NCHW, sca
 
 
 class ImageFolder(Stacked):
-    """Images are decoded a batch at a time."""
+    """Images are decoded a batch at a time, once each before: a damaged one must not end a run that is half done."""
 
     def __init__(
         self,
@@ -64,22 +64,27 @@ class ImageFolder(Stacked):
         return digest_of((picture.file.relative_to(self.path).as_posix(), picture.file) for picture in self._pictures)
 
     def _shapes(self) -> list[tuple[int, ...]]:
-        """The array shape of every image; where they keep their sizes, those that do not fit are faults."""
-        if self._images.resize is not None:
-            return [shape_of(self._images, self._images.resize)]
-        shapes = [shape_of(self._images, size_of(picture)) for picture in self._pictures]
-        wanted = self._port.shape[-3:] or (None,) * 3
-        faults = (
-            DataError(f"the image is {text(shape)}; the model wants {text(wanted)}", hint=_EXAMPLE, place=picture.place)
-            for picture, shape in zip(self._pictures, shapes, strict=True)
-            if not fits(shape, wanted)
-        )
-        raise_all(islice(told_once(faults), _FAULTS_SHOWN))
+        """The array shape of every image; those that cannot be decoded, or are of a size that does not fit, are told."""
+        shapes: list[tuple[int, ...]] = []
+        raise_all(islice(told_once(self._faults(shapes)), _FAULTS_SHOWN))
         return shapes
+
+    def _faults(self, shapes: list[tuple[int, ...]]) -> Iterator[DataError]:
+        wanted = self._port.shape[-3:] or (None,) * 3
+        for picture in self._pictures:
+            try:
+                size = look_at(picture)
+            except DataError as fault:
+                yield fault
+                continue
+            shapes.append(shape_of(self._images, self._images.resize or size))
+            if self._images.resize is None and not fits(shapes[-1], wanted):
+                message = f"the image is {text(shapes[-1])}; the model wants {text(wanted)}"
+                yield DataError(message, hint=_EXAMPLE, place=picture.place)
 
 
 def holds_images(path: Path) -> bool:
-    return path.is_dir() and any(map(_is_image, chain(path.iterdir(), path.glob("*/*"))))
+    return path.is_dir() and any(map(_is_image, chain(path.iterdir(), path.glob("[!.]*/*"))))
 
 
 def open_images(source: str, ports: Sequence[Port], settings: DataSettings) -> Dataset:
@@ -130,7 +135,7 @@ def _settings_faults(
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file()
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def _place(place: Place, folder: Path, file: Path) -> Place:

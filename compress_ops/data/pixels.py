@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,6 +15,9 @@ from .headers import reading
 
 if TYPE_CHECKING:
     from .base import Array
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_ORIENTATION, _ON_THE_SIDE = 0x0112, (5, 6, 7, 8)  # EXIF: tag, and the values that change width and height
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,7 @@ class ImageRows:
         import numpy as np
 
         images = self._images
-        with reading(picture.place, "the image"):
-            pixels = _pixels(picture, images)
+        pixels = _pixels(picture, images)
         pixels = pixels[..., ::-1] if images.channels == "bgr" else pixels
         if self._dtype != "uint8":
             mean, std = np.asarray(images.mean, np.float32), np.asarray(images.std, np.float32)
@@ -62,21 +65,64 @@ def _pixels(picture: Picture, images: ImageSettings) -> Array:
     """The image as uint8 [height, width, channels]."""
     import numpy as np
 
-    pillow = import_pillow(picture.place)
-    with pillow.open(picture.file) as image:
-        if image.mode[0] in "IF":  # Pillow would clip 16-bit pixels to 255 without a word
-            message = "the image has pixels of more than 8 bits"
-            raise DataError(message, hint="convert it to 8 bits", place=picture.place)
-        image = image.convert("L" if images.channels == "grey" else "RGB")
+    with opened(picture) as image:
+        image = _upright(image).convert("L" if images.channels == "grey" else "RGB")
         if images.resize is not None:
-            image = image.resize(tuple(reversed(images.resize)), pillow.Resampling.BILINEAR)
+            image = image.resize(tuple(reversed(images.resize)), import_pillow(picture.place).Resampling.BILINEAR)
         return np.array(image).reshape(image.height, image.width, channel_count(images))
 
 
-def size_of(picture: Picture) -> tuple[int, int]:
-    """Height and width, from the file's header."""
-    with reading(picture.place, "the image"), import_pillow(picture.place).open(picture.file) as image:
-        return image.height, image.width
+@contextmanager
+def opened(picture: Picture) -> Iterator[Any]:
+    """The image by Pillow, in a format of the endings: others (PostScript) run programs to be read."""
+    pillow = import_pillow(picture.place)
+    with reading(picture.place, "the image"), pillow.open(picture.file, formats=FORMATS) as image:
+        yield image
+
+
+def _upright(image: Any) -> Any:
+    """Turned as the camera says that it was held."""
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(image)
+
+
+def look_at(picture: Picture) -> tuple[int, int]:
+    """Height and width of an image that is whole and fits into 8 bits and no alpha; else DataError."""
+    with opened(picture) as image:
+        if _is_deep(image):  # Pillow would clip 16-bit pixels to 255, or drop half of them, without a word
+            message = "the image has pixels of more than 8 bits"
+            raise DataError(message, hint="convert it to 8 bits", place=picture.place)
+        width, height = _upright_size(image)
+        image.draft(image.mode, (1, 1))  # JPEG: what is damaged shows in the smallest picture, too
+        image.load()
+        if _is_transparent(image):
+            message = "the image has transparent pixels, and what should be seen through them is not known"
+            raise DataError(message, hint="lay it on a background first", place=picture.place)
+        return height, width
+
+
+def _is_deep(image: Any) -> bool:
+    """By what Pillow holds, or by how it will be decoded: 16-bit colours become 8-bit ones by then."""
+    told = [part for tile in image.tile for part in (tile[3] if isinstance(tile[3], tuple) else (tile[3],))]
+    return (
+        image.mode[0] in "IF"
+        or any(";16" in part if isinstance(part, str) else False for part in told)
+        or (image.format == "PPM" and any(isinstance(part, int) and part > 255 for part in told))
+    )
+
+
+def _upright_size(image: Any) -> tuple[int, int]:
+    """Width and height as they will be seen."""
+    turned = image.getexif().get(_ORIENTATION) in _ON_THE_SIDE
+    return (image.height, image.width) if turned else (image.width, image.height)
+
+
+def _is_transparent(image: Any) -> bool:
+    """Whether any pixel is: an alpha channel that is opaque throughout says nothing."""
+    if "transparency" not in image.info and image.mode not in ("RGBA", "LA", "PA", "RGBa", "La"):
+        return False
+    return bool(image.convert("RGBA").getchannel("A").getextrema()[0] < 255)
 
 
 def shape_of(images: ImageSettings, size: tuple[int, int]) -> tuple[int, ...]:

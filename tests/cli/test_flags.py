@@ -39,8 +39,8 @@ def test_faults_of_a_recipe_made_of_flags_name_the_flags(model: Path) -> None:
     )
     assert told == [
         "--provider: unknown execution provider 'cudda'; did you mean 'cuda'?",
-        "--data: no.npz: the file does not exist",
-        "--evaluation: none.npz: the file does not exist",
+        "--data: no.npz: the data does not exist",
+        "--evaluation: none.npz: the data does not exist",
         "--metric: unknown metric 'topp1'; did you mean 'top1'?",
     ]
 
@@ -62,7 +62,7 @@ def test_what_no_flag_gave_stands_at_the_command(model: Path) -> None:
 
 def test_set_wins_over_a_flag_and_names_itself(model: Path) -> None:
     told = _told(model, ("data.calibration=other.npz",), data={"calibration": "no.npz"})
-    assert told == ["--set data.calibration=other.npz: other.npz: the file does not exist"]
+    assert told == ["--set data.calibration=other.npz: other.npz: the data does not exist"]
 
 
 def test_set_leaves_the_sections_as_they_are(model: Path) -> None:
@@ -77,7 +77,7 @@ def test_set_leaves_the_sections_as_they_are(model: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--data", "no.npz"], "--data: {folder}/no.npz: the file does not exist"),
+        (["--data", "no.npz"], "--data: {folder}/no.npz: the data does not exist; did you mean 'data.npz'?"),
         (["--provider", "cudda"], "--provider: unknown execution provider 'cudda'; did you mean 'cuda'?"),
         (["--dim", "batsh=2"], "--dim: the model has no dimension named 'batsh'; did you mean 'batch'?"),
         (["--value", "y=2"], "--value: the model has no input named 'y'"),

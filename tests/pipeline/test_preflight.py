@@ -131,7 +131,7 @@ budget: {max_drop: 1%}
     assert told(Job(loaded, linear, tmp_path / "none" / "out.onnx")) == [
         f"the folder {tmp_path / 'none'} does not exist",
         f"{path}:2:11: unknown execution provider 'cdua'; did you mean 'cuda'?",
-        f"{path}:3:21: none.npz: the file does not exist",
+        f"{path}:3:21: none.npz: the data does not exist",
         f"{path}:5:5: unknown pass 'prune_weigh'; did you mean 'prune_weights'?",
         f"{path}:6:38: unknown option 'per_chanel'; did you mean 'per_channel'?",
         f"{path}:7:20: max_drop needs evaluation data and a metric",

@@ -48,7 +48,7 @@ def test_a_missing_recipe(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
-    assert _told(tmp_path).startswith(f"{tmp_path}: the recipe cannot be read")
+    assert _told(tmp_path).startswith(f"{tmp_path}: the recipe is a folder")
 
 
 @pytest.mark.parametrize("junk", [b"\xff\xfe\x00v", b"\x08\x09\x12\x07\xe9pytorch", bytes(range(128, 256))])
