@@ -39,7 +39,7 @@ def read_proto(path: Path) -> Any:
     import onnx
 
     if why := unreadable(path):
-        raise ModelError(f"{path} {why}", hint="name the .onnx file in it" if path.is_dir() else "")
+        raise ModelError(f"{path} {why}", hint="name the .onnx file in it" if why == "is a folder" else "")
     try:
         proto = onnx.load(path, "protobuf", load_external_data=False)
     except OSError as error:

@@ -34,6 +34,15 @@ def unreadable(path: Path, *, or_folder: bool = False) -> str:
     return f"is {kind}" if path.is_dir() else f"is {kind}, not a regular file"
 
 
+def is_utf8(path: Path) -> bool:
+    """Whether a name is text; onnxruntime and ONNX itself know no other."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def reason_of(error: Exception) -> str:
     """What the system says: ``No space left on device``."""
     return str(getattr(error, "strerror", None) or error)

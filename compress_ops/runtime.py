@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .errors import ModelError, OnnxpressError, ProviderError, did_you_mean
-from .reading import unreadable
+from .reading import is_utf8, unreadable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -168,6 +168,8 @@ def _create(model: Path | bytes, providers: Sequence[Provider], settings: Sessio
     source = str(model) if isinstance(model, Path) else "the model in memory"
     if isinstance(model, Path) and (why := unreadable(model)):
         raise ModelError(f"{model} {why}")
+    if isinstance(model, Path) and not is_utf8(model):
+        raise ModelError(f"{model}: the name is not UTF-8, and onnxruntime opens no other", hint="rename it")
     try:
         raw = ort.InferenceSession(
             str(model) if isinstance(model, Path) else model,

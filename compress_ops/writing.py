@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import OutputError
-from .reading import kind_of, reason_of
+from .reading import is_utf8, kind_of, reason_of
 from .temporary import temporary_file
 
 _LINKS_ARE_UNKNOWN = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES, errno.EINVAL}
@@ -84,6 +84,8 @@ def _role(output: Output) -> str:
 
 def _fault(output: Output, *, force: bool) -> OutputError | None:
     path, folder = output.path, output.path.parent
+    if not (output.flag or is_utf8(path)):
+        return OutputError(f"{output}: the name is not UTF-8", hint="onnxruntime opens models of such names only")
     try:
         kind = kind_of(path.stat() if output.appended else path.lstat())
     except (FileNotFoundError, NotADirectoryError):

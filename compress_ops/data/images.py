@@ -64,7 +64,7 @@ class ImageFolder(Stacked):
         return digest_of((picture.file.relative_to(self.path).as_posix(), picture.file) for picture in self._pictures)
 
     def _shapes(self) -> list[tuple[int, ...]]:
-        """The array shape of every image; those that cannot be decoded, or are of a size that does not fit, are told."""
+        """The array shape of every image; those that cannot be decoded, or have a size that does not fit, are told."""
         shapes: list[tuple[int, ...]] = []
         raise_all(islice(told_once(self._faults(shapes)), _FAULTS_SHOWN))
         return shapes

@@ -92,7 +92,7 @@ def _inputs(job: Job, model: Model | None) -> Iterator[Input]:
 
 def _data_inputs(job: Job, role: str, path: Path) -> Iterator[Input]:
     """A file, or those of a folder that an output could hit."""
-    if not path.is_dir():
+    if not os.path.isdir(path):
         yield Input(path, f"the {role} data")
     for output in job.outputs:
         if is_data_file(output.path) and os.path.realpath(path) in map(str, Path(resolved(output.path)).parents):
