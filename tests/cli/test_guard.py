@@ -108,15 +108,16 @@ def test_github_gets_annotations(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("numbers", ["SIGINT", "SIGTERM", "SIGHUP", "SIGINT SIGINT SIGTERM SIGINT"])
 def test_interrupting_is_status_130_and_keeps_the_old_output(
-    number: signal.Signals, model: Path, out: Path, tmp_path: Path
+    numbers: str, model: Path, out: Path, tmp_path: Path
 ) -> None:
     out.write_text("an older result")
     process = _run_that_waits(model, out, tmp_path)
     _wait_for(tmp_path / "started", process)
     before = sorted(path.name for path in tmp_path.iterdir())
-    process.send_signal(number)
+    for number in numbers.split():
+        process.send_signal(getattr(signal, number))
     stdout, stderr = process.communicate(timeout=20)
     assert process.returncode == 130
     assert json.loads(stdout) | {"faults": []} == {
