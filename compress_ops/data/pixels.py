@@ -74,9 +74,16 @@ def _pixels(picture: Picture, images: ImageSettings) -> Array:
 
 @contextmanager
 def opened(picture: Picture) -> Iterator[Any]:
-    """The image by Pillow, in a format of the endings: others (PostScript) run programs to be read."""
+    """The image by Pillow, in a format of the endings: others (PostScript) run programs to be read.
+
+    By an open file: of a TIFF that it maps by name, and that lies on its side, Pillow makes a jumble.
+    """
     pillow = import_pillow(picture.place)
-    with reading(picture.place, "the image"), pillow.open(picture.file, formats=FORMATS) as image:
+    with (
+        reading(picture.place, "the image"),
+        picture.file.open("rb") as file,
+        pillow.open(file, formats=FORMATS) as image,
+    ):
         yield image
 
 
@@ -93,13 +100,11 @@ def look_at(picture: Picture) -> tuple[int, int]:
         if _is_deep(image):  # Pillow would clip 16-bit pixels to 255, or drop half of them, without a word
             message = "the image has pixels of more than 8 bits"
             raise DataError(message, hint="convert it to 8 bits", place=picture.place)
-        width, height = _upright_size(image)
-        image.draft(image.mode, (1, 1))  # JPEG: what is damaged shows in the smallest picture, too
-        image.load()
+        size = _size_when_loaded(image)
         if _is_transparent(image):
             message = "the image has transparent pixels, and what should be seen through them is not known"
             raise DataError(message, hint="lay it on a background first", place=picture.place)
-        return height, width
+        return size
 
 
 def _is_deep(image: Any) -> bool:
@@ -112,10 +117,12 @@ def _is_deep(image: Any) -> bool:
     )
 
 
-def _upright_size(image: Any) -> tuple[int, int]:
-    """Width and height as they will be seen."""
-    turned = image.getexif().get(_ORIENTATION) in _ON_THE_SIDE
-    return (image.height, image.width) if turned else (image.width, image.height)
+def _size_when_loaded(image: Any) -> tuple[int, int]:
+    """Height and width as they will be seen. A JPEG is decoded small: what is damaged shows all the same."""
+    size, is_small = image.size, image.draft(image.mode, (1, 1)) is not None
+    image.load()
+    width, height = size if is_small else image.size  # a TIFF is turned when it is loaded
+    return (width, height) if image.getexif().get(_ORIENTATION) in _ON_THE_SIDE else (height, width)
 
 
 def _is_transparent(image: Any) -> bool:

@@ -161,3 +161,81 @@ def test_a_model_that_has_nothing_to_learn_is_a_fault(call: Call, model: Path, f
     result = call("distill", model, "-o", out, *flags)
     assert result.exit_code == 2 and not out.exists()
     assert "changed nothing" in result.stderr and "the weights stay as they were" in result.stderr
+
+
+@pytest.fixture
+def stopped(call: Call, student: Path, flags: list[object], out: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """A command whose training was interrupted after its first epoch."""
+    command = ["distill", student, *flags, "-o", out, "--no-measure", "--learning-rate", 0.001, "--epochs", 2]
+    judge, calls = held_out.HeldOut.__call__, []
+
+    def breaks_off(self: object) -> float:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return judge(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(held_out.HeldOut, "__call__", breaks_off)
+        assert call(*command).exit_code == 130
+    return command
+
+
+OTHERS = {
+    "model": lambda files: _disturb(files["student"]),
+    "passes": lambda files: _disturb(files["teacher"]),
+    "data": lambda files: _shuffle(files["data"]),
+}
+FLAGS = {
+    "seed": ["--seed", 1],
+    "passes": ["--temperature", 4],
+    "data": ["--batch-size", 8],
+    "passes, of an option that the training itself does not see": ["--loss", "mse"],
+}
+
+
+def _disturb(path: Path) -> None:
+    proto = onnx.load(path)
+    weight = proto.graph.initializer[0]
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(0.5), weight.name))
+    onnx.save(proto, path)
+
+
+def _shuffle(path: Path) -> None:
+    with np.load(path) as arrays:
+        np.savez(path, **{name: arrays[name][::-1] for name in arrays.files})
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_other_files_do_not_resume(
+    call: Call, stopped: list[object], what: str, student: Path, model: Path, data: Path, out: Path
+) -> None:
+    OTHERS[what]({"student": student, "teacher": model, "data": data})
+    _refused(call, [*stopped, "--resume"], what, out)
+
+
+@pytest.mark.parametrize("what", FLAGS)
+def test_other_flags_do_not_resume(call: Call, stopped: list[object], what: str, out: Path) -> None:
+    _refused(call, [*stopped, "--resume", *FLAGS[what]], what.partition(",")[0], out)
+
+
+def _refused(call: Call, command: list[object], what: str, out: Path) -> None:
+    (checkpoint,) = out.parent.glob("*.checkpoint.npz")
+    before = checkpoint.read_bytes()
+    result = call(*command)
+    assert result.exit_code == 2, result.stderr
+    assert f"belongs to another training: {what} was" in result.stderr
+    assert checkpoint.read_bytes() == before and not out.exists()
+
+
+def test_more_epochs_do_resume(call: Call, stopped: list[object], out: Path) -> None:
+    result = call(*stopped, "--resume", "--epochs", 3)
+    assert result.exit_code == 0, result.stderr
+    assert out.exists() and not list(out.parent.glob("*checkpoint*"))
+
+
+def test_hours_of_training_are_not_replaced_unasked(call: Call, stopped: list[object], out: Path) -> None:
+    result = call(*stopped)
+    assert result.exit_code == 2
+    assert "holds a training that was interrupted\n  --resume goes on with it; --force begins anew" in result.stderr
+    assert call(*stopped, "--force").exit_code == 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -176,3 +178,119 @@ def test_without_pillow_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
     assert 'pip install "onnxpress[images]"' in fault(tmp_path)
+
+
+# What an image may be
+
+
+def png_16_bit(file, colours):
+    """A PNG with 16 bits a channel, which Pillow reads but does not write in colour."""
+    kind, count = {1: (0, 1), 3: (2, 3), 4: (6, 4)}[colours]
+    rows = b"".join(b"\0" + b"\x12\x34" * 8 * count for _ in range(8))
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, kind, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+    )
+
+
+@pytest.mark.parametrize("colours", [1, 3, 4])
+def test_16_bits_are_told(tmp_path, colours):
+    png_16_bit(tmp_path / "set" / "a.png", colours)
+    assert "more than 8 bits" in fault(tmp_path)
+
+
+@pytest.mark.parametrize("header", [b"P6 8 8 65535\n", b"P5 8 8 65535\n", b"P6 8 8 300\n"])
+def test_16_bits_of_netpbm(tmp_path, header):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.ppm").write_bytes(header + b"\1\2" * 192)
+    assert "more than 8 bits" in fault(tmp_path)
+
+
+def test_8_bits_of_netpbm(tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.ppm").write_bytes(b"P6 8 8 255\n" + bytes([10, 20, 30]) * 64)
+    assert next(opened(tmp_path).batches()).feeds["x"][0, :, 0, 0].tolist() == [10, 20, 30]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+def test_alpha_that_shows_is_told_and_one_that_does_not_is_none(tmp_path, mode):
+    image = Image.new("RGBA", (8, 8), (10, 10, 10, 255)).convert(mode)
+    ending = "tif" if mode == "PA" else "png"
+    (tmp_path / "set").mkdir()
+    if mode == "PA":
+        image = Image.new("P", (8, 8))
+        image.putpalette([10, 10, 10] * 256)
+        image.save(tmp_path / "set" / "a.png")
+    else:
+        image.save(tmp_path / "set" / f"a.{ending}")
+    assert next(opened(tmp_path).batches()).feeds["x"][0, :, 0, 0].tolist() == [10, 10, 10]
+    if mode == "PA":
+        image.save(tmp_path / "set" / "a.png", transparency=0)
+    else:
+        image.putpixel((3, 3), (10,) * (len(mode) - 1 if mode == "LA" else 3) + (254,))
+        image.save(tmp_path / "set" / "a.png")
+    assert "transparent pixels" in fault(tmp_path)
+
+
+ARROW = np.arange(6 * 4, dtype=np.uint8).reshape(6, 4) * 10
+AS_SEEN = {  # the EXIF specification: where row 0 and column 0 of what is stored are seen
+    1: ARROW,
+    2: ARROW[:, ::-1],
+    3: ARROW[::-1, ::-1],
+    4: ARROW[::-1],
+    5: ARROW.T,
+    6: np.rot90(ARROW, -1),
+    7: ARROW[::-1, ::-1].T,
+    8: np.rot90(ARROW, 1),
+}
+
+
+@pytest.mark.parametrize("orientation", AS_SEEN)
+@pytest.mark.parametrize("ending", ["png", "tif", "webp", "jpg"])
+def test_images_are_turned_as_the_camera_says(tmp_path, orientation, ending):
+    (tmp_path / "set").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(ARROW).save(tmp_path / "set" / f"a.{ending}", exif=exif, quality=100, lossless=True)
+    settings = ImageSettings(scale=1.0, channels="grey")
+    array = next(opened(tmp_path, Port("x", "float32", (None, 1, None, None)), settings).batches()).feeds["x"]
+    lossy = {"jpg": 2, "webp": 1}  # the quantization of DCT coefficients at quality 100; grey as luma and back
+    np.testing.assert_allclose(array[0, 0], AS_SEEN[orientation], atol=lossy.get(ending, 0))
+
+
+@pytest.mark.parametrize(
+    "content", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EOF\n", b"#define im_width 8\n"]
+)
+def test_formats_of_other_endings_are_not_decoded(tmp_path, content, monkeypatch):
+    """PostScript would start Ghostscript."""
+    from PIL import EpsImagePlugin
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("a program was started"))
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.png").write_bytes(content)
+    assert "set/a.png: the image cannot be read: cannot identify image file" in fault(tmp_path)
+
+
+def test_hidden_files_are_no_images(tmp_path):
+    paint(tmp_path / "set" / "a.png")
+    (tmp_path / "set" / "._a.png").write_bytes(b"what a Mac leaves")
+    assert len(opened(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("images", [PIXELS, ImageSettings()], ids=["resized", "as they are"])
+@pytest.mark.parametrize("ending", ["png", "jpg", "gif", "bmp", "tif"])
+def test_all_images_are_decoded_before_the_first_batch(tmp_path, images, ending):
+    for number in range(30):
+        file = tmp_path / "set" / f"{number:02}.{ending}"
+        paint(file)
+        if number >= 25:
+            file.write_bytes(file.read_bytes()[:-60])
+    with pytest.raises((DataError, Faults)) as caught:
+        opened(tmp_path, images=images)
+    assert "25." in str(caught.value) and "cannot be read" in str(caught.value)

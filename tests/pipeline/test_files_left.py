@@ -1,6 +1,9 @@
 """What a run leaves on disk: the result whole or not at all, weights beside it, and nothing else."""
 
+import os
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +95,52 @@ def test_a_bug_while_measuring_leaves_nothing(job: MakeJob, listing: Listing, mo
     with pytest.raises(ZeroDivisionError):
         run(job("passes: [quantize_dynamic]", measure=True))
     assert listing() == before
+
+
+# Two runs at once
+
+
+def _together(*jobs: Job) -> list[object]:
+    """What becomes of jobs that put their results in place at the same time: None, or the fault."""
+    barrier = threading.Barrier(len(jobs))
+    ends: list[object] = [None] * len(jobs)
+
+    def work(number: int, job: Job) -> None:
+        try:
+            run(replace(job, before_commit=barrier.wait))
+        except OnnxpressError as fault:
+            ends[number] = fault
+
+    threads = [threading.Thread(target=work, args=each) for each in enumerate(jobs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return ends
+
+
+@pytest.mark.parametrize("weights", ["linear", "outside"])
+@pytest.mark.parametrize("force", [False, True])
+def test_two_runs_to_one_place(
+    job: MakeJob, tmp_path: Path, weights: str, force: bool, request: pytest.FixtureRequest
+) -> None:
+    model = request.getfixturevalue(weights)
+    recipes = ["passes: [quantize_dynamic]", "passes: [prune_weights: {ratio: 0.5}, quantize_dynamic]"]
+    ends = _together(*(job(recipe, model=model, force=force) for recipe in recipes))
+    faults = [str(end) for end in ends if end is not None]
+    assert ["has appeared meanwhile" in fault for fault in faults] == ([] if force else [True])
+    onnxruntime.InferenceSession(tmp_path / "out.onnx")
+    assert not list(tmp_path.glob(".onnxpress*"))
+    if not force:
+        assert len(list(tmp_path.glob("out.onnx*"))) == (2 if weights == "outside" else 1)
+
+
+def test_what_a_killed_run_left_is_swept_by_the_next(job: MakeJob, outside: Path, tmp_path: Path) -> None:
+    """As a child that ends on the spot, in the middle of its commit."""
+    child = os.fork()
+    if not child:
+        run(replace(job("passes: [quantize_dynamic]", model=outside), before_commit=lambda: os._exit(9)))
+    os.waitpid(child, 0)
+    assert len(list(tmp_path.glob(".onnxpress-*/out.onnx*"))) == 2
+    run(job("passes: [quantize_dynamic]", model=outside))
+    assert not list(tmp_path.glob(".onnxpress*"))
