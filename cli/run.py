@@ -42,8 +42,8 @@ def run(
 
     The report is printed. Flags win over the recipe; --data replaces its calibration data.
 
-    Exit status: 0 done; 1 a budget is missed or not proven (the output is written); 2 a fault in what was given
-    (nothing is written); 3 a bug; 130 interrupted.
+    Exit status: 0 done; 1 a budget is missed or not proven, or a report could not be written (the output is); 2 a fault
+    in what was given (nothing is written); 3 a bug; 130 interrupted.
     """
     from compress_ops.pipeline import Job
     from compress_ops.recipe import read_recipe

@@ -27,7 +27,7 @@ class Table:
 
     def visible(self) -> Table:
         """The same, with what others named made safe to be shown."""
-        rows = [[visible(cell, keep="\n") for cell in row] for row in self.rows]
+        rows = [[*map(visible, row)] for row in self.rows]
         columns, notes = ([*map(visible, texts)] for texts in (self.columns, self.notes))
         return Table(visible(self.title), columns, rows, notes)
 

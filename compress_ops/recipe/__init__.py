@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 
-LARGEST_RECIPE = 10**6  # bytes: what people write has a thousandth of that
+_LARGEST_RECIPE = 10**6  # bytes: what people write has a thousandth of that
 _LARGEST_REPORT = 64 * 10**6  # bytes: a report lists all that was touched
 _TOO_LARGE = "the recipe is larger than 1 MB (a report than 64 MB), which nobody has written"
 
@@ -79,7 +79,7 @@ def _text(path: Path) -> str:
         hint = "start with: onnxpress recipe new" if why == "does not exist" else ""
         raise RecipeError(f"the recipe {why}", hint=hint, place=place)
     try:
-        if path.stat().st_size > (_LARGEST_REPORT if path.suffix == ".json" else LARGEST_RECIPE):
+        if path.stat().st_size > (_LARGEST_REPORT if path.suffix == ".json" else _LARGEST_RECIPE):
             raise RecipeError(_TOO_LARGE, place=place)
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -104,6 +104,8 @@ def recipe_of(
 
 def _parsed(text: str, file: str, overrides: Sequence[str], flags: Sequence[Flag], folder: Path) -> LoadedRecipe:
     report = _report(text)
+    if not report and len(text) > _LARGEST_RECIPE:
+        raise RecipeError(_TOO_LARGE, place=Place(file))
     document = Document(file, report["recipe"]) if report else read_document(text, file)
     return replace(_checked(document, overrides, flags), folder=folder, expected=_hashes(report))
 

@@ -11,6 +11,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import onnx
 import pytest
 
 from compress_ops.catalogue import PASSES
@@ -170,3 +171,73 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert process.stderr is not None
     assert process.stderr.read() == "status 0\n"
     process.wait(timeout=20)
+
+
+def test_twenty_faults_are_shown(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("version: 1\npasses:\n" + "- 5\n" * 30)
+    result = call("recipe", "check", tmp_path / "r.yaml", "--json")
+    assert len(result.stderr.splitlines()) == 21
+    assert result.stderr.splitlines()[-1] == "... and 10 more"
+    assert len(json.loads(result.stdout)["faults"]) == 30
+
+
+# Names that act
+
+
+EVIL = ["::error::one", "\n::add-mask::two", "##[error]three", "\x1b[2Jfour", "\u202efive", "six\r\n::warning::"]
+
+
+@pytest.fixture
+def evil(model: Path, tmp_path: Path) -> Path:
+    """A model whose nodes, values, metadata and dimensions are called so."""
+    proto = onnx.load(model)
+    for node, name in zip(proto.graph.node, EVIL, strict=False):
+        node.name = name
+    named = {"w1": EVIL[3], "h": EVIL[1], "x": EVIL[5], "scores": EVIL[0]}
+    for node in proto.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [named.get(name, name) for name in names]
+    for value in (*proto.graph.initializer, *proto.graph.input, *proto.graph.output):
+        value.name = named.get(value.name, value.name)
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param = EVIL[2]
+    proto.producer_name, proto.doc_string = EVIL[1], EVIL[2]
+    proto.metadata_props.add(key=EVIL[1], value=EVIL[2])
+    path = tmp_path / f"m{EVIL[1]}.onnx".replace("\0", "")
+    onnx.save(proto, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["inspect", "{}", "--nodes", "-v"],
+        ["inspect", "{}", "--json"],
+        ["quantize", "{}", "-o", "o.onnx", "-v", "--report", "r.md", "--report", "r.html", "--report", "r.json"],
+        ["quantize", "{}", "-o", "o.onnx", "--dry-run", "-v"],
+        ["prune", "{}", "-o", "o.onnx", "--no-measure", "-v"],
+        ["prune", "{}", "-o", "o.onnx", "--ratio", "0.001"],
+        ["run", "no\n::error::.yaml", "{}", "-o", "o.onnx"],
+        ["quantize", "{}", "-o", "o.onnx", "--dim", "::error::\nx=3"],
+        ["quantize", "{}", "-o", "o.onnx", "--provider", "\n::error::\x1b[0m"],
+        ["quantize", "{}", "-o", "o.onnx", "--set", "\n::error::=\x1b[0m"],
+        ["bench", "{}", "{}", "--seconds", "0.01"],
+        ["\n::error::"],
+        ["inspect", "{}", "--\x1b[0m\n::error::"],
+        ["passes", "##[error]\n::error::"],
+    ],
+    ids=lambda words: ascii(" ".join(words))[:40],
+)
+def test_names_do_not_act(
+    call: Call, evil: Path, tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    result = call(*(word.format(evil) for word in words))
+    assert result.exit_code in (0, 1, 2), result.stderr
+    annotations = [line for line in result.stderr.splitlines() if line.startswith("::error")]
+    others = [line for line in (result.stdout + result.stderr).splitlines() if line not in annotations]
+    assert not any(line.lstrip().startswith("::") or "##[" in line for line in others)
+    assert len(annotations) == (result.exit_code == 2)
+    written = [path.read_text() for path in tmp_path.iterdir() if path.suffix in (".md", ".html", ".json")]
+    for text in (result.stdout, result.stderr, *written):
+        assert text.replace("\n", "").isprintable()

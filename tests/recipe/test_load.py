@@ -115,3 +115,33 @@ def test_json_whose_recipe_is_none_is_told_as_a_recipe(text: str) -> None:
 def test_a_report_with_an_empty_recipe_is_told() -> None:
     with pytest.raises(OnnxpressError, match="'version' is required"):
         parse_recipe('{"recipe": {}}')
+
+
+# Limits: what nobody writes is not worked on
+
+
+def test_a_recipe_of_more_than_a_megabyte(tmp_path: Path) -> None:
+    said = "the recipe is larger than 1 MB (a report than 64 MB), which nobody has written"
+    for name, text in (("r.yaml", "#" * 1_000_001), ("r.json", "{" + " " * 1_000_001 + "}")):
+        path = _write(tmp_path / name, text.encode())
+        assert _told(path) == f"{path}: {said}"
+
+
+def test_a_large_report_is_replayed(tmp_path: Path) -> None:
+    path = _write(tmp_path / "r.json", _report(touched=["x" * 1000] * 1100).encode())
+    assert load_recipe(path).recipe.seed == 7
+
+
+def test_a_thousand_steps_are_enough(tmp_path: Path) -> None:
+    path = _write(tmp_path / "r.yaml", b"version: 1\npasses:\n" + b"- simplify\n" * 1000)
+    assert len(load_recipe(path).recipe.passes) == 1000
+    path = _write(tmp_path / "r.yaml", b"version: 1\npasses:\n" + b"- simplify\n" * 1001)
+    assert _told(path) == f"{path}:3:1: there are 1,001 steps; a recipe holds at most 1,000"
+    gradually = b"- gradually: {steps: 100, passes: [prune_weights: {ratio: 0.5}, simplify]}\n"
+    path = _write(tmp_path / "r.yaml", b"version: 1\npasses:\n" + gradually * 6)
+    assert "there are 1,200 steps" in _told(path)
+
+
+def test_of_a_mapping_a_hundred_faults_are_told(tmp_path: Path) -> None:
+    path = _write(tmp_path / "r.yaml", "".join(f"k{number}: 1\n" for number in range(150)).encode())
+    assert "and 52 more faults of this mapping" in _told(path)
