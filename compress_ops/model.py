@@ -9,7 +9,7 @@ are float32 weights marked as such (``stored_half.py``); every node has a name.
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ModelError, PassError
 from .files import Staged, model_files, read_proto
-from .gate import check_structure, forget_negative_sizes, settle_external_data
+from .gate import check_structure, forget_negative_sizes, settle_external_data, structure_faults
 from .interface import as_written, maps_hidden, ports_kept, put_types_back, shaped_values, take_defaults, take_types
+from .shapes import infer, outline
 from .stored_half import as_stored, stored_bytes, widen
 from .temporary import temporary_folder
 
@@ -141,22 +142,20 @@ class Model:
         return before - sum(1 for _ in self.nodes()) - sum(1 for _ in self.weights())
 
     def check(self) -> None:
-        """Raise PassError where the graph breaks the ONNX standard (weights' contents are not looked at)."""
+        """Raise PassError where the structure is not one that the gate lets in (weights' contents are not looked at)."""
         import onnx_ir.passes.common as common
 
         try:
             common.TopologicalSortPass()(self.ir)
-            common.CheckerPass()(self.ir)
-        except Exception as error:
-            raise PassError(f"the graph is not valid ONNX: {_root_cause(error)}") from error
+        except ValueError as error:
+            raise PassError(f"the graph is not valid ONNX: {error}") from error
+        for fault in structure_faults(outline(self.ir)):
+            raise PassError(f"the graph is not valid ONNX: {fault}")
 
     def infer_shapes(self) -> None:
-        """Fill in types and shapes of inner values where ONNX can infer them; never fails on what it cannot."""
-        import onnx_ir.passes.common as common
-
-        with _as_instance_normalization(self), maps_hidden(self.ir, self.nodes(), self.types):
-            common.ShapeInferencePass(strict_mode=False, data_prop=True)(self.ir)
-        _leave_sequences_untyped(self)
+        """Fill in types and shapes of inner values where they can be found out; never fails on what cannot."""
+        with maps_hidden(self.ir, self.nodes(), self.types):
+            infer(self.ir)
 
     def weight_bytes(self) -> int:
         """Bytes of all weights as stored, external data included; generated constants count as if stored."""
@@ -254,50 +253,6 @@ def _fetch_small(model: Model) -> None:
         tensor = value.const_value
         if isinstance(tensor, ir.ExternalTensor) and tensor.nbytes <= _SMALL:
             value.const_value = ir.external_data.convert_tensors_from_external([tensor])[0]
-
-
-@contextmanager
-def _as_instance_normalization(model: Model) -> Iterator[None]:
-    """ONNX infers no shape behind a GroupNormalization; meanwhile it goes by the name of one that takes the same."""
-    nodes = [node for node in model.nodes() if node.op_type == "GroupNormalization" and node.domain in ONNX_DOMAINS]
-    for node in nodes:
-        node.op_type = "InstanceNormalization"
-    try:
-        yield
-    finally:
-        for node in nodes:
-            node.op_type = "GroupNormalization"
-
-
-_MAKE_SEQUENCES = {"SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SplitToSequence"}
-
-
-def _leave_sequences_untyped(model: Model) -> None:
-    """onnx-ir takes the type of a sequence for that of its elements, and onnxruntime then refuses the model."""
-    import onnx_ir as ir
-
-    found: set[ir.Value] = set()
-    for node in reversed(list(model.nodes())):  # what is inside a node comes behind it
-        for index, value in enumerate(node.outputs):
-            if _is_sequence(node, index, found):
-                found.add(value)
-    for value in found:
-        if isinstance(value.type, ir.TensorType):
-            value.type = value.shape = None
-
-
-def _is_sequence(node: onnx_ir.Node, index: int, known: Container[onnx_ir.Value]) -> bool:
-    """Branches give an output each for every one of the node, a loop one more before them."""
-    skipped = 1 if node.op_type == "Loop" else 0
-    inner = [graph.outputs[index + skipped] for graph in _subgraphs(node) if index + skipped < len(graph.outputs)]
-    return node.op_type in _MAKE_SEQUENCES or any(value in known for value in inner)
-
-
-def _subgraphs(node: onnx_ir.Node) -> list[onnx_ir.Graph]:
-    import onnx_ir as ir
-
-    attributes = node.attributes.values()
-    return [attribute.as_graph() for attribute in attributes if attribute.type == ir.AttributeType.GRAPH]
 
 
 def _drop_unused_weights(graph: onnx_ir.Graph) -> None:

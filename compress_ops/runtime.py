@@ -239,6 +239,19 @@ def _preload_libraries(ort: Any, first: str) -> None:
         ort.preload_dlls()
 
 
+def ports_as_read(model: bytes) -> tuple[Port, ...]:
+    """The outputs of a model as onnxruntime knows them once it has read it, before it looks for kernels and weights.
+
+    Types of outputs need not be declared. Nothing is told where onnxruntime refuses the model.
+    """
+    ort = onnxruntime_module()
+    try:
+        raw = ort.capi._pybind_state.InferenceSession(_options(ort, SessionSettings()), model, False, False)
+    except Exception:  # onnxruntime raises a dozen unrelated classes
+        return ()
+    return tuple(_port(node) for node in raw.outputs_meta)
+
+
 _NUMPY = {"float": "float32", "double": "float64", "half": "float16"}
 
 

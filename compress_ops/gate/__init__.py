@@ -23,7 +23,7 @@ from .tensors import tensor_faults
 from .text import text_faults
 from .types import forget_negative_sizes, type_faults
 
-__all__ = ["check_structure", "forget_negative_sizes", "settle_external_data"]
+__all__ = ["check_structure", "forget_negative_sizes", "settle_external_data", "structure_faults"]
 
 _CHECKS: tuple[Callable[[Any], Iterator[str]], ...] = (  # in this order: each relies on those before
     text_faults,
@@ -40,6 +40,11 @@ _CHECKS: tuple[Callable[[Any], Iterator[str]], ...] = (  # in this order: each r
 def check_structure(proto: Any, path: Path) -> None:
     """Raise ModelError with the first fault of a ModelProto, or for parts of it that would be lost."""
     refuse_what_would_be_lost(proto, path)
+    for fault in structure_faults(proto):
+        raise ModelError(f"{path} is damaged or not valid ONNX: {fault}")
+
+
+def structure_faults(proto: Any) -> Iterator[str]:
+    """What is wrong with a ModelProto, the gravest first."""
     for check in _CHECKS:
-        for fault in check(proto):
-            raise ModelError(f"{path} is damaged or not valid ONNX: {fault}")
+        yield from check(proto)

@@ -1,0 +1,25 @@
+"""Types and shapes of inner values: what ONNX infers, and behind operators that it does not know, what onnxruntime tells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .foreign import infer_foreign
+from .outline import outline
+from .standard import infer_standard
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["infer", "outline"]
+
+_ROUNDS = 8  # each carries shapes over one more operator that has to be run to tell its own
+
+
+def infer(model: ir.Model) -> None:
+    """Fill in types and shapes in place; what neither can tell stays unknown."""
+    infer_standard(model)
+    for _ in range(_ROUNDS):
+        if not infer_foreign(model):
+            return
+        infer_standard(model)

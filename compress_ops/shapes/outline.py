@@ -1,0 +1,53 @@
+"""A model as a small protobuf: structure, types and small constants, without the contents of its weights.
+
+Large weights are inputs there: ONNX and onnxruntime see what they are, and nothing is read, computed or copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..protos import is_external
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+SMALL = 1024  # bytes; shapes, axes and paddings are looked at, weights are not
+
+
+def outline(model: ir.Model) -> Any:
+    """The ModelProto of the model's outline; large weights of subgraphs stay references that lead nowhere."""
+    import onnx_ir as ir
+
+    with _without_contents(model):
+        proto = ir.to_proto(model)
+    left_out = [tensor for tensor in proto.graph.initializer if is_external(tensor)]
+    kept = [tensor for tensor in proto.graph.initializer if not is_external(tensor)]
+    proto.graph.input.extend(_port(tensor) for tensor in left_out)
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(kept)
+    return proto
+
+
+@contextmanager
+def _without_contents(model: ir.Model) -> Iterator[None]:
+    import onnx_ir as ir
+
+    weights = [value for graph in model.graphs() for value in graph.initializers.values()]
+    large = {v: v.const_value for v in weights if v.const_value is not None and v.const_value.nbytes > SMALL}
+    try:
+        for value, tensor in large.items():
+            shape = ir.Shape(tensor.shape.numpy())
+            value.const_value = ir.ExternalTensor("-", 0, 0, tensor.dtype, shape=shape, name=value.name or "")
+        yield
+    finally:
+        for value, tensor in large.items():
+            value.const_value = tensor
+
+
+def _port(tensor: Any) -> Any:
+    import onnx
+
+    return onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))

@@ -1,0 +1,51 @@
+"""What ONNX infers of its own operators: types and shapes of inner values, put into the model in place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..protos import bodies
+from .outline import outline
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+
+def infer_standard(model: ir.Model) -> None:
+    """Fill in what ONNX can infer; what it cannot, or refuses to, stays as it is."""
+    import onnx
+    import onnx_ir as ir
+
+    proto = outline(model)
+    _call_by_names_that_are_known(proto)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=False, data_prop=True)
+    except Exception:  # ONNX raises what its operators raise
+        return
+    for graph, known in zip(model.graphs(), ir.from_proto(inferred).graphs(), strict=True):
+        for value, found in zip(_given_by_nodes(graph), _given_by_nodes(known), strict=True):
+            adopt(value, found.type, found.shape)
+        for value, found in zip(graph.inputs, known.inputs, strict=False):  # weights come behind those of the outline
+            if value.type is None:
+                adopt(value, found.type, found.shape)
+
+
+def adopt(value: ir.Value, kind: ir.TypeProtocol | None, shape: ir.Shape | None) -> None:
+    """Take over what was found about a value."""
+    if kind is not None:
+        value.type = kind
+    if shape is not None:
+        value.shape = shape
+
+
+def _given_by_nodes(graph: ir.Graph) -> list[ir.Value]:
+    """In order, by which they are found again: names need not be unique between the branches of an If."""
+    return [value for node in graph for value in node.outputs]
+
+
+def _call_by_names_that_are_known(proto: Any) -> None:
+    """ONNX infers nothing behind a GroupNormalization; it goes by the name of one that takes and gives the same."""
+    for body in bodies(proto):
+        for node in body.node:
+            if node.op_type == "GroupNormalization" and node.domain in ("", "ai.onnx"):
+                node.op_type = "InstanceNormalization"
