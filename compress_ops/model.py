@@ -142,7 +142,7 @@ class Model:
         return before - sum(1 for _ in self.nodes()) - sum(1 for _ in self.weights())
 
     def check(self) -> None:
-        """Raise PassError where the structure is not one that the gate lets in (weights' contents are not looked at)."""
+        """Raise PassError where the structure is none that the gate lets in (contents of weights are not looked at)."""
         import onnx_ir.passes.common as common
 
         try:

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from ..errors import PassError
 from ..graph.opset import require_opset
-from ..graph.tap import tapped
 from ..model import Model
 from ..passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register, selected
-from ..runtime import open_session
+from .half_trials import WholeTrial, measured_quality
 from .half_types import Lowerable, Types, lowerable, types_of
+from .islands import integer_islands
 from .lowering import Lowering
 from .weight_only.blocks import decibels
 
@@ -89,14 +88,13 @@ def to_float16(
     require_format(ctx, format)
     require_opset(model, _OPSET[format])
     model.infer_shapes()
-    change = Change()
-    choice = _choose(model, ctx, format, min_sqnr_db, (only, skip), change)
-    before = _outputs(model, ctx)
-    Lowering(model, _half(format), choice.chosen, choice.followers).apply()
+    change, trial = Change(), WholeTrial(model, ctx, _half(format))
+    chosen, followers = _choose(model, ctx, format, min_sqnr_db, (only, skip), change)
+    chosen = trial.settle(chosen, followers, change)
+    Lowering(model, _half(format), chosen, followers).apply()
     model.drop_unused()
-    for node in choice.chosen:
+    for node in chosen:
         change.touch(node.name, f"{node.op_type} in {format}")
-    _compare(before, _outputs(model, ctx), change)
     return change
 
 
@@ -115,14 +113,6 @@ def _half(format: str) -> ir.DataType:
     return ir.DataType[format.upper()]
 
 
-@dataclass
-class _Choice:
-    """Nodes that are lowered, and those that read what they are given, each with the parts concerned."""
-
-    chosen: dict[ir.Node, Lowerable] = field(default_factory=dict)
-    followers: dict[ir.Node, Lowerable] = field(default_factory=dict)
-
-
 def _choose(
     model: Model,
     ctx: Context,
@@ -130,16 +120,20 @@ def _choose(
     least: float,
     patterns: tuple[list[str], list[str]],
     change: Change,
-) -> _Choice:
+) -> tuple[dict[ir.Node, Lowerable], dict[ir.Node, Lowerable]]:
+    """Nodes that are lowered, and those that read what they are given, each with the parts concerned."""
     types = types_of(model)
     able, followers = _candidates(model, types, format, patterns)
+    for node in integer_islands(model) & able.keys():
+        able.pop(node)
+        change.decline(node.name, f"{node.op_type}: it stands between codes, where an integer kernel takes its place")
     spoiled = _spoiled_weights(model, able, _half(format), least, change)
     if ctx.calibration is None:
         spoiled |= _readers(spoiled, able, change)
     able = {node: parts for node, parts in able.items() if node not in spoiled}
     for node in _sensitive(model, ctx, able, _half(format), least, change):
         able.pop(node, None)
-    return _Choice(_without_lone_moves(able), followers)
+    return _without_lone_moves(able), followers
 
 
 def _candidates(
@@ -211,62 +205,23 @@ def _sensitive(
     for node in by_type:
         change.decline(node.name, f"{node.op_type}: stays float32 unless data shows that {half.name.lower()} serves")
     losers = set()
-    for node, found in _measured_quality(model, ctx, {n: able[n] for n in able if n in measured}, half).items():
-        if not found >= least:
-            told = f"keeps {found:.0f} dB" if math.isfinite(found) else "overflows"
-            change.decline(node.name, f"{node.op_type}: {told} in {half.name.lower()} on the calibration data")
+    for node, found in measured_quality(model, ctx, {n: able[n] for n in able if n in measured}, half).items():
+        if found is None or not found >= least:
+            change.decline(node.name, f"{node.op_type}: {_told(found)} in {half.name.lower()} on the calibration data")
             losers |= {node, *_feeders(node, able[node])}
     return by_type | losers
+
+
+def _told(quality: float | None) -> str:
+    if quality is None:
+        return "could not be tried"
+    return f"keeps {quality:.0f} dB" if math.isfinite(quality) else "overflows"
 
 
 def _feeders(node: ir.Node, parts: Lowerable) -> set[ir.Node]:
     """What computes the float inputs of a node: their rounding is part of its loss."""
     values = (node.inputs[i] for i in parts.inputs)
     return {producer for value in values if value is not None and (producer := value.producer()) is not None}
-
-
-def _measured_quality(
-    model: Model, ctx: Context, nodes: Mapping[ir.Node, Lowerable], half: ir.DataType
-) -> dict[ir.Node, float]:
-    """SQNR of every node when it alone is lowered, over the calibration data; NaN where it overflows."""
-    import numpy as np
-
-    if not nodes:
-        return {}
-    sums = np.zeros((len(nodes), 2))
-    taps = [tap for node, parts in nodes.items() for tap in _trial(model, node, parts, half)]
-    with tapped(model, ctx, taps) as session:
-        for feeds in ctx.calibration_batches("to_float16: trial"):
-            sums += np.array(list(session.run(feeds).values()), np.float64).reshape(-1, 2)
-    return {
-        node: decibels(float(signal), float(noise)) if math.isfinite(signal + noise) else math.nan
-        for node, (signal, noise) in zip(nodes, sums, strict=True)
-    }
-
-
-def _trial(model: Model, node: ir.Node, parts: Lowerable, half: ir.DataType) -> list[ir.Node]:
-    """Taps: the square sum of a node's output, and that of its error when inputs and output are rounded.
-
-    The operator itself runs in float32, as kernels that accumulate in float32 do. (Given half-precision inputs,
-    onnxruntime's CPU provider would leave out casts that it thinks useless, and with them the rounding.)
-    """
-    import onnx_ir as ir
-
-    def rounded(value: Any) -> Any:
-        low = ir.node("Cast", [value], {"to": half.value}).outputs[0]
-        return ir.node("Cast", [low], {"to": ir.DataType.FLOAT.value}).outputs[0]
-
-    inputs = [rounded(value) if i in parts.inputs else value for i, value in enumerate(node.inputs)]
-    twin: ir.Node = ir.node(node.op_type, inputs, _attributes(node), domain=node.domain, num_outputs=len(node.outputs))
-    for output in twin.outputs:
-        output.name = model.fresh(f"{node.name}/trial")
-    index = parts.outputs[0]
-    error = ir.node("Sub", [node.outputs[index], rounded(twin.outputs[index])]).outputs[0]
-    return [ir.node("ReduceSumSquare", [value], {"keepdims": 0}) for value in (node.outputs[index], error)]
-
-
-def _attributes(node: ir.Node) -> dict[str, Any]:
-    return {name: attribute.value for name, attribute in node.attributes.items()}
 
 
 def _without_lone_moves(able: dict[ir.Node, Lowerable]) -> dict[ir.Node, Lowerable]:
@@ -278,28 +233,3 @@ def _without_lone_moves(able: dict[ir.Node, Lowerable]) -> dict[ir.Node, Lowerab
         if node.op_type not in MOVING or not behind_float:
             kept[node] = parts
     return kept
-
-
-def _outputs(model: Model, ctx: Context) -> list[dict[str, Any]]:
-    """What the model gives on the first batch of the calibration data, if there is any."""
-    if ctx.calibration is None:
-        return []
-    with model.exported() as path:
-        session = open_session(path, ctx.providers, threads=ctx.threads)
-        first = next(iter(ctx.calibration_batches("to_float16: check")), None)
-        return [] if first is None else [session.run(first)]
-
-
-def _compare(before: list[dict[str, Any]], after: list[dict[str, Any]], change: Change) -> None:
-    """The outputs' SQNR into the report; PassError where the lowered model gives what is not finite."""
-    import numpy as np
-
-    found: dict[str, float] = {}
-    for plain, low in zip(before, after, strict=True):
-        for name in (name for name, array in plain.items() if array.dtype == np.float32):
-            if np.isfinite(plain[name]).all() and not np.isfinite(low[name]).all():
-                raise PassError(f"output {name} is not finite any more on the calibration data")
-            error = plain[name].astype(np.float64) - low[name]
-            found[name] = decibels(float(np.square(plain[name], dtype=np.float64).sum()), float(np.square(error).sum()))
-    if found:
-        change.notes["output_sqnr_db"] = found

@@ -6,12 +6,14 @@ An operator's definition names a type variable for each input and output, and th
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..graph.edit import attribute
 from ..model import ONNX_DOMAINS, Model
+from .islands import SUMS_INTEGERS
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -46,14 +48,21 @@ class Lowerable:
 
 
 def types_of(model: Model) -> Types:
-    """Element types of all values, where shape inference or an operator's definition tells them."""
+    """Element types of all tensors, where shape inference or an operator's definition tells them."""
     types: Types = {}
     for graph in model.ir.graphs():
-        types.update({value: value.dtype for value in (*graph.inputs, *graph.initializers.values())})
+        types.update({value: _of_tensor(value) for value in (*graph.inputs, *graph.initializers.values())})
     for node in model.nodes():
         for index, value in enumerate(node.outputs):
-            types[value] = value.dtype if value.dtype is not None else _output_type(model, node, index, types)
+            types[value] = _of_tensor(value) if value.type is not None else _output_type(model, node, index, types)
     return types
+
+
+def _of_tensor(value: ir.Value) -> ir.DataType | None:
+    """None for sequences too: their elements keep the type that the sequence declares."""
+    import onnx_ir as ir
+
+    return value.dtype if isinstance(value.type, ir.TensorType) else None
 
 
 def _output_type(model: Model, node: ir.Node, index: int, types: Types) -> ir.DataType | None:
@@ -72,30 +81,51 @@ def _output_type(model: Model, node: ir.Node, index: int, types: Types) -> ir.Da
 
 
 def lowerable(model: Model, node: ir.Node, types: Types, half: str) -> Lowerable:
-    """What of a node can be ``float16`` or ``bfloat16``; nothing where its definition or our policy forbids it."""
-    import onnx_ir as ir
+    """What of a node can be ``float16`` or ``bfloat16``; nothing where its definition or our policy forbids it.
 
-    floats_in = [i for i, v in enumerate(node.inputs) if v is not None and types.get(v) == ir.DataType.FLOAT]
-    floats_out = [i for i, v in enumerate(node.outputs) if v.name and types.get(v) == ir.DataType.FLOAT]
-    if node.op_type in _STAY or not floats_in:
+    All ports of one type go together: where the type of one of them is not known, none is lowered. An output that is
+    left out has no name.
+    """
+    inputs = {index: types.get(value) for index, value in enumerate(node.inputs) if value is not None}
+    outputs = {index: types.get(value) for index, value in enumerate(node.outputs) if value.name}
+    if node.op_type in _STAY or _handles_sequences(node) or not [*_floats(inputs)]:
         return Lowerable()
     if node.domain == "com.microsoft":
-        known = node.op_type in MICROSOFT_HALF
-        return Lowerable(tuple(floats_in), tuple(floats_out)) if known else Lowerable()
+        known = node.op_type in MICROSOFT_HALF and None not in {*inputs.values(), *outputs.values()}
+        return Lowerable(tuple(_floats(inputs)), tuple(_floats(outputs))) if known else Lowerable()
     names = _names(node.op_type, node.domain, model.opset, len(node.inputs), len(node.outputs))
     if names is None:
         return Lowerable()
-    allowed = _allowed(node.op_type, node.domain, model.opset, f"tensor({half})")
-    inputs = tuple(i for i in floats_in if names[0][i] in allowed)
-    shared = {names[0][i] for i in inputs}
-    return Lowerable(inputs, tuple(i for i in floats_out if names[1][i] in shared))
+    doubtful = {side[index] for side, found in zip(names, (inputs, outputs), strict=True) for index in _unknown(found)}
+    allowed = _allowed(node.op_type, node.domain, model.opset, f"tensor({half})") - doubtful
+    low = tuple(index for index in _floats(inputs) if names[0][index] in allowed)
+    shared = {names[0][index] for index in low}
+    return Lowerable(low, tuple(index for index in _floats(outputs) if names[1][index] in shared))
+
+
+def _floats(types: Mapping[int, ir.DataType | None]) -> Iterator[int]:
+    return (index for index, dtype in types.items() if dtype is not None and dtype.name == "FLOAT")
+
+
+def _unknown(types: Mapping[int, ir.DataType | None]) -> Iterator[int]:
+    return (index for index, dtype in types.items() if dtype is None)
+
+
+def _handles_sequences(node: ir.Node) -> bool:
+    import onnx_ir as ir
+
+    kinds = [value.type for value in (*node.inputs, *node.outputs) if value is not None and value.type is not None]
+    return not all(isinstance(kind, ir.TensorType) for kind in kinds)
 
 
 def makes_float(node: ir.Node) -> bool:
-    """Whether a node casts something else than a float to float32."""
+    """Whether a node casts to float32 what half precision can hold: sums of 8-bit products soon leave its range."""
     import onnx_ir as ir
 
-    return node.op_type == "Cast" and attribute(node, "to", 0) == ir.DataType.FLOAT.value
+    if node.op_type != "Cast" or node.inputs[0] is None or attribute(node, "to", 0) != ir.DataType.FLOAT.value:
+        return False
+    producer = node.inputs[0].producer()
+    return producer is None or producer.op_type not in SUMS_INTEGERS
 
 
 @cache

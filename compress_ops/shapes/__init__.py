@@ -1,4 +1,4 @@
-"""Types and shapes of inner values: what ONNX infers, and behind operators that it does not know, what onnxruntime tells."""
+"""Types and shapes of inner values: what ONNX infers, and what onnxruntime tells of operators unknown to ONNX."""
 
 from __future__ import annotations
 
