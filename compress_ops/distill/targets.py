@@ -71,7 +71,7 @@ def find_targets(
     theirs = _values(teacher, [*matched.values(), *(other for _, other in inner)], ctx, batch.feeds, "teacher")
     matched = {mine: other for mine, other in matched.items() if _are_tensors(ours[mine], theirs[other])}
     floats = {mine: other for mine, other in matched.items() if ours[mine].dtype.kind == "f"}
-    raise_all(_misfits(matched, ours, theirs))
+    raise_all([*_misfits(matched, ours, theirs), *_not_tensors(inner, ours, theirs)])
     if not floats:
         raise PassError(
             "no output of the student is a tensor of floats", hint="distillation needs an output with a gradient"
@@ -139,6 +139,12 @@ def _misfits(matched: Mapping[str, str], ours: Arrays, theirs: Arrays) -> Iterat
             yield PassError(f"{who}: the student gives {a.dtype}, the teacher {b.dtype}", hint=_MATCH)
         elif a.shape != b.shape:
             yield PassError(f"{who}: the student gives {list(a.shape)}, the teacher {list(b.shape)}", hint=_MATCH)
+
+
+def _not_tensors(pairs: Iterable[tuple[str, str]], ours: Arrays, theirs: Arrays) -> Iterator[PassError]:
+    for mine, other in pairs:
+        if not _are_tensors(ours[mine], theirs[other]):
+            yield PassError(f"pairs: '{mine}' and '{other}' are not both tensors", hint="name tensors of both models")
 
 
 _MATCH = "match: {student output: teacher output} says which belong together"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from ..errors import PassError
-from ..model import Model, make_uniform
+from ..model import ONNX_DOMAINS, Model, make_uniform
 from ..passes import Change, Context, Promise, register
 from .edit import attribute
 from .quiet import quietly
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 _ASYMMETRIC_RESIZE = 10
+_ASIDE = "onnxpress.aside"
 NEWEST = 21
 """The newest version that is asked for here; onnxruntime 1.20, the oldest supported, runs it."""
 
@@ -82,8 +85,35 @@ def _convert(model: Model, target: int) -> str:
     from onnxscript import version_converter
 
     try:
-        with quietly():
+        with quietly(), _out_of_the_way(model):
             version_converter.convert_version(model.ir, target, fallback=True)
     except Exception as error:  # the converters raise whatever their adapters raise
         return " ".join(str(error).split())
     return "the converter left it as it was"
+
+
+@contextmanager
+def _out_of_the_way(model: Model) -> Iterator[None]:
+    """onnxruntime's own operators in the standard domain (a LayerNormalization before opset 17) are none of ONNX's.
+
+    The converters refuse them. Meanwhile they stand in another domain; onnxruntime takes them alike at every version.
+    """
+    aside = [node for node in model.nodes() if node.domain in ONNX_DOMAINS and not _exists(node.op_type, model.opset)]
+    for node in aside:
+        node.domain = _ASIDE
+    model.ir.opset_imports.update({_ASIDE: 1} if aside else {})
+    try:
+        yield
+    finally:
+        for node in model.nodes():
+            node.domain = "" if node.domain == _ASIDE else node.domain
+        model.ir.opset_imports.pop(_ASIDE, None)
+
+
+def _exists(operator: str, version: int) -> bool:
+    import onnx
+
+    try:
+        return bool(onnx.defs.get_schema(operator, version, ""))
+    except onnx.defs.SchemaError:
+        return False
