@@ -18,6 +18,7 @@ from ..recipe import Step
 from ..runtime import Session, open_session
 from .defaults import defaults_note
 from .job import Prepared, training_identity
+from .kernels import before_step, hold_kernels
 from .undone import Gains, readers_of
 from .unquantized import keep_unquantized
 
@@ -65,7 +66,7 @@ def context_of(prepared: Prepared, *, dry_run: bool = False) -> Context:
 
 
 def _apply(model: Model, context: Context, step: Step, number: int, place: Place) -> StepReport:
-    contract, before = model.contract(), model.stored_bytes()
+    contract, before, found = model.contract(), model.stored_bytes(), before_step(model)
     if Need.SHAPES in step.operation.needs:
         model.infer_shapes()
     clock, cpu = time.perf_counter(), time.process_time()
@@ -73,6 +74,8 @@ def _apply(model: Model, context: Context, step: Step, number: int, place: Place
         with model.keeping_ports(), threadpool_limits(context.threads):  # NumPy's own threads fight over shared cores
             change = step.operation(model, context, **step.arguments())
         _check_graph(model, contract)
+        if not step.options.allow_undone:
+            hold_kernels(found, model, context.providers)
     except OnnxpressError as fault:
         raise fault.within(_title(step, number), place) from fault
     except Exception as error:
