@@ -24,6 +24,7 @@ from .quiet import quietly
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+_SPREAD = 2**24  # bytes that a result may have however small what it is made from is
 _SMALL = 256  # bytes of a result that is always stored
 _FEW = 64  # elements read by an operator whose result's size is not known
 _LONGEST = 64  # operators of an expression that is judged alone
@@ -128,8 +129,15 @@ def _is_pure(node: ir.Node) -> bool:
     import onnx_ir as ir
 
     bodies = any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
-    single = len(node.outputs) == 1 and _result_bytes(node.outputs[0]) is not None
+    single = len(node.outputs) == 1 and _is_bounded(node)
     return node.domain in ONNX_DOMAINS and single and not bodies and not _stays(node)
+
+
+def _is_bounded(node: ir.Node) -> bool:
+    """Whether the size of the result is known, and not far beyond what it is made from: a few bytes can ask for any."""
+    made = _result_bytes(node.outputs[0])
+    read = sum(_result_bytes(value) or 0 for value in node.inputs if value is not None)
+    return made is not None and made <= max(_SPREAD, 2 * read)
 
 
 def _expressions(nodes: Iterable[ir.Node]) -> list[dict[ir.Node, None]]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..model import Model
+from ..nodes import attribute as attribute
+from ..nodes import constant_of as constant_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,16 +62,6 @@ class Editor:
         old.replace_all_uses_with(value, replace_graph_outputs=True)
         self.graph.remove(self.node, safe=True)
         value.name = name
-
-
-def constant_of(value: ir.Value | None) -> ir.TensorProtocol | None:
-    """The tensor behind a value that is an initializer, else None."""
-    return value.const_value if value is not None and value.is_initializer() else None
-
-
-def attribute(node: ir.Node, name: str, default: Any) -> Any:
-    """The Python value of a node's attribute, or the default where it is not written."""
-    return node.attributes[name].value if name in node.attributes else default
 
 
 def stand_in(new: ir.Value, old: ir.Value) -> bool:

@@ -15,6 +15,7 @@ from .constants import fold_constants
 from .duplicates import merge_duplicate_nodes, merge_duplicate_weights
 from .edit import constant_of, stand_in
 from .gelu import spell_gelu
+from .generated import Store
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -82,9 +83,10 @@ def _inline_functions(model: Model) -> None:
 
 
 def _store_generated_weights(model: Model) -> None:
+    store = Store(model)
     for node in model.nodes():
-        if node.op_type == "ConstantOfShape" and _is_weight(node.outputs[0]) and _constant_shape(node) is not None:
-            _store_generated(model, node)
+        if node.op_type == "ConstantOfShape" and _is_weight(node.outputs[0]) and (weight := store(node)) is not None:
+            node.outputs[0].replace_all_uses_with(weight)
 
 
 def _is_weight(value: ir.Value) -> bool:
@@ -94,24 +96,6 @@ def _is_weight(value: ir.Value) -> bool:
         and not value.is_graph_output()
         and all(user.op_type in _WEIGHT_OPERATORS and index > 0 for user, index in uses)
     )
-
-
-def _constant_shape(node: ir.Node) -> list[int] | None:
-    tensor = node.inputs[0].const_value if node.inputs[0] is not None else None
-    return tensor.numpy().tolist() if tensor is not None else None
-
-
-def _store_generated(model: Model, node: ir.Node) -> None:
-    import numpy as np
-    import onnx_ir as ir
-
-    shape = _constant_shape(node) or []
-    value = node.attributes["value"].as_tensor() if "value" in node.attributes else ir.tensor(np.zeros(1, np.float32))
-    tensor = ir.LazyTensor(
-        lambda: ir.Tensor(np.broadcast_to(value.numpy(), shape).copy()), dtype=value.dtype, shape=ir.Shape(shape)
-    )
-    weight = model.add_weight(node.outputs[0].name or "weight", tensor, node.graph)
-    node.outputs[0].replace_all_uses_with(weight)
 
 
 def _remove_identities(model: Model) -> None:

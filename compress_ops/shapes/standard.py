@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..protos import bodies
+from .lengths import is_short
 from .outline import outline
 
 if TYPE_CHECKING:
@@ -12,14 +13,25 @@ if TYPE_CHECKING:
 
 
 def infer_standard(model: ir.Model) -> None:
-    """Fill in what ONNX can infer; what it cannot, or refuses to, stays as it is."""
+    """Fill in what ONNX can infer; what it cannot, or refuses to, stays as it is.
+
+    Numbers are handed on from node to node only where the shapes found without say that they are few.
+    """
+    import onnx_ir as ir
+
+    _infer(model, data_prop=False)
+    if is_short(ir.traversal.RecursiveGraphIterator(model.graph)):
+        _infer(model, data_prop=True)
+
+
+def _infer(model: ir.Model, *, data_prop: bool) -> None:
     import onnx
     import onnx_ir as ir
 
     proto = outline(model)
     _call_by_names_that_are_known(proto)
     try:
-        inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=False, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=False, data_prop=data_prop)
     except Exception:  # ONNX raises what its operators raise
         return
     for graph, known in zip(model.graphs(), ir.from_proto(inferred).graphs(), strict=True):

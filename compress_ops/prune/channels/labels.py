@@ -21,6 +21,7 @@ class Labels:
 
     def __init__(self) -> None:
         self._parent = np.zeros(1024, np.int64)
+        self._never = np.ones(1, bool)
         self._protected: list[tuple[Array, str]] = []
         self.count = 1
 
@@ -55,8 +56,11 @@ class Labels:
 
     def protect(self, labels: Array, reason: str) -> None:
         """Never cut these; the first reason given for a class is the one that is told."""
-        labels = labels[labels != NEVER]
+        if len(self._never) < self.count:
+            self._never = np.pad(self._never, (0, len(self._parent) - len(self._never)))
+        labels = labels[~self._never[labels]]
         if labels.size:
+            self._never[labels] = True
             self._protected.append((labels, reason))
 
     def protection(self) -> tuple[Array, list[str]]:

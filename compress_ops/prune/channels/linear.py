@@ -96,6 +96,7 @@ def conv_transpose(trace: Trace, node: ir.Node) -> None:
         made = weight[0]
     elif groups > 1 and live(weight[0]):
         balance(trace, weight[0], groups, node)
+        trace.limits.expect(len(made) * groups if live(made) else 0)
         made = np.tile(made, groups) if live(made) else None
     _channels_out(trace, node, made, layout)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...graph.edit import attribute
-from .elements import Element, Elements
+from ...shapes.elements import Element, Elements
 from .labels import Array
 from .layout import Axis, Layout, Unclear, live, subgraphs
 from .trace import Trace
@@ -90,14 +90,17 @@ def tile(trace: Trace, node: ir.Node) -> None:
         if live(axis) and not known:
             trace.protect([axis], node, "how often it repeats these is computed")
         times = times if isinstance(times, int) else None
-        result.append(_repeated(axis, times))
+        result.append(_repeated(trace, axis, times))
     trace.set(node.outputs[0], result)
 
 
-def _repeated(axis: Axis, times: int | None) -> Axis:
+def _repeated(trace: Trace, axis: Axis, times: int | None) -> Axis:
     if times is None or not (live(axis) or isinstance(axis, int)):
         return axis if times == 1 else None
-    return np.tile(axis, times) if live(axis) else axis * times
+    if not live(axis):
+        return axis * times
+    trace.limits.expect(len(axis) * times)
+    return np.tile(axis, times)
 
 
 def resize(trace: Trace, node: ir.Node) -> None:

@@ -16,10 +16,11 @@ import onnx_ir.passes.common as common
 from onnxscript.optimizer import fold_constants
 
 from ...graph.edit import constant_of
+from ...graph.folding import stays_small
+from ...graph.generated import Store, fill_of
 from ...graph.quiet import quietly
 from ...model import Model, make_uniform
-from .elements import Dim, Elements, Evaluator
-from .layout import declared
+from ...shapes.elements import Evaluator, known_dims
 
 _ROUNDS = 8  # a size that becomes known makes shapes known, from which further sizes follow
 _SMALL = 256  # elements of constants that are folded: shapes, paddings, indices
@@ -34,13 +35,21 @@ def prepare(model: Model) -> Copies:
     with model.keeping_ports(), quietly():
         for _ in range(_ROUNDS):
             model.infer_shapes()
-            folded = fold_constants(model.ir, input_size_limit=_SMALL, output_size_limit=_SMALL)
+            folded = _fold(model)
             make_uniform(model)
-            if not _write_known_sizes(model) and not folded.modified:
+            if not _write_known_sizes(model) and not folded:
                 break
             _forget_guesses(model)
     model.drop_unused()
     return _separate_vectors(model)
+
+
+def _fold(model: Model) -> bool:
+    def should_fold(node: ir.Node) -> bool | None:
+        return None if stays_small(node, _SMALL) else False
+
+    fold = fold_constants(model.ir, input_size_limit=_SMALL, output_size_limit=_SMALL, should_fold=should_fold)
+    return bool(fold.modified)
 
 
 def merge_copies(model: Model, copies: Copies) -> None:
@@ -53,22 +62,11 @@ def merge_copies(model: Model, copies: Copies) -> None:
 
 
 def _store_generated(model: Model) -> None:
+    store = Store(model)
     for node in model.nodes():
-        shape = constant_of(node.inputs[0]) if node.op_type == "ConstantOfShape" else None
-        fill = (
-            node.attributes["value"].as_tensor() if "value" in node.attributes else ir.tensor(np.zeros(1, np.float32))
-        )
-        if shape is not None and fill.dtype.is_floating_point():
-            weight = model.add_weight(
-                node.outputs[0].name or "weight", _filled(shape.numpy().tolist(), fill), _home(node)
-            )
-            node.outputs[0].replace_all_uses_with(weight, replace_graph_outputs=False)
-
-
-def _filled(shape: list[int], fill: ir.TensorProtocol) -> ir.TensorProtocol:
-    return ir.LazyTensor(
-        lambda: ir.Tensor(np.full(shape, fill.numpy().reshape(-1)[0])), dtype=fill.dtype, shape=ir.Shape(shape)
-    )
+        if node.op_type == "ConstantOfShape" and fill_of(node).dtype.is_floating_point():
+            if (weight := store(node)) is not None:
+                node.outputs[0].replace_all_uses_with(weight, replace_graph_outputs=False)
 
 
 def _home(node: ir.Node) -> ir.Graph:
@@ -78,7 +76,7 @@ def _home(node: ir.Node) -> ir.Graph:
 
 def _write_known_sizes(model: Model) -> int:
     """Replace integer tensors that follow from known dimensions by constants; returns how many."""
-    evaluate, written = Evaluator(_known_dims), 0
+    evaluate, written = Evaluator(known_dims), 0
     for node in model.nodes():
         output = node.outputs[0]
         numbers = evaluate.numbers(output) if _is_size(output) else None
@@ -97,11 +95,6 @@ def _forget_guesses(model: Model) -> None:
             sizes = [size for size in output.shape or [] if not isinstance(size, int)]
             if any((size.value or "").startswith("unk__") for size in sizes) and not output.is_graph_output():
                 output.shape = None
-
-
-def _known_dims(value: ir.Value) -> Elements:
-    shape = declared(value)
-    return [size if isinstance(size, int) else Dim(value, axis) for axis, size in enumerate(shape or [])]
 
 
 def _is_size(value: ir.Value) -> bool:

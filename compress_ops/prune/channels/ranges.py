@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...graph.edit import attribute
-from .elements import Elements
+from ...shapes.elements import Elements
 from .labels import NEVER, Array
 from .layout import Axis, Layout, Unclear, labels_of, live, size_of
 from .trace import Trace
@@ -42,6 +42,7 @@ def _end_to_end(trace: Trace, parts: list[Axis], node: ir.Node) -> Axis:
     if len(known) < len(sizes):
         trace.protect(parts, node, "it joins these end to end with something of unknown size")
         return None
+    trace.limits.expect(sum(known))
     return np.concatenate(
         [part if live(part) else np.full(size, NEVER) for part, size in zip(parts, known, strict=True)]
     )
@@ -186,6 +187,7 @@ def _padded(trace: Trace, node: ir.Node, axis: Axis, before: int | None, after: 
     if before == after == 0:
         return axis
     if live(axis) and before is not None and after is not None and min(before, after) >= 0 and constant:
+        trace.limits.expect(len(axis) + before + after)
         return np.pad(axis, (before, after), constant_values=NEVER)
     trace.protect([axis], node, "it pads these")
     return None

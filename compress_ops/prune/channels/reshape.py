@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...graph.edit import attribute
+from ...shapes.elements import Element
 from .demands import demanded
-from .elements import Element
 from .labels import Array
 from .layout import Axis, Folded, Layout, Unclear, declared, labels_of, live, size_of
 from .trace import Trace
@@ -167,7 +167,10 @@ def _behind(axes: Sequence[Axis]) -> int:
 def _outer(trace: Trace, axis: Array, size: int, node: ir.Node) -> Axis:
     if len(axis) % size == 0 and size > 1:
         return columns(trace, axis, (size, len(axis) // size), 0, node)
-    return np.repeat(axis, size // len(axis)) if size % len(axis) == 0 else size
+    if size % len(axis):
+        return size
+    trace.limits.expect(size)
+    return np.repeat(axis, size // len(axis))
 
 
 def _inner(trace: Trace, flat: Axis, wanted: list[Axis], last: int, node: ir.Node) -> Layout:
@@ -175,8 +178,9 @@ def _inner(trace: Trace, flat: Axis, wanted: list[Axis], last: int, node: ir.Nod
     result, sizes = list(wanted), [size for size in wanted[last:] if isinstance(size, int)]
     room = math.prod(sizes)
     if live(flat) and room % len(flat) == 0:
+        trace.limits.expect(room)
         result[last:] = _grid(trace, np.tile(flat, room // len(flat)), sizes, node)
-    elif live(flat) and len(flat) % room == 0 and last == 1:
+    elif live(flat) and room and len(flat) % room == 0 and last == 1:
         folded, *result[last:] = _grid(trace, flat, [len(flat) // room, *sizes], node)
         result[0] = Folded(folded) if live(folded) else result[0]
     return result

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ...model import Model
-from .elements import Dim, Element, Elements, Evaluator, hands_on
+from ...shapes.elements import Dim, Element, Elements, Evaluator, hands_on
 from .labels import Array, Labels
 from .layout import (
     Axis,
@@ -33,10 +33,13 @@ from .layout import (
     size_of,
     subgraphs,
 )
+from .limits import Limits
 from .loud import is_loud
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+
+_MISFITS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # of a graph that cannot run
 
 
 @dataclass
@@ -65,12 +68,13 @@ class Trace:
     met: set[str] = field(default_factory=set)
     loud: set[ir.Value] = field(default_factory=set)
     constants: set[ir.Value] = field(default_factory=set)
-    generated: set[int] = field(default_factory=set)
+    generated: list[Array] = field(default_factory=list)
     _starts: list[int] = field(default_factory=list)
     _owners: list[tuple[ir.Value, int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.elements = Evaluator(self._dims)
+        self.limits = Limits.of(self.model)
 
     def layout(self, value: ir.Value | None) -> Layout:
         """A value's axes, for rules that do not know folded ones; Unclear where not even their number is known."""
@@ -107,21 +111,26 @@ class Trace:
         self.layouts[value] = [self._several(axis, value) for axis in layout] if layout is not None else shape
 
     def _several(self, axis: Axis, value: ir.Value) -> Axis:
-        if live(axis) and len(axis) == 1:
+        if live(axis) and len(axis) < 2:
             self.labels.protect(axis, f"'{value.name}' has only one of these")
-            return 1
+            return len(axis)
         return axis
 
     def _weight(self, value: ir.Value) -> Layout:
         assert value.const_value is not None
         layout: Layout = []
         for axis, size in enumerate(value.const_value.shape.numpy()):
-            layout.append(self.labels.fresh(size) if size > 1 else size)
-            if size > 1:
+            several = size > 1 and value.const_value.size > 0 and self.limits.allow(size)
+            layout.append(self._fresh(size) if several else size)
+            if several:
                 self._starts.append(self.labels.count - size)
                 self._owners.append((value, axis, size))
         self.weights[value] = layout
         return layout
+
+    def _fresh(self, size: int) -> Array:
+        self.limits.make(size)
+        return self.labels.fresh(size)
 
     def owner(self, label: int) -> tuple[ir.Value, int] | None:
         """The weight and the axis for which a label was made, if it was made for one."""
@@ -206,12 +215,16 @@ class Trace:
 
     def generate(self, node: ir.Node, index: int, position: int, element: Element) -> Axis:
         """The axis that a written number makes where nothing else says what it is made of: it can be rewritten."""
-        if not isinstance(element, int) or element < 2:
+        if not isinstance(element, int) or element < 2 or not self.limits.allow(element):
             return self.axis_of(element)
-        labels = self.labels.fresh(element)
-        self.generated.update(labels.tolist())
+        labels = self._fresh(element)
+        self.generated.append(labels)
         self.count(node, index, position, labels)
         return labels
+
+    def is_generated(self, axis: Array) -> bool:
+        """Whether an axis was made by a written number."""
+        return any(made[0] <= axis.min() and axis.max() <= made[-1] for made in self.generated)
 
     def axis_of(self, element: Element) -> Axis:
         """The axis that a target's element stands for."""
@@ -244,13 +257,20 @@ class Trace:
     def _visit(self, node: ir.Node) -> None:
         from .table import rule_for
 
+        self.limits.look(sum(self._labels_in(value) for value in node.inputs if value is not None))
         try:
             self._check_sizes(node)
             rule_for(node)(self, node)
         except Unclear as unclear:
             self.give_up(node, str(unclear))
+        except _MISFITS:
+            self.give_up(node, "its inputs and attributes do not fit together")
         if is_loud(self, node):
             self.loud.update(node.outputs)
+
+    def _labels_in(self, value: ir.Value) -> int:
+        axes = self.layouts.get(value) or []
+        return sum(len(labels) for axis in axes if (labels := labels_of(axis)) is not None)
 
     def _check_sizes(self, node: ir.Node) -> None:
         """Channel counts that are read at run time must go where they are understood."""

@@ -20,7 +20,8 @@ from .trace import Trace
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-_LARGEST = 2**22  # labels in one flattened dimension
+_GROUPS = 2**12  # more than any operator works in
+_COUNTS = 2**24  # groups times classes of labels
 
 
 def merge(trace: Trace, axes: Sequence[Axis], node: ir.Node) -> Axis:
@@ -32,8 +33,9 @@ def merge(trace: Trace, axes: Sequence[Axis], node: ir.Node) -> Axis:
     numbers = [size for size in sizes if isinstance(size, int)]
     if not any(map(live, axes)):
         return math.prod(numbers) if len(numbers) == len(sizes) else None
-    if len(numbers) < len(sizes) or math.prod(numbers) > _LARGEST:
-        raise Unclear("it flattens channels with a dimension of unknown or huge size")
+    if len(numbers) < len(sizes):
+        raise Unclear("it flattens channels with a dimension of unknown size")
+    trace.limits.expect(math.prod(numbers))
     flat = np.zeros(1, np.int64)
     for axis, size in zip(axes, numbers, strict=True):
         outer, inner = flat[:, None], axis if live(axis) else np.zeros(size, np.int64)
@@ -46,7 +48,7 @@ def merge(trace: Trace, axes: Sequence[Axis], node: ir.Node) -> Axis:
 
 def _without_repeats(trace: Trace, axes: Sequence[Axis], node: ir.Node) -> Sequence[Axis]:
     """Where channels meet a written number of repetitions (shared keys of attention), only the channels are cut."""
-    repeats = [axis for axis in axes if live(axis) and trace.generated.issuperset(axis.tolist())]
+    repeats = [axis for axis in axes if live(axis) and trace.is_generated(axis)]
     if len(repeats) == sum(map(live, axes)):
         return axes
     trace.protect(repeats, node, "it repeats channels as often")
@@ -97,8 +99,12 @@ def balance(trace: Trace, axis: Array, groups: int, node: ir.Node) -> None:
     Labels that already do are left alone; of the others, the i-th label that lies wholly within each part are joined;
     those that straddle parts unevenly are protected. This is what a grouped convolution and a shuffle need.
     """
+    if not 0 < groups <= _GROUPS or len(axis) % groups:
+        raise Unclear(f"it works in {groups} groups")
     roots = trace.labels.roots(axis).reshape(groups, -1)
     names, inverse = np.unique(roots, return_inverse=True)
+    if groups * len(names) > _COUNTS:
+        raise Unclear(f"it works in {groups} groups")
     counts = np.zeros((groups, len(names)), np.int64)
     np.add.at(counts, (np.repeat(np.arange(groups), roots.shape[1]), inverse.reshape(-1)), 1)
     even = (counts == counts[:1]).all(0)

@@ -7,18 +7,18 @@ operators evaluated element by element, a target such as [batch, seq, -1, 32] is
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-
-from ...graph.edit import attribute, constant_of
+from ..nodes import attribute, constant_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 _LONGEST = 64  # a longer integer tensor is no shape
+_LARGEST = 2**63 - 1  # what computes beyond that overflows
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,21 @@ class Evaluator:
 def _unknowns(value: ir.Value) -> Elements:
     """As many unknown elements as the value has, where its shape tells that."""
     shape = value.shape
-    if shape is None or len(shape) > 1 or not all(isinstance(size, int) for size in shape):
+    if shape is None or len(shape) > 1 or not shape.is_static():
         return None
-    return [None] * (shape.numpy()[0] if len(shape) else 1)
+    length = shape.numpy()[0] if len(shape) else 1
+    return [None] * length if length <= _LONGEST else None
 
 
 def _is_integer(tensor: ir.TensorProtocol) -> bool:
     return tensor.dtype.name in ("INT64", "INT32", "BOOL")
+
+
+def known_dims(value: ir.Value) -> Elements:
+    """The dimensions of a value: numbers where its shape tells them."""
+    if value.shape is None:
+        return None
+    return [size if isinstance(size, int) else Dim(value, axis) for axis, size in enumerate(value.shape)]
 
 
 def _same(evaluate: Evaluator, node: ir.Node) -> Elements:
@@ -93,7 +101,7 @@ def _concat(evaluate: Evaluator, node: ir.Node) -> Elements:
     joined: list[Element] = []
     for value in node.inputs:
         part = evaluate(value)
-        if part is None:
+        if part is None or len(joined) + len(part) > _LONGEST:
             return None
         joined += part
     return joined
@@ -113,7 +121,7 @@ def _slice(evaluate: Evaluator, node: ir.Node) -> Elements:
     else:
         bounds = [evaluate.numbers(value) or [] for value in node.inputs[1:3]]
     steps = (evaluate.numbers(node.inputs[4]) or []) if len(node.inputs) > 4 and node.inputs[4] is not None else [1]
-    if data is None or not all(len(part) == 1 for part in (*bounds, steps)):
+    if data is None or not all(len(part) == 1 for part in (*bounds, steps)) or steps == [0]:
         return None
     return data[bounds[0][0] : bounds[1][0] : steps[0]]
 
@@ -128,11 +136,12 @@ def _arithmetic(evaluate: Evaluator, node: ir.Node) -> Elements:
     return [_calculate(node.op_type, a, b) for a, b in pairs]
 
 
-def _calculate(operator: str, left: Element, right: Element) -> Element:
+def _calculate(kind: str, left: Element, right: Element) -> Element:
     if isinstance(left, int) and isinstance(right, int):
-        return int(_OPERATIONS[operator](left, right))
+        result = int(_OPERATIONS[kind](left, right))
+        return result if abs(result) <= _LARGEST else None
     negative = any(isinstance(side, int) and side < 0 for side in (left, right))
-    return 0 if operator == "Equal" and negative and None not in (left, right) else None
+    return 0 if kind == "Equal" and negative and None not in (left, right) else None
 
 
 def _where(evaluate: Evaluator, node: ir.Node) -> Elements:
@@ -147,18 +156,19 @@ def _where(evaluate: Evaluator, node: ir.Node) -> Elements:
 def _constant_of_shape(evaluate: Evaluator, node: ir.Node) -> Elements:
     shape = evaluate.numbers(node.inputs[0])
     value = attribute(node, "value", None)
-    if shape is None or len(shape) > 1 or value is None or not _is_integer(value):
+    length = None if shape is None or len(shape) > 1 else shape[0] if shape else 1
+    if length is None or not 0 <= length <= _LONGEST or value is None or not _is_integer(value):
         return None
-    return [int(value.numpy().reshape(-1)[0])] * (shape[0] if shape else 1)
+    return [int(value.numpy().reshape(-1)[0])] * length
 
 
 _OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
-    "Add": np.add,
-    "Sub": np.subtract,
-    "Mul": np.multiply,
-    "Div": lambda a, b: int(a / b) if b else 0,
+    "Add": operator.add,
+    "Sub": operator.sub,
+    "Mul": operator.mul,
+    "Div": lambda a, b: abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1) if b else 0,
     "Mod": lambda a, b: a % b if b else 0,
-    "Equal": np.equal,
+    "Equal": operator.eq,
 }
 _RULES: dict[str, Callable[[Evaluator, Any], Elements]] = {
     **dict.fromkeys(("Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape"), _same),

@@ -1,0 +1,18 @@
+"""Read single things off a graph: a node's attribute, the tensor behind a value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+
+def constant_of(value: ir.Value | None) -> ir.TensorProtocol | None:
+    """The tensor behind a value that is an initializer, else None."""
+    return value.const_value if value is not None and value.is_initializer() else None
+
+
+def attribute(node: ir.Node, name: str, default: Any) -> Any:
+    """The Python value of a node's attribute, or the default where it is not written."""
+    return node.attributes[name].value if name in node.attributes else default
