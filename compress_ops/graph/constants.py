@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from ..model import ONNX_DOMAINS, Model, node_bytes
+from ..shapes.lengths import is_short
 from ..stored_half import StoredHalf, mark_stored_half, stored_bytes, stored_half
 from .duplicates import RANDOM
 from .edit import constant_of
@@ -65,8 +66,9 @@ def _fold(model: Model, plan: Collection[ir.Node]) -> None:
         output_size_limit=2**62,
         should_fold=lambda node: node in plan or _is_small(node),
     )
-    with quietly():
-        fold(model.ir)
+    if is_short(model.nodes()):  # it infers shapes, too
+        with quietly():
+            fold(model.ir)
 
 
 def _is_small(node: ir.Node) -> bool:

@@ -35,7 +35,7 @@ def hold_kernels(before: Model | None, after: Model, providers: Sequence[Provide
     if left.total() < had.total():
         lost = ", ".join(f"{count} {name}" for name, count in (had - left).most_common(5))
         raise BrokenPromise(
-            f"it undoes what was gained before: {left.total()} of {had.total()} integer kernels are left (lost: {lost})",
+            f"it undoes what was gained: {left.total()} of {had.total()} integer kernels are left (lost: {lost})",
             hint="leave these operators out of it (skip); allow_undone: true on the step permits this",
         )
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
 
-    from .channels import Group, Grouping, Member
+    from .channels import Group, Grouping, Member, Role
 
     Array: TypeAlias = np.ndarray[Any, Any]
     Magnitudes: TypeAlias = dict[ir.Value, list[Array]]
@@ -26,17 +26,10 @@ def evidence_of(
     group: Group, magnitudes: Magnitudes, rng: np.random.Generator, measured: Array | None = None
 ) -> Evidence:
     """A group's evidence; raises CannotScore where its weights are not finite."""
-    import numpy as np
 
     from .channels import Role
 
-    empty = np.zeros((len(group), 0), np.float32)
-    flat = {
-        role: np.concatenate(
-            [empty, *(_rows(m).reshape(len(group), -1) for m in group.members if m.role is role)], axis=1
-        )
-        for role in (Role.MAKES, Role.SCALES)
-    }
+    flat = {role: _side_by_side(group, role) for role in (Role.MAKES, Role.SCALES)}
     reads, activations = [], []
     for member in group.members:
         for magnitude in magnitudes.get(member.weight, []) if member.role is Role.READS else []:
@@ -44,6 +37,13 @@ def evidence_of(
             activations.append(magnitude[member.indices])
     _check_finite(flat.values(), reads, activations, [] if measured is None else [measured])
     return Evidence(flat[Role.MAKES], flat[Role.SCALES], reads, activations, rng, measured)
+
+
+def _side_by_side(group: Group, role: Role) -> Array:
+    import numpy as np
+
+    parts = [_rows(member).reshape(len(group), -1) for member in group.members if member.role is role]
+    return parts[0] if len(parts) == 1 else np.concatenate([np.zeros((len(group), 0), np.float32), *parts], axis=1)
 
 
 def _rows(member: Member) -> Array:
@@ -69,7 +69,7 @@ def real(weight: ir.Value) -> Array:
 
     tensor = weight.const_value
     assert tensor is not None
-    array = tensor.numpy().astype(np.float32)
+    array = tensor.numpy().astype(np.float32, copy=False)
     for node, index in weight.uses():
         scale = constant_of(node.inputs[1]) if node.op_type == "DequantizeLinear" and index == 0 else None
         if scale is not None:

@@ -54,6 +54,7 @@ def needs_of(options: Any) -> Iterator[Need]:
 
 def shrink(model: Model, ctx: Context, grouping: Grouping, groups: Sequence[Group], plan: Plan, change: Change) -> None:
     """Cut units of these groups from a prepared model in place, or silence them, and record it."""
+    known = len(groups) + (grouping.whole if plan.kind == "channels" else 0)
     groups = [group for group in groups if _allowed(group, plan, change)]
     groups, scores = _scored(model, ctx, grouping, groups, plan, change)
     before = _weights_size(grouping)
@@ -61,7 +62,8 @@ def shrink(model: Model, ctx: Context, grouping: Grouping, groups: Sequence[Grou
     units = dial.units(_removed(model, ctx, grouping, dial, plan, change) if groups else [])
     _decline_whole(groups, units, change)
     change.touched |= silence(model, groups, units, plan.kind) if plan.soft else _cut(grouping, units)
-    _note(grouping, groups, units, plan, before, change)
+    change.notes["groups"] = f"{_lost(groups, units)} of {known} {'silenced' if plan.soft else 'cut'}"
+    _note(grouping, groups, units, before, change)
 
 
 def _cut(grouping: Grouping, units: Array) -> dict[str, str]:
@@ -160,12 +162,18 @@ def _told(weight: Trimmed, roles: dict[tuple[str, int], Role]) -> str:
     return ", ".join(parts)
 
 
-def _note(grouping: Grouping, groups: Sequence[Group], units: Array, plan: Plan, before: int, change: Change) -> None:
+def _lost(groups: Sequence[Group], units: Array) -> int:
+    """How many groups lost some of their units."""
+    import numpy as np
+
+    return sum(bool(np.isin(group.units, units).any()) for group in groups)
+
+
+def _note(grouping: Grouping, groups: Sequence[Group], units: Array, before: int, change: Change) -> None:
     import numpy as np
 
     cut_groups = [group for group in groups if np.isin(group.units, units).any()]
     change.notes |= {
-        "groups": f"{len(cut_groups)} of {len(grouping.groups)} {'silenced' if plan.soft else 'cut'}",
         "weights": len(change.touched),
         "parameters": f"{before} -> {_weights_size(grouping)}",
     }

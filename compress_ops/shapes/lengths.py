@@ -1,8 +1,8 @@
 """How many integers ONNX's shape inference would write out.
 
 With data propagation it keeps a list of sizes for every vector that some of its rules read, as long as the vector,
-known or not. A file of a few bytes can ask for vectors of any length (Range, Expand, Concat with itself), so they are
-counted first.
+known or not; so does onnxscript's constant folding. A file of a few bytes can ask for vectors of any length (Range,
+Expand, Concat with itself), so they are counted first.
 """
 
 from __future__ import annotations
@@ -30,31 +30,26 @@ def is_short(nodes: Iterable[ir.Node]) -> bool:
     lengths: dict[ir.Value, int] = {}
     evaluate, total = Evaluator(known_dims), 0
     for node in nodes:
-        given = [value for value in node.inputs if value is not None]
-        for value in given:
-            if value not in lengths:
-                lengths[value] = _length(value)
-        read = [lengths[value] for value in given]
+        read = [_length(value, lengths) for value in node.inputs if value is not None]
         total += sum(read) if node.op_type in _READ else 0
         if total > _MOST:
             return False
-        made = max([*_asked(node, evaluate), sum(read) if node.op_type == "Concat" else max(read, default=0)])
-        lengths.update((value, made) for value in node.outputs if value.shape is None or not value.shape.is_static())
+        made = max(1, sum(read) if node.op_type == "Concat" else max(read, default=0), *_asked(node, evaluate))
+        lengths.update(dict.fromkeys(node.outputs, made))
     return True
 
 
-def _length(value: ir.Value) -> int:
-    """How long a vector is, or becomes where it is flattened, as far as its shape tells."""
-    if value.shape is None or not value.shape.is_static():
-        return 0
-    return math.prod(value.shape.numpy()) if len(value.shape) == 1 or _is_flattened(value) else 0
-
-
-def _is_flattened(value: ir.Value) -> bool:
-    return any(node.op_type in ("Flatten", "Reshape", "Squeeze") for node, _ in value.uses())
+def _length(value: ir.Value, made: dict[ir.Value, int]) -> int:
+    """How long a vector is; 0 for what is none. Of unknown shapes the nodes before tell."""
+    if value.shape is None or (len(value.shape) == 1 and not value.shape.is_static()):
+        return made.get(value, 0)
+    return int(value.shape.numpy()[0]) if len(value.shape) == 1 else 0
 
 
 def _asked(node: ir.Node, evaluate: Evaluator) -> list[int]:
-    """Numbers in the target that an operator makes its result by."""
-    given = [node.inputs[index] for index in _TARGETS.get(node.op_type, ()) if index < len(node.inputs)]
-    return [abs(element) for value in given for element in evaluate(value) or [] if isinstance(element, int)]
+    """Numbers in the target that an operator makes its result by; what is flattened is as long as all of it."""
+    given = [evaluate(node.inputs[index]) for index in _TARGETS.get(node.op_type, ()) if index < len(node.inputs)]
+    flat = node.op_type == "Squeeze" or (node.op_type == "Reshape" and (given[0] is None or len(given[0]) == 1))
+    if flat and node.inputs[0] is not None and node.inputs[0].shape is not None:
+        return [math.prod(size for size in node.inputs[0].shape if isinstance(size, int))]
+    return [abs(element) for target in given for element in target or [] if isinstance(element, int)]

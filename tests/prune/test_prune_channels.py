@@ -57,7 +57,7 @@ def test_what_is_cut_is_told() -> None:
     }
     assert [(d.name, d.reason) for d in change.declined] == [("Gemm_y", "they are the output 'y'")]
     assert change.notes["parameters"] == "784 -> 264"
-    assert change.notes["groups"] == "2 of 2 cut"
+    assert change.notes["groups"] == "2 of 3 cut"
 
 
 def test_the_channels_with_the_lowest_scores_go() -> None:

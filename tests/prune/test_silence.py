@@ -69,7 +69,7 @@ def test_what_is_silenced_is_told() -> None:
     model = mlp()
     change = soft(model)
     assert change.touched == {"w2": "silences 50% of what it reads", "w3": "silences 50% of what it reads"}
-    assert change.notes["groups"] == "2 of 2 silenced"
+    assert change.notes["groups"] == "2 of 3 silenced"
     assert np.count_nonzero(weight(model, "w1")) == 6 * 32
 
 

@@ -72,11 +72,15 @@ class Group:
 
 @dataclass
 class Grouping:
-    """All groups of a model, in graph order, and for each node whose channels must stay the reason."""
+    """All groups of a model, in graph order, and for each node whose channels must stay the reason.
+
+    ``whole`` counts the sets of coupled channels of which none may go.
+    """
 
     trace: Trace
     groups: list[Group]
     protected: dict[str, str]
+    whole: int = 0
 
 
 def find_groups(model: Model, *, heads: bool = False) -> Grouping:
@@ -135,7 +139,8 @@ def _grouping(trace: Trace, marks: Array, reasons: list[str]) -> Grouping:
     sites = list(_sites(trace))
     made = [(node, trace.labels.roots(labels)) for node, labels in trace.produced]
     groups = _groups(trace, sites, made, marks)
-    return Grouping(trace, groups, _protected(made, marks, reasons))
+    whole = {int(roots.min()) for _, roots in made if marks[roots].all()}
+    return Grouping(trace, groups, _protected(made, marks, reasons), len(whole))
 
 
 def _sites(trace: Trace) -> list[_Site]:

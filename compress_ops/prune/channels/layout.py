@@ -21,6 +21,10 @@ class Folded:
     labels: Array
 
 
+class Unnamed(str):
+    """A name given to a size of which nothing is known, so that it can be recognized further on."""
+
+
 class Unclear(Exception):
     """Raised by a rule that cannot say what an operator does to channels; the message is the reason."""
 
@@ -75,7 +79,8 @@ def known_better(axis: Axis, inferred: Axis) -> Axis:
     """What a rule found, unless shape inference knows more: a size beats a name, a name beats nothing."""
     if live(axis) or isinstance(axis, int | Folded):
         return axis
-    return inferred if isinstance(inferred, int) or axis is None else axis
+    unknown = axis is None or (isinstance(axis, Unnamed) and inferred is not None)
+    return inferred if isinstance(inferred, int) or unknown else axis
 
 
 def declared(value: ir.Value) -> Layout | None:

@@ -21,6 +21,8 @@ from ...graph.generated import Store, fill_of
 from ...graph.quiet import quietly
 from ...model import Model, make_uniform
 from ...shapes.elements import Evaluator, known_dims
+from ...shapes.lengths import is_short
+from .strided import read_in_order
 
 _ROUNDS = 8  # a size that becomes known makes shapes known, from which further sizes follow
 _SMALL = 256  # elements of constants that are folded: shapes, paddings, indices
@@ -37,7 +39,7 @@ def prepare(model: Model) -> Copies:
             model.infer_shapes()
             folded = _fold(model)
             make_uniform(model)
-            if not _write_known_sizes(model) and not folded:
+            if not _write_known_sizes(model) + read_in_order(model) and not folded:
                 break
             _forget_guesses(model)
     model.drop_unused()
@@ -45,6 +47,9 @@ def prepare(model: Model) -> Copies:
 
 
 def _fold(model: Model) -> bool:
+    if not is_short(model.nodes()):
+        return False
+
     def should_fold(node: ir.Node) -> bool | None:
         return None if stays_small(node, _SMALL) else False
 

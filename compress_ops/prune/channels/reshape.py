@@ -56,7 +56,7 @@ def _sizes(trace: Trace, node: ir.Node, layout: Layout, elements: Sequence[Eleme
         axis: Axis = layout[position] if element == 0 and position < len(layout) else trace.axis_of(element)
         size: Axis = size_of(axis)
         size = inferred[position] if size is None or size == -1 else size
-        sizes.append(size if isinstance(size, int) else demanded(node.outputs[0], position) or size)
+        sizes.append(size if isinstance(size, int) else demanded(node.outputs[0], position, len(elements)) or size)
     return [None if size == -1 else size for size in sizes]
 
 

@@ -25,6 +25,7 @@ from .layout import (
     Layout,
     Reading,
     Unclear,
+    Unnamed,
     declared,
     known_better,
     labels_of,
@@ -69,6 +70,7 @@ class Trace:
     loud: set[ir.Value] = field(default_factory=set)
     constants: set[ir.Value] = field(default_factory=set)
     generated: list[Array] = field(default_factory=list)
+    _unnamed: int = 0
     _starts: list[int] = field(default_factory=list)
     _owners: list[tuple[ir.Value, int, int]] = field(default_factory=list)
 
@@ -89,7 +91,7 @@ class Trace:
         if value is None:
             raise Unclear("an input is missing")
         if value not in self.layouts:
-            self.layouts[value] = self._weight(value) if value.is_initializer() else declared(value)
+            self.layouts[value] = self._weight(value) if value.is_initializer() else self._named(declared(value))
         found = self.layouts[value]
         if found is None:
             raise Unclear("the shape of its input is not known")
@@ -108,7 +110,15 @@ class Trace:
         shape = declared(value)
         if layout is not None and shape is not None and len(shape) == len(layout):
             layout = [known_better(axis, size) for axis, size in zip(layout, shape, strict=True)]
-        self.layouts[value] = [self._several(axis, value) for axis in layout] if layout is not None else shape
+        found = [self._several(axis, value) for axis in layout] if layout is not None else shape
+        self.layouts[value] = self._named(found)
+
+    def _named(self, layout: Layout | None) -> Layout | None:
+        return None if layout is None else [self._name() if axis is None else axis for axis in layout]
+
+    def _name(self) -> Unnamed:
+        self._unnamed += 1
+        return Unnamed(f"?{self._unnamed}")
 
     def _several(self, axis: Axis, value: ir.Value) -> Axis:
         if live(axis) and len(axis) < 2:
@@ -164,6 +174,8 @@ class Trace:
             return right
         if isinstance(right, int) and right == 1:
             return left
+        if isinstance(left, Unnamed) and isinstance(right, str) and left != right:
+            return None if isinstance(right, Unnamed) else right
         return self.join(left, right, node)
 
     def broadcast_all(self, layouts: Sequence[Layout], node: ir.Node) -> Layout:

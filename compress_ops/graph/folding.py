@@ -1,0 +1,99 @@
+"""How large the result of a constant expression would be: a few bytes can ask for any size (Expand, Range, Pad)."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+_NEVER_LARGER = frozenset(  # than all that they read
+    [
+        "Abs",
+        "Acos",
+        "Asin",
+        "Atan",
+        "Cast",
+        "CastLike",
+        "Ceil",
+        "Clip",
+        "Compress",
+        "Cos",
+        "Erf",
+        "Exp",
+        "Flatten",
+        "Floor",
+        "Identity",
+        "IsInf",
+        "IsNaN",
+        "Log",
+        "Neg",
+        "NonZero",
+        "Not",
+        "Reciprocal",
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceMax",
+        "ReduceMean",
+        "ReduceMin",
+        "ReduceProd",
+        "ReduceSum",
+        "Relu",
+        "Reshape",
+        "Round",
+        "Shape",
+        "Sigmoid",
+        "Sign",
+        "Sin",
+        "Size",
+        "Slice",
+        "Softmax",
+        "Split",
+        "Sqrt",
+        "Squeeze",
+        "Tan",
+        "Tanh",
+        "Transpose",
+        "Trilu",
+        "Unique",
+        "Unsqueeze",
+    ]
+)
+_AT_MOST_PRODUCT = frozenset(  # of the sizes of all that they read
+    [
+        "Add",
+        "And",
+        "Div",
+        "Equal",
+        "Gather",
+        "Greater",
+        "GreaterOrEqual",
+        "Less",
+        "LessOrEqual",
+        "Max",
+        "Min",
+        "Mod",
+        "Mul",
+        "Or",
+        "Pow",
+        "Sub",
+        "Where",
+        "Xor",
+    ]
+)
+
+
+def stays_small(node: ir.Node, limit: int) -> bool:
+    """Whether no result of a node that reads constants has more numbers than that."""
+    return node.op_type in _NEVER_LARGER or all(_count(value, node) <= limit for value in node.outputs)
+
+
+def _count(value: ir.Value, node: ir.Node) -> float:
+    """The size by the shape that was inferred; else as much as the operator can make of its inputs."""
+    if value.shape is not None and value.shape.is_static():
+        return math.prod(value.shape.numpy())
+    read = [given.const_value.size for given in node.inputs if given is not None and given.const_value is not None]
+    if node.op_type == "Concat":
+        return sum(read)
+    return math.prod(read) if node.op_type in _AT_MOST_PRODUCT else math.inf
