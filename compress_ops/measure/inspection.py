@@ -190,17 +190,22 @@ def flops(node: ir.Node) -> int | None:
     rule = _RULES.get(node.op_type)
     if rule is None:
         return 0
-    x, weight, y = _shape(node.inputs[0]), _shape(node.inputs[_WEIGHT_AT.get(node.op_type, 1)]), _shape(node.outputs[0])
-    return None if x is None or weight is None or y is None else 2 * rule(node, x, weight, y)
+    values = [*node.inputs, *[None] * 4]
+    x, weight, y = (_shape(value) for value in (values[0], values[_WEIGHT_AT.get(node.op_type, 1)], *node.outputs[:1]))
+    if x is None or weight is None or y is None or len(x) < _LEAST_RANK.get(node.op_type, 1):
+        return None
+    return 2 * rule(node, x, weight, y)
 
 
 Shape = tuple[int, ...]
 
 
 def _shape(value: ir.Value | None) -> Shape | None:
-    if value is None or value.shape is None or not all(isinstance(size, int) for size in value.shape):
+    """The sizes of a value, where all are known; a wrong model may have negative ones."""
+    if value is None or value.shape is None or not value.shape.is_static():
         return None
-    return tuple(value.shape.numpy())
+    sizes = tuple(value.shape.numpy())
+    return sizes if min(sizes, default=0) >= 0 else None
 
 
 def _conv(node: ir.Node, x: Shape, weight: Shape, y: Shape) -> int:
@@ -231,3 +236,4 @@ _RULES: dict[str, Callable[[ir.Node, Shape, Shape, Shape], int]] = {
     "QLinearMatMul": _matmul,
 }
 _WEIGHT_AT = {"QLinearConv": 3, "QLinearMatMul": 3}
+_LEAST_RANK = {"Gemm": 2}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 _MOST = 2**21  # integers of all vectors together
-_READ = frozenset(["Add", "Cast", "Concat", "Gather", "Identity", "Mul", "Slice", "Squeeze", "Sub", "Unsqueeze"])
+_READ = {"Add", "Cast", "Concat", "Gather", "Identity", "Mul", "Size", "Slice", "Squeeze", "Sub", "Unsqueeze"}
 _TARGETS = {
     **dict.fromkeys(("Expand", "OneHot", "Pad", "Reshape", "Tile"), (1,)),
     "ConstantOfShape": (0,),
@@ -30,8 +30,13 @@ def is_short(nodes: Iterable[ir.Node]) -> bool:
     lengths: dict[ir.Value, int] = {}
     evaluate, total = Evaluator(known_dims), 0
     for node in nodes:
-        read = [_length(value, lengths) for value in node.inputs if value is not None]
-        total += sum(read) if node.op_type in _READ else 0
+        given = [value for value in node.inputs if value is not None]
+        read = [_length(value, lengths) for value in given]
+        total += sum(
+            length
+            for value, length in zip(given, read, strict=True)
+            if node.op_type in _READ or not value.is_initializer()
+        )
         if total > _MOST:
             return False
         made = max(1, sum(read) if node.op_type == "Concat" else max(read, default=0), *_asked(node, evaluate))

@@ -69,9 +69,9 @@ def merge_copies(model: Model, copies: Copies) -> None:
 def _store_generated(model: Model) -> None:
     store = Store(model)
     for node in model.nodes():
-        if node.op_type == "ConstantOfShape" and fill_of(node).dtype.is_floating_point():
-            if (weight := store(node)) is not None:
-                node.outputs[0].replace_all_uses_with(weight, replace_graph_outputs=False)
+        is_float = node.op_type == "ConstantOfShape" and fill_of(node).dtype.is_floating_point()
+        if is_float and (weight := store(node)) is not None:
+            node.outputs[0].replace_all_uses_with(weight, replace_graph_outputs=False)
 
 
 def _home(node: ir.Node) -> ir.Graph:
