@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from ...elements import Evaluator, known_dims
 from ...graph.edit import Editor, attribute, constant_of
 from ...model import Model
+from ...shapes.elements import Evaluator, known_dims
 
 if TYPE_CHECKING:
     import onnx_ir as ir
