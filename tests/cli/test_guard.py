@@ -118,7 +118,9 @@ def test_interrupting_is_status_130_and_keeps_the_old_output(
     _wait_for(tmp_path / "started", process)
     before = sorted(path.name for path in tmp_path.iterdir())
     for number in numbers.split():
-        process.send_signal(getattr(signal, number))
+        time.sleep(0.1)  # so that it waits by now: a signal that another thread takes up does not wake it
+        if process.poll() is None:
+            process.send_signal(getattr(signal, number))
     stdout, stderr = process.communicate(timeout=20)
     assert process.returncode == 130
     assert json.loads(stdout) | {"faults": []} == {

@@ -374,7 +374,7 @@ EVIL_PAGE = Page(EVIL, EVIL, [Table(EVIL, [EVIL], [[EVIL]], [EVIL])])
 
 def test_markdown_is_escaped() -> None:
     text = to_markdown(EVIL_PAGE)
-    assert "\\<script>\\|\\*a\\*\\_b\\_[x]\\(y)\\`\\&amp; " in text
+    assert "\\<script>\\|\\*a\\*\\_b\\_[x]\\(y)\\`\\&amp;\\\\n" in text
     assert text.count("\n| ") == 3, "a cell never breaks a row"
 
 
