@@ -86,8 +86,9 @@ def _is_only_widened(source: ir.Value) -> bool:
 def _widens(node: ir.Node) -> bool:
     import onnx_ir as ir
 
-    is_cast = node.op_type == "Cast" and node.domain in ("", "ai.onnx")
-    return is_cast and node.attributes["to"].value == ir.DataType.FLOAT and not node.outputs[0].is_graph_output()
+    if node.op_type != "Cast" or node.domain not in ("", "ai.onnx") or "to" not in node.attributes:
+        return False
+    return node.attributes["to"].value == ir.DataType.FLOAT and not node.outputs[0].is_graph_output()
 
 
 def _widen(graph: ir.Graph, source: ir.Value) -> None:

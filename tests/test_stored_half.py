@@ -57,8 +57,7 @@ def test_changed_numbers_are_stored_as_the_others_were_unless_they_leave_the_ran
     [
         "g (float[N,64] x) => (float[N,64] y, float[64,64] V) { V = Cast<to=1>(Vh) y = MatMul(x, V) }",
         "g (float[N,64] x) => (float[N,64] y, float16[64,64] z) { V = Cast<to=1>(Vh) y = MatMul(x, V) z = Neg(Vh) }",
-        "g (float[N,64] x) => (float[N,64] y)"
-        " { V = Cast<to=11>(Vh) d = Cast<to=11>(x) z = MatMul(d, V) y = Cast<to=1>(z) }",
+        "g (float[N,64] x) => (double[N,64] y) { V = Cast<to=11>(Vh) d = Cast<to=11>(x) y = MatMul(d, V) }",
     ],
     ids=["an output", "read in half too", "cast to double"],
 )
