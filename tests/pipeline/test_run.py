@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 
 from compress_ops.data import Dataset
+from compress_ops.errors import OnnxpressError
 from compress_ops.measure import comparison
 from compress_ops.measure.report import Report
 from compress_ops.model import Model
@@ -313,7 +314,13 @@ def test_what_a_pass_chose_is_in_the_resolved_recipe(job: MakeJob) -> None:
 
     report = run(job("passes: [choose]", register("choose", promises=Promise.PREPARES)(choose)))
     options = report.recipe["passes"][0]["choose"]
-    assert options == {"allow_unchanged": False, "allow_larger": False, "skip": ["product"], "ratio": 0.25}
+    assert options == {
+        "allow_unchanged": False,
+        "allow_larger": False,
+        "allow_undone": False,
+        "skip": ["product"],
+        "ratio": 0.25,
+    }
     assert report.steps[0].options == options
 
 
@@ -329,3 +336,37 @@ def test_batches_cover_the_data_once(samples: Path) -> None:
     )
     batches = [batch.size for batch in data.batches()]
     assert sum(batches) == len(data) and len(batches) == ceil(len(data) / 7)
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> Path:
+    """y = x w / temperature, where w and temperature are inputs with a default."""
+    made = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (float[n,64] x, float[64,64] w, float temperature)'
+        " => (float[n,64] y) { h = MatMul(x, w) y = Div(h, temperature) }"
+    )
+    weight = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    for name, array in {"w": weight, "temperature": np.array(1, np.float32)}.items():
+        made.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    onnx.save(made, tmp_path / "listed.onnx")
+    return tmp_path / "listed.onnx"
+
+
+def test_what_lies_in_defaults_is_told_and_dropped_when_asked(job: MakeJob, listed: Path, tmp_path: Path) -> None:
+    with pytest.raises(OnnxpressError, match=r"2 inputs with a default.*--drop-default-inputs"):
+        run(job("passes: [quantize_dynamic]", model=listed))
+    report = run(job("drop_default_inputs: true\npasses: [quantize_dynamic]", model=listed))
+    assert report.bytes_after < 0.4 * report.bytes_before
+    assert report.notes[-1] == "2 inputs with a default became weights; callers feed them no longer."
+    assert [value.name for value in onnx.load(tmp_path / "out.onnx").graph.input] == ["x"]
+    assert report.recipe["drop_default_inputs"] is True
+
+
+def test_data_may_feed_an_input_with_a_default(job: MakeJob, listed: Path, tmp_path: Path) -> None:
+    x = np.random.default_rng(1).normal(size=(8, 64)).astype(np.float32)
+    (tmp_path / "feeds").mkdir()
+    for number in (1, 2):
+        np.savez(tmp_path / "feeds" / f"{number}.npz", x=x, temperature=np.array(number, np.float32))
+    text = "data: {evaluation: feeds}\npasses: [simplify]"
+    report = run(job(text, model=listed, folder=tmp_path, measure=True))
+    assert report.comparison.fidelity.models["result"]["y"].identical
