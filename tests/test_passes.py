@@ -61,6 +61,7 @@ def test_options_hold_the_defaults_of_the_signature():
     assert options.model_dump() == {
         "allow_unchanged": False,
         "allow_larger": False,
+        "allow_undone": False,
         "ratio": 0.25,
         "score": "l2",
         "steps": None,
