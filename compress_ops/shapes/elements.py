@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 _LONGEST = 64  # a longer integer tensor is no shape
-_LARGEST = 2**63 - 1  # what computes beyond that overflows
+_HALF = 2**63  # of the numbers that 64 bits tell apart; arithmetic wraps around
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,7 @@ def _arithmetic(evaluate: Evaluator, node: ir.Node) -> Elements:
 
 def _calculate(kind: str, left: Element, right: Element) -> Element:
     if isinstance(left, int) and isinstance(right, int):
-        result = int(_OPERATIONS[kind](left, right))
-        return result if abs(result) <= _LARGEST else None
+        return (int(_OPERATIONS[kind](left, right)) + _HALF) % (2 * _HALF) - _HALF
     negative = any(isinstance(side, int) and side < 0 for side in (left, right))
     return 0 if kind == "Equal" and negative and None not in (left, right) else None
 

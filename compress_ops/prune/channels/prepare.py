@@ -22,6 +22,7 @@ from ...graph.quiet import quietly
 from ...model import Model, make_uniform
 from ...shapes.elements import Evaluator, known_dims
 from ...shapes.lengths import is_short
+from .attention import write_scales
 from .strided import read_in_order
 
 _ROUNDS = 8  # a size that becomes known makes shapes known, from which further sizes follow
@@ -42,6 +43,7 @@ def prepare(model: Model) -> Copies:
             if not _write_known_sizes(model) + read_in_order(model) and not folded:
                 break
             _forget_guesses(model)
+    write_scales(model)
     model.drop_unused()
     return _separate_vectors(model)
 

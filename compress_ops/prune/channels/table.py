@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ...model import ONNX_DOMAINS
-from . import indexing, linear, movement, pointwise, ranges
+from . import attention, indexing, linear, movement, pointwise, ranges
 from .layout import Unclear
 from .reshape import flatten, reshape
 from .trace import Trace
@@ -122,6 +122,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("Resize", "Upsample"), movement.resize),
     **dict.fromkeys(("GatherElements", "ScatterElements"), indexing.elements),
     **dict.fromkeys(("GridSample", "MaxRoiPool", "RoiAlign"), indexing.sampled),
+    "Attention": attention.attention,
     "Concat": ranges.concat,
     "ConstantOfShape": movement.constant_of_shape,
     "Conv": linear.conv,

@@ -1,0 +1,40 @@
+"""What a constant expression would make is known before it is made."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from compress_ops.graph.folding import stays_small
+from tests.helpers import model_of, noise
+from tests.prune.channel_case import ints
+
+LIMIT = 64
+
+
+@pytest.mark.parametrize(
+    ("expression", "small"),
+    [
+        ("Neg(a)", True),
+        ("Mul(a, a)", True),
+        ("Mul(a, column)", False),
+        ("Gather(a, many)", False),
+        ("Concat<axis=0>(a, a)", True),
+        ("Concat<axis=0>(a, a, a, a, a, a, a, a, a)", False),
+        ("Expand(a, shape)", False),
+    ],
+)
+@pytest.mark.parametrize("inferred", [True, False])
+def test_growth_is_foreseen(expression: str, small: bool, inferred: bool) -> None:
+    weights = {"a": noise(8), "column": noise(9, 1), "many": np.zeros((10, 10), np.int64), "shape": ints(9, 8)}
+    model = model_of(f"agraph (float[N] x) => (float[M] y) {{ t = {expression}  y = Add(x, t) }}", **weights)
+    if inferred:
+        model.infer_shapes()
+    assert stays_small(model.graph[0], LIMIT) is small
+
+
+def test_what_is_not_known_is_not_small() -> None:
+    model = model_of("agraph (float[N] x) => (float[M] y) { t = Tile(a, n)  y = Add(x, t) }", a=noise(2), n=ints(3))
+    assert not stays_small(model.graph[0], LIMIT)
+    model.infer_shapes()
+    assert stays_small(model.graph[0], LIMIT)
