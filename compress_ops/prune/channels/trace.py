@@ -244,6 +244,11 @@ class Trace:
             return element
         return self.folded_layout(element.value)[element.axis]
 
+    def is_heads(self, axis: Array) -> bool:
+        """Whether two computed values had these in common as a batch dimension when they were multiplied."""
+        roots = self.labels.roots(axis)
+        return any(len(heads) == len(roots) and (self.labels.roots(heads) == roots).all() for heads in self.head_labels)
+
     def walk(self, graph: ir.Graph) -> None:
         """Apply the rules to a graph and, before the node that holds it, to each subgraph."""
         for node in graph:

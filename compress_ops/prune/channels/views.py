@@ -28,7 +28,7 @@ def merge(trace: Trace, axes: Sequence[Axis], node: ir.Node) -> Axis:
     """Several axes as one, row-major; an index that two channels share cannot follow either, so both stay."""
     if len(axes) == 1:
         return axes[0]
-    axes = _without_repeats(trace, axes, node)
+    axes = _heads_alone(trace, _without_repeats(trace, axes, node), node)
     sizes = [len(axis) if live(axis) else axis for axis in axes]
     numbers = [size for size in sizes if isinstance(size, int)]
     if not any(map(live, axes)):
@@ -53,6 +53,17 @@ def _without_repeats(trace: Trace, axes: Sequence[Axis], node: ir.Node) -> Seque
         return axes
     trace.protect(repeats, node, "it repeats channels as often")
     return [len(axis) if any(axis is repeat for repeat in repeats) and live(axis) else axis for axis in axes]
+
+
+def _heads_alone(trace: Trace, axes: Sequence[Axis], node: ir.Node) -> Sequence[Axis]:
+    """Where whole heads are asked for and meet channels of their own (one head of keys for all), these stay."""
+    alive = [axis for axis in axes if live(axis)]
+    heads = [axis for axis in alive if trace.heads and trace.is_heads(axis)]
+    if not 0 < len(heads) < len(alive):
+        return axes
+    others = [axis for axis in alive if not any(axis is head for head in heads)]
+    trace.protect(others, node, "only whole heads go")
+    return [len(axis) if live(axis) and any(axis is other for other in others) else axis for axis in axes]
 
 
 def split(trace: Trace, axis: Axis, sizes: Sequence[int], node: ir.Node) -> Layout:
