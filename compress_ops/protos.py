@@ -33,6 +33,11 @@ def subgraphs(node: Any) -> Iterator[Any]:
             yield from attribute.graphs
 
 
+def inner_nodes(node: Any) -> Iterator[Any]:
+    """The nodes of all graphs in a node."""
+    return (inner for graph in subgraphs(node) for body in bodies_of(graph) for inner in body.node)
+
+
 def attributes(proto: Any) -> Iterator[Any]:
     return (attribute for body in bodies(proto) for node in body.node for attribute in node.attribute)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..protos import inner_nodes
 from ..runtime import Port, ports_as_read
 from .alone import ports_alone
 from .outline import outline
@@ -37,10 +38,23 @@ def _ask_for_all(model: ir.Model, values: Iterable[ir.Value]) -> None:
     import onnx
 
     wanted = [value for value in values if _lacks(value)]
-    proto = outline(model)
-    del proto.graph.output[:]
-    proto.graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in wanted)
-    _take(wanted, ports_as_read(proto.SerializeToString()) if wanted else [])
+    if wanted:
+        proto = outline(model)
+        del proto.graph.output[:]
+        proto.graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in wanted)
+        _keep_what_leads_to(proto.graph, {value.name for value in wanted})
+        _take(wanted, ports_as_read(proto.SerializeToString()))
+
+
+def _keep_what_leads_to(graph: Any, names: set[str | None]) -> None:
+    """Other nodes may be of kinds that onnxruntime does not take here, such as those that make maps."""
+    kept = []
+    for node in reversed(graph.node):
+        if names & set(node.output):
+            kept.append(node)
+            names.update(name for one in (node, *inner_nodes(node)) for name in one.input)
+    del graph.node[:]
+    graph.node.extend(reversed(kept))
 
 
 def _take(values: Iterable[ir.Value], ports: Iterable[Port]) -> None:
