@@ -10,7 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ..errors import BrokenPromise, OnnxpressError, PassError, Place
-from ..measure.feeds import MeasureSettings
+from ..measure.feeds import MeasureSettings, NoFeed, latency_feed
 from ..measure.report import DeclinedReport, StepReport
 from ..model import Model
 from ..passes import ALL, Change, Context, Need, Promise, selected
@@ -162,10 +162,28 @@ def _check_runs(prepared: Prepared, step: Step, number: int, place: Place) -> No
 def check_outputs(prepared: Prepared, session: Session) -> None:
     """Raise PassError where an output is no longer of the shape that it declares.
 
-    onnxruntime forgets a declared size that contradicts what it infers; what it knew of the original must stay.
+    onnxruntime forgets a declared size that contradicts what it infers; what it knew of the original must stay. A
+    declaration may have been wrong from the start: only where the result really gives another shape is it our fault.
     """
     for value, before, after in zip(prepared.model.graph.outputs, prepared.outputs, session.outputs, strict=False):
         declared = tuple(value.shape) if value.shape is not None else ()
-        for size, was, now in zip(declared, before.shape, after.shape, strict=False):
-            if isinstance(size, int) and was == size != now:
-                raise PassError(f"output '{value.name}' is no longer of the shape that it declares, {value.shape}")
+        sizes = zip(declared, before.shape, after.shape, strict=False)
+        lost = any(isinstance(size, int) and was == size != now for size, was, now in sizes)
+        if lost and not _still_gives(prepared, session, before.name):
+            raise PassError(f"output '{value.name}' is no longer of the shape that it declares, {value.shape}")
+
+
+def _still_gives(prepared: Prepared, session: Session, name: str) -> bool:
+    """Whether the result gives an output in the shape in which the original gives it; False where nothing runs."""
+    recipe = prepared.job.recipe
+    try:
+        original = open_session(prepared.job.model, recipe.provider, threads=recipe.threads, optimize=False)
+        settings = MeasureSettings(**recipe.measure.model_dump())
+        data = next(iter(prepared.data.values()), None)
+        feed = latency_feed({"original": original, "result": session}, data, settings, seed=recipe.seed)
+        if isinstance(feed, NoFeed):
+            return False
+        before, after = (one.run(feed, [name])[name] for one in (original, session))
+    except OnnxpressError:
+        return False
+    return bool(np.shape(before) == np.shape(after))
