@@ -61,7 +61,8 @@ def _alone(model: ir.Model, node: ir.Node, inputs: Sequence[ir.Value]) -> bytes:
         output=[onnx.ValueInfoProto(name=value.name) for value in node.outputs if value.name],
         initializer=small.values(),
     )
-    imports = [onnx.OperatorSetIdProto(domain=domain, version=v) for domain, v in model.opset_imports.items()]
+    versions = {domain: version for domain, version in model.opset_imports.items() if domain in ("", node.domain)}
+    imports = [onnx.OperatorSetIdProto(domain=domain, version=version) for domain, version in versions.items()]
     proto = onnx.ModelProto(ir_version=model.ir_version, graph=graph, opset_import=imports)
     return bytes(proto.SerializeToString())
 
