@@ -48,7 +48,9 @@ def test_attention_is_followed(case: Case) -> None:
 
 
 def test_what_it_remembers_keeps_its_channels() -> None:
-    text = GROUPED.text.replace("o = Attention", "o, pk, pv = Attention").replace("(float[2,5,5] y)", "(float[2,5,5] y, float[2,3,5,4] pk)")
+    text = GROUPED.text.replace("o = Attention", "o, pk, pv = Attention").replace(
+        "(float[2,5,5] y)", "(float[2,5,5] y, float[2,3,5,4] pk)"
+    )
     grouping = replace(GROUPED, text=text).grouping()
     assert "it keeps keys and values of earlier steps" in grouping.protected["MatMul_k"]
     assert not [group for group in grouping.groups if len(group) > 1]

@@ -57,7 +57,11 @@ def test_means_read_by_index_are_followed(case: Case) -> None:
     ids=["other stride", "other step", "other axis", "backwards", "shifted", "repeated", "a part"],
 )
 def test_other_indices_stay(name: str, number: np.ndarray) -> None:
-    model = model_of(FREE.text, **{k: noise(*v) if isinstance(v, tuple) else v for k, v in WEIGHTS.items()}, **NUMBERS | {name: number})
+    model = model_of(
+        FREE.text,
+        **{k: noise(*v) if isinstance(v, tuple) else v for k, v in WEIGHTS.items()},
+        **NUMBERS | {name: number},
+    )
     prepare(model)
     assert op_types(model)["Gather"] >= 1 and any(node.name == "Gather_g" for node in model.graph)
 
