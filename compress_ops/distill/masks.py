@@ -3,6 +3,7 @@
 What is zero exactly in a weight of two dimensions and more was pruned (or is padding): numbers that are trained are
 hardly ever. A weight of zeros alone is one that was begun there, such as the last of a block, unless it held something
 else before the model was pruned. Of codebooks, and of what pack_sparse stores, the zero is the value of many weights.
+Channels that are silenced for now (``Model.silenced``) may come back: they are learned anew.
 """
 
 from __future__ import annotations
@@ -62,8 +63,14 @@ def zeros_of(model: Model, names: Iterable[str]) -> Mask:
         numbers = _numbers(model.graph.initializers[name])
         can_be_pruned = (numbers.ndim > 1 or name in books) and not numbers.all()
         if can_be_pruned and (numbers.any() or (name in before and _numbers(before[name]).any())):
-            kept[name] = numbers != 0
+            kept[name] = (numbers != 0) | _silenced(model, name)
     return Mask(kept)
+
+
+def _silenced(model: Model, name: str) -> Array | bool:
+    """Where a weight was made zero for now."""
+    held = (tensors[name].numpy() != 0 for tensors in model.silenced.values() if name in tensors)
+    return next(held, False)
 
 
 def _numbers(value: Any) -> Array:
