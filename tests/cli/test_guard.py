@@ -154,7 +154,7 @@ def _run_that_waits(model: Path, out: Path, folder: Path) -> subprocess.Popen[st
     )
 
 
-def _wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 30) -> None:
+def _wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not path.exists():
         assert process.poll() is None, process.communicate()
