@@ -33,7 +33,7 @@ class Guarded(TyperGroup):
         words = list(sys.argv[1:] if args is None else args)
         run = super().main
         extra |= {"prog_name": "onnxpress", "standalone_mode": False}
-        with patient_streams(), _signals():
+        with patient_streams(), _signals(is_program=args is None):
             status = guarded(lambda: run(words, *more, **extra) if _is_somewhere(words) else 0, "--json" in words)
         sys.exit(status)
 
@@ -81,8 +81,11 @@ def finish() -> None:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
-    """Those that CI systems and closing terminals send are heard as Ctrl-C is, unless they were ignored (nohup)."""
+def _signals(*, is_program: bool) -> Iterator[None]:
+    """Those that CI systems and closing terminals send are heard as Ctrl-C is, unless they were ignored (nohup).
+
+    A program is over then, and its status is not to be changed any more; whoever calls from Python gets its own back.
+    """
     import signal
 
     before = {number: signal.getsignal(number) for number in _ending_signals()}
@@ -92,7 +95,9 @@ def _signals() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
+        if is_program:
+            finish()
+        for number, handler in before.items() if not is_program else ():
             signal.signal(number, handler)
 
 

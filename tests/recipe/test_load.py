@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from compress_ops.errors import OnnxpressError, RecipeError
+from compress_ops.errors import Faults, OnnxpressError, RecipeError
 from compress_ops.recipe import load_recipe, parse_recipe
 
 RECIPE = "version: 1\nseed: 7\npasses: [simplify]\n"
