@@ -393,6 +393,28 @@ def test_check_accepts_what_is_valid_and_names_what_is_not():
         model.check()
 
 
+FOREIGN = {
+    "in the standard domain": "n = SimplifiedLayerNormalization<axis = -1>(x, g) y = MatMul(n, w)",
+    "of a later version": "n = LayerNormalization<axis = -1>(x, g, g) y = MatMul(n, w)",
+    "in a domain of its own": "n = com.microsoft.FusedMatMul<transB = 1>(x, w) y = com.microsoft.Gelu(n)",
+}
+
+
+@pytest.mark.parametrize("body", FOREIGN.values(), ids=FOREIGN)
+def test_check_takes_what_onnxruntime_loads_and_still_sees_what_it_does_not(body: str):
+    header = '<ir_version: 8, opset_import: ["": 14, "com.microsoft": 1]>'
+    text = f"{header} g (float[N,8] x) => (float[N,8] y) {{ {body} }}"
+    model = model_of(text, g=np.ones(8, np.float32), w=np.ones((8, 8), np.float32))
+    model.check()
+    model.graph[0].attributes["new"] = ir.AttrInt64("new", 1)
+    with pytest.raises(PassError, match="new"):
+        model.check()
+    del model.graph[0].attributes["new"]
+    model.graph[1].replace_input_with(0, None)
+    with pytest.raises(PassError, match="leaves out"):
+        model.check()
+
+
 def test_check_puts_nodes_in_order():
     model = model_of("g (float[2] x) => (float[2] z) { y = Neg(x)  z = Abs(y) }")
     first = model.graph[0]

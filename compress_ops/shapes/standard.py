@@ -35,8 +35,9 @@ def _infer(model: ir.Model, *, data_prop: bool) -> None:
     except Exception:  # ONNX raises what its operators raise
         return
     for graph, known in zip(model.graphs(), ir.from_proto(inferred).graphs(), strict=True):
-        for value, found in zip(_given_by_nodes(graph), _given_by_nodes(known), strict=True):
-            adopt(value, found.type, found.shape)
+        for node, same in zip(graph, known, strict=True):  # names need not be unique between the branches of an If
+            for value, found in zip(node.outputs, same.outputs, strict=False):  # the last ones may be left out
+                adopt(value, found.type, found.shape)
         for value, found in zip(graph.inputs, known.inputs, strict=False):  # weights come behind those of the outline
             if value.type is None:
                 adopt(value, found.type, found.shape)
@@ -48,11 +49,6 @@ def adopt(value: ir.Value, kind: ir.TypeProtocol | None, shape: ir.Shape | None)
         value.type = kind
     if shape is not None:
         value.shape = shape
-
-
-def _given_by_nodes(graph: ir.Graph) -> list[ir.Value]:
-    """In order, by which they are found again: names need not be unique between the branches of an If."""
-    return [value for node in graph for value in node.outputs]
 
 
 def _call_by_names_that_are_known(proto: Any) -> None:

@@ -215,3 +215,16 @@ def test_every_node_has_a_name_afterwards_and_constants_are_weights():
     names = [node.name for node in model.nodes()]
     assert all(names) and len(set(names)) == len(names)
     assert op_types(model)["Constant"] == 0
+
+
+@pytest.mark.parametrize("target", [15, 17, 21])
+def test_operators_that_onnxruntime_keeps_in_the_standard_domain_stay(target):
+    """A LayerNormalization before opset 17 is what onnxruntime's optimizer writes; ONNX's converter knows none."""
+    text = """<ir_version: 8, opset_import: ["": 14]> g (float[N, 8] x) => (float[N, 8] y) {
+        n = LayerNormalization<axis = -1>(x, g, g) s = SimplifiedLayerNormalization<axis = -1>(n, g) y = HardSwish(s) }"""
+    model, x = model_of(text, g=noise(8)), noise(3, 8)
+    (before,) = outputs(model, x=x)
+    upgrade_opset(model, context(), to=target)
+    model.check()
+    assert model.opset == target and set(model.ir.opset_imports) == {""}
+    assert np.allclose(outputs(model, x=x)[0], before, rtol=8 * EPS, atol=8 * EPS)

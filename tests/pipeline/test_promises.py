@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 
@@ -12,6 +13,7 @@ from compress_ops.errors import BrokenPromise, DataError, Faults, ModelError, On
 from compress_ops.model import Model
 from compress_ops.passes import ALL, NONE, Change, Context, Need, Only, Pass, Promise, Skip, register
 from compress_ops.pipeline import Job, plan, run
+from tests.helpers import noise, outputs, proto_of
 
 MakeJob = Callable[..., Job]
 Listing = Callable[[], dict[str, bytes]]
@@ -258,6 +260,31 @@ def test_an_output_that_is_no_longer_what_it_says_is_a_fault(
 ) -> None:
     fault = _fault(job("passes: [fake]", _pass(_narrow_output), **options), listing, PassError)
     assert str(fault) == f"{where}output 'y' is no longer of the shape that it declares, [n,32]"
+
+
+WRONG_FROM_THE_START = {
+    "a last axis": ("float[n,10] y", "h = MatMul(x, w) s = Shape(h) y = Reshape(h, s)"),
+    "a number of axes": ("float[10] y", "y = MatMul(x, w)"),
+    "what a loop collects": (
+        "float[n,32] y",
+        """k = Shape(x) z = Gather(k, zero) r = Loop(z, yes) <body = b (int64 i, bool go) => (bool on, float[p,q] row) {
+            row = Gather(x, i) on = Identity(go) }> y = MatMul(r, w)""",
+    ),
+}
+
+
+@pytest.mark.parametrize(("declared", "nodes"), WRONG_FROM_THE_START.values(), ids=WRONG_FROM_THE_START)
+@pytest.mark.parametrize("steps", ["simplify", "quantize_dynamic", "simplify, to_float16"])
+def test_a_shape_that_was_wrong_from_the_start_is_nobodys_fault(
+    job: MakeJob, tmp_path: Path, declared: str, nodes: str, steps: str
+) -> None:
+    weights = {"w": noise(64, 32), "zero": np.int64(0), "yes": np.array(True)}
+    model = proto_of(f"g (float[n,64] x) => ({declared}) {{ {nodes} }}", **weights)
+    onnx.save(model, tmp_path / "wrong.onnx")
+    run(job(f"passes: [{steps}]", model=tmp_path / "wrong.onnx", check_steps=True))
+    x = noise(4, 64)
+    (found,), (before,) = outputs(onnx.load(tmp_path / "out.onnx"), x=x), outputs(model, x=x)
+    assert np.abs(found - before).max() < 0.05 * np.abs(before).max()
 
 
 def test_pruning_alone_keeps_its_promise(job: MakeJob) -> None:

@@ -150,13 +150,72 @@ def test_the_outputs_quality_is_told():
     assert change.notes["sqnr_db"]["v"] == pytest.approx(rounding_quality(MLP_WEIGHTS["v"], ir.DataType.FLOAT16))
 
 
-def test_a_model_that_is_not_finite_any_more_is_refused(monkeypatch):
-    from compress_ops.quantize import float16
+def spoiling(monkeypatch, bad: set[str], spoil):
+    """Let the whole model fail where one of these nodes is lowered; returns how many nodes each trial had."""
+    from compress_ops.quantize import half_trials
 
-    seen = iter([[{"y": np.float32([1.0])}], [{"y": np.float32([np.inf])}]])
-    monkeypatch.setattr(float16, "_outputs", lambda *args: next(seen))
-    with pytest.raises(PassError, match="output y is not finite any more"):
-        converted(model_of(MLP, **MLP_WEIGHTS), Batches({"x": noise(16, 32)}))
+    sizes: list[int] = []
+
+    class Spoiled(half_trials.Lowering):
+        def apply(self):
+            sizes.append(len(self.chosen))
+            hit = [node for node in self.chosen if node.name in bad]
+            super().apply()
+            if hit:
+                spoil(self.model, hit[0])
+
+    monkeypatch.setattr(half_trials, "Lowering", Spoiled)
+    return sizes
+
+
+def overflow(model, node):
+    infinite = model.add_weight("infinite", ir.tensor(np.float16(np.inf).reshape(1)))
+    node.replace_input_with(1, infinite)
+
+
+def break_types(model, node):
+    node.replace_input_with(1, model.add_weight("whole", ir.tensor(np.ones((32, 32), np.int8))))
+
+
+CHAIN = (
+    "g (float[B, 32] x) => (float[B, 32] y) { a = Mul(x, s) b = Add(a, s) c = Mul(b, s) d = Add(c, s) y = Mul(d, s) }"
+)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"), [(overflow, "output y is not finite any more"), (break_types, "onnxruntime refuses")]
+)
+def test_what_spoils_the_whole_model_is_found_by_halves_and_stays_float32(monkeypatch, spoil, told):
+    sizes = spoiling(monkeypatch, {"Add_d"}, spoil)
+    data = Batches({"x": noise(16, 32)})
+    model, change = converted(model_of(CHAIN, s=np.ones(32, np.float32)), data)
+    assert set(change.touched) == {"Mul_a", "Add_b", "Mul_c", "Mul_y"}
+    assert [(declined.name, told in declined.reason) for declined in change.declined] == [("Add_d", True)]
+    assert sizes[0] == 5 and len(sizes) <= 7
+    assert np.isfinite(outputs(model, **data.feeds[0])[0]).all()
+
+
+def test_where_every_node_spoils_the_model_it_stays_as_it_is(monkeypatch):
+    spoiling(monkeypatch, {"Mul_a", "Add_b", "Mul_c", "Add_d", "Mul_y"}, overflow)
+    model, change = converted(model_of(CHAIN, s=np.ones(32, np.float32)), Batches({"x": noise(16, 32)}))
+    assert not change.touched and len(change.declined) == 5 and op_types(model)["Cast"] == 0
+
+
+def test_an_operator_that_cannot_be_tried_does_not_keep_others_from_it(monkeypatch):
+    from compress_ops.quantize import half_trials
+
+    real = half_trials._trial
+
+    def trial(model, node, parts, half):
+        taps = real(model, node, parts, half)
+        if node.name == "Mul_c":
+            taps[1].attributes["keepdims"] = ir.AttrString("keepdims", "no")
+        return taps
+
+    monkeypatch.setattr(half_trials, "_trial", trial)
+    _, change = converted(model_of(CHAIN, s=np.ones(32, np.float32)), Batches({"x": noise(16, 32)}))
+    assert "Mul: could not be tried in float16 on the calibration data" in {d.reason for d in change.declined}
+    assert {"Mul_a", "Mul_y"} <= set(change.touched)
 
 
 def test_rounding_quality():
@@ -260,3 +319,46 @@ def test_bfloat16_for_another_provider():
     weights = {value.name: value.const_value for value in model.weights()}
     assert {tensor.dtype for tensor in weights.values()} == {ir.DataType.BFLOAT16}
     assert np.array_equal(weights["w"].numpy(), MLP_WEIGHTS["w"].astype(ml_dtypes.bfloat16))
+
+
+# Types behind other operators
+
+
+def test_what_reads_an_operator_of_onnxruntime_is_lowered_as_a_whole():
+    """f02: the Add reads what a 4-bit embedding gives; the Gemm of f01 is one with its bias apart."""
+    text = """<ir_version: 8, opset_import: ["": 17, "com.microsoft": 1]> g (float[N, 8, 64] x) => (float[N, 8, 64] y) {
+        a = com.microsoft.GatherBlockQuantized<bits = 4, block_size = 32>(Q, i, s) h = Add(a, x) y = MatMul(h, W) }"""
+    codes = np.random.default_rng(0).integers(0, 255, (50, 32), dtype=np.uint8)
+    weights = {"Q": codes, "s": np.full((50, 2), 0.1, np.float32), "i": np.arange(8), "W": noise(64, 64)}
+    model = model_of(text, **weights)
+    change = to_float16(model, context())
+    assert set(change.touched) == {"Add_h", "MatMul_y"}
+    x = noise(2, 8, 64)
+    (found,), (plain,) = outputs(model, x=x), outputs(proto_of(text, **weights), x=x)
+    assert np.abs(found - plain).max() <= 8 * HALF * np.abs(plain).max()
+
+
+def test_what_reads_an_unknown_type_keeps_float32():
+    text = """<ir_version: 8, opset_import: ["": 17, "own": 1]> g (float[N, 8] x) => (float[N, 8] y) {
+        a = own.f(x) h = Add(a, x) m = MatMul(x, W) y = Add(h, m) }"""
+    model = model_of(text, W=noise(8, 8))
+    change = to_float16(model, context())
+    assert set(change.touched) == {"MatMul_m"}
+
+
+@pytest.mark.parametrize("operator", ["SplitToSequence<axis = 1>(a)", "SequenceConstruct(a, a)"])
+def test_sequences_keep_the_type_that_they_declare(operator):
+    text = f"""g (float[N, 6, 64] x) => (seq(float[N, k, 64]) s, float[N, 6, 64] y) {{
+        a = MatMul(x, W) s = {operator} y = MatMul(a, V) }}"""
+    weights = {"W": noise(64, 64), "V": noise(64, 64, seed=1)}
+    model, change = converted(model_of(text, **weights))
+    assert set(change.touched) == {"MatMul_a", "MatMul_y"}
+    parts, y = outputs(model, x=noise(2, 6, 64))
+    assert {part.dtype for part in parts} == {np.dtype(np.float32)} and y.dtype == np.float32
+
+
+def test_an_absent_output_is_not_tried():
+    text = 'g (float[N, 4, 8] x) => (float[N, 4, 8] y) { y, "" = LayerNormalization(x, g) }'
+    model, change = converted(model_of(text, g=np.ones(8, np.float32)), Batches({"x": noise(16, 4, 8)}))
+    assert set(change.touched) == {"LayerNormalization_y"}
+    assert np.isfinite(outputs(model, x=noise(2, 4, 8))[0]).all()
