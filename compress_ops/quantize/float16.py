@@ -80,9 +80,11 @@ def to_float16(
 
     Inputs and outputs of the model keep their types. With calibration data every operator is tried on it: what
     overflows, or keeps less than ``min_sqnr_db`` of its signal, stays float32, and what feeds it too where its inputs'
-    rounding is the cause. Without data a list stays float32: normalizations, Softmax, Exp, Log, Pow, Sqrt, Reciprocal
-    and sums over axes. So do nodes with weights beyond the format's range (or far below it), and operators that ONNX
-    does not define for the format. GPUs run float16 about twice as fast; onnxruntime's CPU kernels mostly cast back to
+    rounding is the cause; then the whole is tried, and what keeps it from running or makes it overflow is found by
+    halves and stays float32. Without data a list stays float32: normalizations, Softmax, Exp, Log, Pow, Sqrt,
+    Reciprocal and sums over axes. So do nodes with weights beyond the format's range (or far below it), operators that
+    ONNX does not define for the format or of whose ports a type is not known, and operators between codes, which
+    integer kernels replace. GPUs run float16 about twice as fast; onnxruntime's CPU kernels mostly cast back to
     float32, so there the file is half as large and no faster.
     """
     require_format(ctx, format)

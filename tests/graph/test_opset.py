@@ -221,7 +221,8 @@ def test_every_node_has_a_name_afterwards_and_constants_are_weights():
 def test_operators_that_onnxruntime_keeps_in_the_standard_domain_stay(target):
     """A LayerNormalization before opset 17 is what onnxruntime's optimizer writes; ONNX's converter knows none."""
     text = """<ir_version: 8, opset_import: ["": 14]> g (float[N, 8] x) => (float[N, 8] y) {
-        n = LayerNormalization<axis = -1>(x, g, g) s = SimplifiedLayerNormalization<axis = -1>(n, g) y = HardSwish(s) }"""
+        n = LayerNormalization<axis = -1>(x, g, g) s = SimplifiedLayerNormalization<axis = -1>(n, g)
+        y = HardSwish(s) }"""
     model, x = model_of(text, g=noise(8)), noise(3, 8)
     (before,) = outputs(model, x=x)
     upgrade_opset(model, context(), to=target)
