@@ -91,6 +91,8 @@ def _end(report: Report, undelivered: Sequence[OutputError], *, allow_unproven: 
 
     The output is there, and stderr says what is amiss.
     """
+    from compress_ops.measure.advice import advice
+
     from . import faults
     from .guard import UNFULFILLED
 
@@ -99,6 +101,8 @@ def _end(report: Report, undelivered: Sequence[OutputError], *, allow_unproven: 
     for failure in failures:
         limit = f"{failure.limit}: wanted {failure.wanted}, measured {failure.measured}"
         faults.say(f"budget {failure.verdict}: {limit}")
+    for sentence in advice(report):
+        faults.say(f"  might help: {sentence}")
     faults.tell(undelivered)
     if failures or undelivered:
         hint = "; --allow-unproven accepts what is not proven" if any(f.verdict != "missed" for f in failures) else ""

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from .show import Manner
 
 
+_TOLD = 0.9  # closeness that --bits, --float16 and --clusters are held to: who asks for few bits takes some loss
+
+
 def quantize(
     model: options.ModelPath,
     out: options.Out = None,
@@ -41,8 +44,9 @@ def quantize(
         int | None, typer.Option("--clusters", metavar="N", help="Weights alone, as a codebook of N values.")
     ] = None,
     min_cosine: Annotated[
-        float, typer.Option("--min-cosine", min=0, max=1, help="How close to the float model's outputs to stay.")
-    ] = 0.995,
+        float | None,
+        typer.Option("--min-cosine", min=0, max=1, help="How close to the float model's outputs to stay. [0.995]"),
+    ] = None,
     recipe_out: Annotated[
         Path | None, typer.Option("--recipe-out", metavar="FILE", help="Write the recipe that was chosen.")
     ] = None,
@@ -74,7 +78,7 @@ def quantize(
     """
     from functools import partial
 
-    from compress_ops.pipeline import Job, raised_first, run, run_chosen
+    from compress_ops.pipeline import CLOSE_ENOUGH, Job, raised_first, run, run_chosen
     from compress_ops.writing import Output
 
     from .execute import carry_out, execute, output
@@ -92,7 +96,7 @@ def quantize(
     }
     told = _told(bits, float16, clusters)
     _say_what_is_taken(sections, told, data, evaluation, quiet=quiet)
-    budget = {} if told or no_measure or dry_run else {"min_speedup": 1}
+    budget = {"min_closeness": min_cosine or _TOLD} if told and not (no_measure or dry_run) else {}
     passes = ["simplify", *(told or ["quantize_static" if data else "quantize_dynamic"])]
     job = Job(
         recipe_from("quantize", set_ or (), {**sections, "passes": passes, "budget": budget}),
@@ -106,19 +110,20 @@ def quantize(
     )
     manner = Manner(as_json, report, quiet, verbose, force)
     job = raised_first(job) if told else job
+    least = min_cosine or CLOSE_ENOUGH
     if show_recipe or dry_run:
-        planned = job if told else _chosen(job, manner, min_cosine)
+        planned = job if told else _chosen(job, manner, least)
         if show_recipe:
             put(_recipe_text(sections, planned.recipe.passes))
         else:
             execute(planned, manner)
         return
     keep = partial(_keep_recipe, list(sections), recipe_out, force=force) if recipe_out is not None else None
-    action = run if told else partial(run_chosen, least_cosine=min_cosine)
+    action = run if told else partial(run_chosen, least=least)
     carry_out(action, job, manner, allow_unproven=allow_unproven, keep=keep)
 
 
-def _chosen(job: Job, manner: Manner, min_cosine: float) -> Job:
+def _chosen(job: Job, manner: Manner, least: float) -> Job:
     """The job with the passes that trials find best."""
     from functools import partial
 
@@ -126,7 +131,7 @@ def _chosen(job: Job, manner: Manner, min_cosine: float) -> Job:
 
     from .execute import watched
 
-    best, _ = watched(partial(choose_int8, least_cosine=min_cosine), job, manner)
+    best, _ = watched(partial(choose_int8, least=least), job, manner)
     return with_passes(job, best.passes)
 
 

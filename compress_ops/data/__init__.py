@@ -5,6 +5,7 @@
 
 from .base import Batch, Dataset, DataSettings, ImageSettings
 from .forms import FORMS, Form, brings_labels, open_data
+from .part import Part
 from .synthetic import feed_that_runs
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Dataset",
     "Form",
     "ImageSettings",
+    "Part",
     "brings_labels",
     "feed_that_runs",
     "open_data",

@@ -1,9 +1,9 @@
 """What a compressed model must reach, and whether it did.
 
 A limit is held against a 95 % interval: it is *met* if the whole interval keeps it, *missed* if the whole interval
-breaks it, and *not proven* if the interval lies on both sides. Sizes are exact. Times are not told apart closer than
-1 % (``latency.RESOLUTION``): a speed-up of s is held against s / 1.01. So ``min_speedup: 1`` is missed exactly where
-the report says "slower", and met by "no measurable difference" unless the interval reaches further down than that.
+breaks it, and *not proven* if the interval lies on both sides. Sizes are exact. Times have 2 % of noise: a speed-up of
+s is met by an interval from s / 1.02 on, and missed by one that lies below s. So ``min_speedup: 1`` is missed exactly
+where the report says "slower", and met by "no measurable difference" unless the interval reaches further down.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .intervals import Interval
-from .latency import RESOLUTION
 from .scores import Drop
 
-Part = Literal["size", "latency", "accuracy"]
+Part = Literal["size", "latency", "accuracy", "fidelity"]
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _FEWEST_BYTES = 1000  # no model is smaller: a bare number below was meant in another unit
 _NOT_MEASURED = "not measured"
+_NOISE = 1.02  # of two timings of one thing
 
 
 @dataclass(frozen=True)
@@ -34,31 +34,37 @@ class Limit:
 
 @dataclass(frozen=True)
 class Budget:
-    """The limits that were given. ``max_drop`` is of the first metric."""
+    """The limits that were given. ``max_drop`` is of the first metric, ``min_closeness`` of the worst output."""
 
     max_size: Limit | None = None
     min_speedup: float | None = None
     max_drop: Limit | None = None
+    min_closeness: float | None = None
 
 
 @dataclass(frozen=True)
 class Verdict:
     """How one limit came out."""
 
-    limit: Literal["max_size", "min_speedup", "max_drop"]
+    limit: Literal["max_size", "min_speedup", "max_drop", "min_closeness"]
     wanted: str
     measured: str
     verdict: Literal["met", "missed", "not proven"]
 
 
 def parse_budget(
-    *, max_size: str | int | None = None, min_speedup: float | None = None, max_drop: str | float | None = None
+    *,
+    max_size: str | int | None = None,
+    min_speedup: float | None = None,
+    max_drop: str | float | None = None,
+    min_closeness: float | None = None,
 ) -> Budget:
     """A budget as written in a recipe; ValueError says what cannot be read."""
     return Budget(
         None if max_size is None else parse_size(max_size),
         None if min_speedup is None else parse_speedup(min_speedup),
         None if max_drop is None else parse_drop(max_drop),
+        min_closeness,
     )
 
 
@@ -123,21 +129,37 @@ def format_bytes(size: float) -> str:
 
 def needs(budget: Budget) -> frozenset[Part]:
     """What must be measured to judge this budget."""
-    parts: dict[Part, object] = {"size": budget.max_size, "latency": budget.min_speedup, "accuracy": budget.max_drop}
+    parts: dict[Part, object] = {
+        "size": budget.max_size,
+        "latency": budget.min_speedup,
+        "accuracy": budget.max_drop,
+        "fidelity": budget.min_closeness,
+    }
     return frozenset(part for part, limit in parts.items() if limit is not None)
 
 
 def judge(
-    budget: Budget, *, original_size: int, size: int, speedup: Interval | None = None, drop: Drop | None = None
+    budget: Budget,
+    *,
+    original_size: int,
+    size: int,
+    speedup: Interval | None = None,
+    drop: Drop | None = None,
+    closeness: tuple[float | None, str] = (None, ""),
 ) -> list[Verdict]:
-    """A verdict on each limit; sizes are counted bytes. What was not measured is not proven."""
+    """A verdict on each limit; sizes are counted bytes, ``closeness`` comes with what decided it.
+
+    What was not measured is not proven.
+    """
     verdicts = []
     if budget.max_size is not None:
         verdicts.append(_judge_size(budget.max_size, original_size, size))
     if budget.min_speedup is not None:
-        verdicts.append(_judge_speedup(budget.min_speedup, speedup))
+        verdicts.append(judge_speedup(budget.min_speedup, speedup))
     if budget.max_drop is not None:
         verdicts.append(_judge_drop(budget.max_drop, drop))
+    if budget.min_closeness is not None:
+        verdicts.append(judge_closeness(budget.min_closeness, *closeness))
     return verdicts
 
 
@@ -148,12 +170,21 @@ def _judge_size(limit: Limit, original: int, size: int) -> Verdict:
     return Verdict("max_size", wanted, measured, "met" if size <= allowed else "missed")
 
 
-def _judge_speedup(wanted: float, interval: Interval | None) -> Verdict:
+def judge_closeness(wanted: float, closeness: float | None, why: str) -> Verdict:
+    """How close the worst output must stay, and is; ``why`` says which output, and what of it."""
+    if closeness is None:
+        return Verdict("min_closeness", f"at least {wanted:g}", _NOT_MEASURED, "not proven")
+    measured = f"{math.floor(closeness * 1e5) / 1e5:.5f}, {why}"
+    return Verdict("min_closeness", f"at least {wanted:g}", measured, _side(closeness >= wanted, closeness < wanted))
+
+
+def judge_speedup(wanted: float, interval: Interval | None) -> Verdict:
+    """How much faster the result must be, and is."""
     text = f"at least {wanted:g}x"
     if interval is None:
         return Verdict("min_speedup", text, _NOT_MEASURED, "not proven")
-    measured, least = f"{interval.low:.3g}x to {interval.high:.3g}x", wanted / (1 + RESOLUTION)
-    return Verdict("min_speedup", text, measured, _side(interval.low >= least, interval.high < least))
+    measured = f"{interval.low:.3g}x to {interval.high:.3g}x"
+    return Verdict("min_speedup", text, measured, _side(interval.low >= wanted / _NOISE, interval.high < wanted))
 
 
 def _judge_drop(limit: Limit, drop: Drop | None) -> Verdict:

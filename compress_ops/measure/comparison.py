@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Part = Literal["size", "latency", "cost", "accuracy", "fidelity"]
-PARTS: tuple[Part, ...] = get_args(Part)
+Measured = Literal["size", "latency", "cost", "accuracy", "fidelity"]
+PARTS: tuple[Measured, ...] = get_args(Measured)
 NOT_ASKED = "not measured: not asked for"
 
 
@@ -72,13 +72,13 @@ def compare_models(
     fidelity_data: Dataset | None = None,
     seed: int = 0,
     progress: Progress = silent,
-    parts: Collection[Part] = PARTS,
+    parts: Collection[Measured] = PARTS,
 ) -> Comparison:
     """Measure all models. Fidelity is on ``fidelity_data``, else on the evaluation data, else on made-up samples."""
     data = fidelity_data or evaluation
     job = _Job(paths, providers, threads, settings or MeasureSettings(), evaluation, metrics, data, seed, progress)
 
-    def asked(part: Part, measure: Callable[[], T]) -> T | str:
+    def asked(part: Measured, measure: Callable[[], T]) -> T | str:
         return measure() if part in parts else NOT_ASKED
 
     timed = {"latency", "cost"} & set(parts)
@@ -176,4 +176,6 @@ def judge_model(
     accuracy = comparison.accuracy if comparison else NOT_ASKED
     speedup = None if isinstance(latency, str) else latency.models[model].speedup_interval
     drop = None if isinstance(accuracy, str) else next(iter(accuracy.metrics.values())).models[model].drop
-    return judge(budget, original_size=original_size, size=size, speedup=speedup, drop=drop)
+    fidelity = comparison.fidelity if comparison else NOT_ASKED
+    closeness = (None, "") if isinstance(fidelity, str) else fidelity.closeness(model)
+    return judge(budget, original_size=original_size, size=size, speedup=speedup, drop=drop, closeness=closeness)

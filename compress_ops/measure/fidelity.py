@@ -15,12 +15,13 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
 from ..progress import Progress, silent
 from ..runtime import Session
+from .closeness import Closeness, Gathered
 from .intervals import finite
 from .padding import kept_positions
 
@@ -36,7 +37,7 @@ class OutputFidelity:
 
     ``sqnr_db`` is None too where there is no noise; ``identical`` tells. Rows are None for outputs without a last
     axis of at least 2; of outputs that are no floats only ``equal_share`` is given. ``not_finite`` and
-    ``reference_not_finite`` count the NaN and infinities of both.
+    ``reference_not_finite`` count the NaN and infinities of both. ``closeness`` is what limits are held against.
     """
 
     elements: int
@@ -49,6 +50,7 @@ class OutputFidelity:
     top1_agreement: float | None
     not_finite: int
     reference_not_finite: int
+    closeness: Closeness | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,15 @@ class Fidelity:
     samples: int
     models: dict[str, dict[str, OutputFidelity]]
     padding: int = 0
+
+    def closeness(self, model: str) -> tuple[float | None, str]:
+        """How close the worst output of a model is, and what of it decided; None where no output can be compared."""
+        known = [(output.closeness, name) for name, output in self.models[model].items() if output.closeness]
+        views = [(close.value, close.reason, name) for close, name in known if close.value is not None]
+        if not views:
+            return None, ""
+        value, reason, name = min(views)
+        return value, f"{reason} of output '{name}'"
 
 
 def compare_fidelity(
@@ -112,6 +123,7 @@ class _Sums:
     not_finite: int = 0
     reference_not_finite: int = 0
     is_float: bool = True
+    gathered: Gathered = field(default_factory=Gathered)
 
     def add(self, reference: Any, candidate: Any, size: int, kept: NDArray[Any] | None, what: str) -> None:
         """Take in one batch of an output; a sequence or map counts as the tensors in it."""
@@ -140,6 +152,7 @@ class _Sums:
         self.equal += int(same.sum())
         self.not_finite += int((~np.isfinite(b)).sum())
         self.reference_not_finite += int((~np.isfinite(a)).sum())
+        self.gathered.add(a, b, size, kept)
         with np.errstate(invalid="ignore", over="ignore"):
             error = np.where(same, 0, a - b)
             self.signal, self.noise = self.signal + float((a * a).sum()), self.noise + float((error * error).sum())
@@ -177,7 +190,14 @@ class _Sums:
             top1_agreement=self.agreeing / self.rows if known and self.rows else None,
             not_finite=self.not_finite,
             reference_not_finite=self.reference_not_finite,
+            closeness=self._closeness(),
         )
+
+    def _closeness(self) -> Closeness | None:
+        """Of outputs that are no floats the share of equal elements is all there is."""
+        if self.is_float:
+            return self.gathered.result()
+        return Closeness(None, None, None, self.equal / self.elements) if self.elements else None
 
 
 def _tensors(value: Any) -> list[NDArray[Any]]:

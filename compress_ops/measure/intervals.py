@@ -40,6 +40,10 @@ class Interval:
         """The interval of 1/x, for an interval above 0."""
         return Interval(1 / self.high, 1 / self.low)
 
+    def scaled(self, factor: float) -> Interval:
+        """Wider by a factor on both sides, for an interval above 0."""
+        return Interval(self.low / factor, self.high * factor)
+
     def half_width(self) -> float:
         return (self.high - self.low) / 2
 

@@ -6,9 +6,13 @@ median; speed-up = 1 / ratio. Pairing within a round cancels what slows the whol
 cancels drift and what it means to run after another model. A round is two pairs of timings. Rounds go on until every
 ratio's interval is within 2 % of the ratio (half its width) or the time is spent, but for 30 pairs at least.
 
-The interval is about these sessions: where a model's weights happen to lie in memory changes its time by up to a
-percent, that of very small models more, from one start to the next (Mytkowicz et al. 2009; the same file opened twice
-shows it). So "faster" and "slower" need an interval that keeps 1 % away from 1; else there is no measurable difference.
+Where a model's weights happen to lie in memory changes its time by up to a percent, that of very small models more,
+from one start to the next (Mytkowicz et al. 2009; the same file opened twice shows it). Intervals are that much wider
+on both sides. One that leaves out 1 is a difference; else there is no measurable difference.
+
+Processor time is taken beside wall time. A model that runs on one thread takes as much of one as of the other, unless
+something else runs: where the ratios by the two disagree the machine is busy. Then twice the time is spent, and if they
+still disagree the ratio is that of processor time, and its interval covers both.
 """
 
 from __future__ import annotations
@@ -28,13 +32,15 @@ from .intervals import FEWEST_FOR_MEDIAN, Interval, median_interval
 T = TypeVar("T")
 
 PRECISION = 0.02  # half-width of a ratio's interval, as a share of the ratio
-RESOLUTION = 0.01  # ratios this close to 1 are no difference: two sessions of one file show as much
+RESOLUTION = 0.01  # what two sessions of one file differ in: intervals of ratios are so much wider
 NO_DIFFERENCE = "no measurable difference"
 _SHORTEST_TIMING = 1e-3  # seconds; shorter calls are grouped
 _MOST_CALLS = 2**20  # in one timing, should a clock stand still
 _WARM_UP_CALLS = 3
 _WARM_UP_SECONDS = 1.0  # once they are spent, fewer calls do
 _ROUNDS_BETWEEN_LOOKS = 5  # looking sorts all timings, which disturbs caches
+_ONE_THREAD = 1.05  # processor time over wall time up to which a model runs on one thread
+_BUSY_SECONDS = 2  # how many times the time may be taken where the machine is busy
 
 
 @dataclass(frozen=True)
@@ -64,12 +70,13 @@ class ModelLatency:
 class LatencyResult:
     """Times of all models, by name; the first one is the reference. ``settled``: the intervals are within 2 %.
 
-    In each of the ``rounds`` every model was timed twice.
+    In each of the ``rounds`` every model was timed twice. ``busy``: something else ran meanwhile.
     """
 
     rounds: int
     settled: bool
     models: dict[str, ModelLatency]
+    busy: bool = False
 
 
 @dataclass
@@ -91,8 +98,23 @@ class _Stopwatch:
             self.copying_seconds.append(_timed(self.copying, self.calls)[0])
 
     def rounds(self) -> list[float]:
-        """The smaller of the two timings of each round: what disturbs a timing only ever makes it longer."""
-        return [min(forth, back) for forth, back in zip(self.seconds[::2], self.seconds[1::2], strict=True)]
+        """Of each round the smaller of its two timings."""
+        return _smaller(self.seconds)
+
+    def cpu_rounds(self) -> list[float]:
+        """The same of processor time."""
+        return _smaller(self.cpu_seconds)
+
+    def on_one_thread(self) -> bool:
+        """Whether processor time and wall time can be compared."""
+        return self.copying is None and statistics.median(self.cpu_seconds) <= _ONE_THREAD * statistics.median(
+            self.seconds
+        )
+
+
+def _smaller(timings: Sequence[float]) -> list[float]:
+    """What disturbs a timing only ever makes it longer."""
+    return [min(forth, back) for forth, back in zip(timings[::2], timings[1::2], strict=True)]
 
 
 def compare_latency(
@@ -110,7 +132,7 @@ def compare_latency(
         for watch in in_turn(racing, number):
             watch.time_once()
     models = {name: _model_latency(watch, racing[0]) for name, watch in watches.items()}
-    return LatencyResult(len(racing[0].rounds()), _settled(racing), models)
+    return LatencyResult(len(racing[0].rounds()), _settled(racing), models, _busy(racing))
 
 
 def in_turn(items: Sequence[T], number: int) -> list[T]:
@@ -150,14 +172,14 @@ def _timed(call: Call, calls: int) -> tuple[float, float]:
 
 
 def _rounds(watches: Sequence[_Stopwatch], seconds: float, min_rounds: int) -> Iterator[int]:
-    end, number = perf_counter() + seconds, 0
-    while number < min_rounds or (perf_counter() < end and not _done(watches, number)):
+    start, number, busy = perf_counter(), 0, False
+    while number < min_rounds or perf_counter() < start + seconds * (_BUSY_SECONDS if busy else 1):
+        if number >= min_rounds and number % _ROUNDS_BETWEEN_LOOKS == 0:
+            busy = _busy(watches)
+            if _settled(watches) and not busy:
+                return
         yield number
         number += 1
-
-
-def _done(watches: Sequence[_Stopwatch], number: int) -> bool:
-    return number % _ROUNDS_BETWEEN_LOOKS == 0 and _settled(watches)
 
 
 def _settled(watches: Sequence[_Stopwatch]) -> bool:
@@ -171,12 +193,38 @@ def _ratios(watch: _Stopwatch, first: _Stopwatch) -> list[float]:
     return [mine / reference for mine, reference in zip(watch.rounds(), first.rounds(), strict=True)]
 
 
+def _cpu_ratios(watch: _Stopwatch, first: _Stopwatch) -> list[float] | None:
+    """The same by processor time; None where models run on several threads, or elsewhere."""
+    pairs = [*zip(watch.cpu_rounds(), first.cpu_rounds(), strict=True)]
+    if not (watch.on_one_thread() and first.on_one_thread() and all(min(pair) > 0 for pair in pairs)):
+        return None
+    return [mine / reference for mine, reference in pairs]
+
+
+def _busy(watches: Sequence[_Stopwatch]) -> bool:
+    """Whether the ratio of some model differs by wall time and by processor time."""
+    first, *others = watches
+    return any(_ratio(other, first)[2] for other in others)
+
+
+def _ratio(watch: _Stopwatch, first: _Stopwatch) -> tuple[float, Interval, bool]:
+    """The ratio of a model's time to the first's, its interval, and whether something else ran."""
+    by_wall = _ratios(watch, first)
+    by_cpu = _cpu_ratios(watch, first)
+    wall = median_interval(by_wall).scaled(1 + RESOLUTION)
+    if by_cpu is None or watch is first:
+        return statistics.median(by_wall), wall, False
+    cpu = median_interval(by_cpu).scaled(1 + RESOLUTION)
+    if cpu.low <= wall.high and wall.low <= cpu.high:
+        return statistics.median(by_wall), wall, False
+    return statistics.median(by_cpu), Interval(min(cpu.low, wall.low), max(cpu.high, wall.high)), True
+
+
 def _model_latency(watch: _Stopwatch, first: _Stopwatch) -> ModelLatency:
     import numpy as np
 
     median, p90, p99 = np.percentile(watch.seconds, [50, 90, 99]).tolist()
-    ratios = _ratios(watch, first)
-    ratio, interval = statistics.median(ratios), median_interval(ratios)
+    ratio, interval, _ = _ratio(watch, first)
     return ModelLatency(
         median_seconds=median,
         p90_seconds=p90,
@@ -193,6 +241,6 @@ def _model_latency(watch: _Stopwatch, first: _Stopwatch) -> ModelLatency:
 
 
 def _verdict(ratio: Interval) -> str:
-    if ratio.high < 1 - RESOLUTION:
+    if ratio.high < 1:
         return "faster"
-    return "slower" if ratio.low > 1 + RESOLUTION else NO_DIFFERENCE
+    return "slower" if ratio.low > 1 else NO_DIFFERENCE

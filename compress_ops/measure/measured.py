@@ -133,7 +133,9 @@ def _latency_notes(comparison: Comparison, latency: LatencyResult) -> list[str]:
     timings = units.count(2 * latency.rounds)
     how = f"{timings} pairs of timings, models in turn" if len(latency.models) > 1 else f"{timings} timings"
     settled = "" if latency.settled else ", wider than 2 % when the time was up"
-    return [f"{_fed(comparison)}{_on(comparison)}.", f"{how}; 95 % intervals{settled}."]
+    busy = "Something else ran meanwhile: wall and processor time disagree, and the intervals cover both."
+    notes = [f"{_fed(comparison)}{_on(comparison)}.", f"{how}; 95 % intervals{settled}."]
+    return [*notes, busy] if latency.busy else notes
 
 
 def _fed(comparison: Comparison) -> str:

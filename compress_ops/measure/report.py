@@ -47,11 +47,11 @@ class StepReport:
 
 @dataclass(frozen=True)
 class TrialReport:
-    """A candidate recipe that was tried: bytes, cosine of the worst output to the float model's, median speed-up."""
+    """A candidate recipe that was tried: bytes of its file, closeness of its worst output, median speed-up."""
 
     name: str
     bytes: int
-    cosine: float | None
+    closeness: float | None
     speedup: float | None
     chosen: bool
 

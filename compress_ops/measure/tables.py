@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from . import units
+from .advice import advice
 from .budget import Verdict
 from .comparison import Comparison
 from .environment import Environment
@@ -21,7 +22,7 @@ def report_page(report: Report, *, verbose: bool = False) -> Page:
         title=f"{report.model.name} -> {report.out.name}",
         headline=_headline(report),
         tables=[
-            *budget_tables(report.verdicts),
+            *budget_tables(report.verdicts, advice(report)),
             *trials_tables(report.trials),
             steps_table(report.steps, report.notes),
             *course_tables(report.steps),
@@ -39,10 +40,25 @@ def _headline(report: Report) -> str:
     facts = [f"{size} ({units.of_whole(report.bytes_after, report.bytes_before)})"]
     if report.comparison is not None:
         facts += [*speed_change(report.comparison), *metric_change(report.comparison)]
-    verdicts = {verdict.verdict for verdict in report.verdicts}
-    worst = next((word for word in ("missed", "not proven", "met") if word in verdicts), None)
-    facts += [f"budget {worst}"] if worst else []
+    facts += _budget_fact(report.verdicts)
     return f"{report.model.name} -> {report.out.name}: " + "; ".join(facts) + "."
+
+
+_TOLD = {
+    "min_closeness": "closeness to the original",
+    "min_speedup": "speed-up",
+    "max_size": "size",
+    "max_drop": "drop",
+}
+
+
+def _budget_fact(verdicts: Sequence[Verdict]) -> list[str]:
+    """``budget met``, or which limit was missed and by what."""
+    failed = [verdict for word in ("missed", "not proven") for verdict in verdicts if verdict.verdict == word]
+    if not failed:
+        return ["budget met"] if verdicts else []
+    told = ", ".join(f"{_TOLD[v.limit]} {v.measured} where {v.wanted} was asked" for v in failed)
+    return [f"budget {failed[0].verdict}: {told}"]
 
 
 def _not_measured(report: Report) -> Table:
@@ -75,14 +91,14 @@ def trials_tables(trials: Sequence[TrialReport]) -> list[Table]:
         [
             trial.name,
             units.size(trial.bytes),
-            "-" if trial.cosine is None else f"{trial.cosine:.5f}",
-            "-" if trial.speedup is None else f"{trial.speedup:.2f}x",
+            units.UNKNOWN if trial.closeness is None else f"{trial.closeness:.5f}",
+            units.UNKNOWN if trial.speedup is None else f"{trial.speedup:.2f}x",
             "chosen" if trial.chosen else "",
         ]
         for trial in trials
     ]
     notes = ["Short trials on the calibration data, where there is some; the tables below measure the result in full."]
-    columns = ["Candidate", "Size", "Cosine", "Speed-up", ""]
+    columns = ["Candidate", "Size", "Closeness", "Speed-up", ""]
     return [Table("Candidates", columns, rows, notes)] if len(rows) > 1 else []
 
 
@@ -166,11 +182,13 @@ def _worst_tensors(notes: Mapping[str, Any]) -> Iterator[tuple[str, float, float
     yield from ((name, sqnr, 0.0) for name, sqnr in notes.get("sqnr_db", {}).items())
 
 
-def budget_tables(verdicts: Iterable[Verdict]) -> Iterator[Table]:
-    """How each limit of the budget came out, if there is one."""
+def budget_tables(verdicts: Iterable[Verdict], helps: Sequence[str] = ()) -> Iterator[Table]:
+    """How each limit of the budget came out, if there is one, and what would help where it was missed."""
     rows = [[verdict.limit, verdict.wanted, verdict.measured, verdict.verdict] for verdict in verdicts]
     if rows:
-        yield Table("Budget", ["Limit", "Wanted", "Measured", "Verdict"], rows)
+        yield Table(
+            "Budget", ["Limit", "Wanted", "Measured", "Verdict"], rows, [f"Might help: {text}." for text in helps]
+        )
 
 
 def declined_tables(steps: Sequence[StepReport], *, verbose: bool = False) -> Iterator[Table]:

@@ -1,226 +1,123 @@
-"""Choose an int8 recipe for a model by trying candidates: the fastest that stays close to the float model.
+"""Choose an int8 recipe for a model by trying candidates: the fastest that stays close, of equally fast the smallest.
 
-Which candidates make sense follows from the operators that hold the weights. Each is applied, compared with the float
-model on the calibration data and timed against it. Where none is close enough, outliers are clipped and rounding
-and biases refined; where that does not do, the layers whose quantization costs most go back to float, if they are few.
-Where nothing is as fast as float (int8 is slower for small depthwise convolutions), weights alone are stored in 8 bits.
-For execution providers other than the CPU there is one candidate: what they compute fast (``providers.py``).
+Each candidate (``candidates.py``) is applied and measured beside the float model (``trials.py``). Where one that is not
+close would be faster than all that are, it is mended: outliers are clipped, rounding and biases refined, and the
+layers whose quantization costs most go back to float, if they are few. Where nothing is close, the closest is written
+and the run ends as one whose limit is missed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
 
 from ..errors import OnnxpressError
-from ..measure.comparison import Comparison, compare_models
-from ..measure.feeds import MeasureSettings
+from ..measure.budget import Verdict, judge_closeness, judge_speedup
 from ..measure.report import Report, StepReport, TrialReport
-from ..model import Model
 from ..passes import Promise
-from ..quantize.eligible import RECURRENT, is_left, why_not, why_not_left
-from ..recipe import Step, step_from
+from ..recipe import Budget, Step, step_from
+from .candidates import MAY_FAIL, Candidate, candidates
 from .defaults import defaults_note
 from .execute import run
-from .job import Job, Prepared, model_of, with_passes
+from .job import Job, with_passes
 from .preflight import prepare
-from .preparing import preparing, steps_of
-from .providers import Passes, default_of
-from .steps import apply_steps
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
+from .preparing import steps_of
+from .trials import Trial, Trials, trials_of
 
 CLOSE_ENOUGH = 0.995
-"""Mean cosine of every output with the float model's, by default."""
-_TRIAL_SECONDS = 2.0
-_AS_FAST = 0.9  # of the fastest candidate's speed: among those the closest to the float model wins
+"""Closeness of the worst output to the float model's, by default."""
+_AS_FAST = 0.9  # of the fastest candidate's speed: among those the smallest file wins
+_AS_SMALL = 1.02  # of the smallest: among those the closest wins
 _FEW = 1 / 3  # of the quantized layers may go back to float: with more, little of what int8 gains is left
 _PERCENTILES = (99.99, 99.9)
 
 
-@dataclass(frozen=True)
-class Trial:
-    """A candidate and how it did. ``cosine`` is the worst output's, ``speedup`` the median over the float model."""
-
-    name: str
-    passes: list[Step]
-    steps: list[StepReport]
-    bytes: int
-    cosine: float | None
-    speedup: float | None
-
-    def is_close(self, least: float) -> bool:
-        return self.cosine is not None and self.cosine >= least
-
-
-def run_chosen(job: Job, least_cosine: float = CLOSE_ENOUGH) -> Report:
+def run_chosen(job: Job, least: float = CLOSE_ENOUGH) -> Report:
     """Choose passes for the job, run it with them, and report the trials beside the result.
 
-    Raises OnnxpressError when no candidate can be applied to the model, and where run() does.
+    The result is held to ``least`` closeness and to being no slower than the original, besides the recipe's budget;
+    where the job measures nothing, by what its trial found. Raises OnnxpressError when no candidate can be applied to
+    the model, and where run() does.
     """
-    best, trials = choose_int8(job, least_cosine)
-    told = [TrialReport(t.name, t.bytes, t.cosine, t.speedup, chosen=t is best) for t in trials]
-    return replace(run(with_passes(job, best.passes)), trials=told)
+    best, trials = choose_int8(job, least)
+    told = [TrialReport(t.name, t.bytes, t.closeness, t.speedup, chosen=t is best) for t in trials]
+    report = replace(run(_held(with_passes(job, best.passes), least)), trials=told)
+    return report if job.measure else replace(report, verdicts=[*report.verdicts, *_by_trial(best, least)])
 
 
-def choose_int8(job: Job, least_cosine: float = CLOSE_ENOUGH) -> tuple[Trial, list[Trial]]:
-    """The best candidate, and all trials in the order in which they were made.
-
-    Where the job measures nothing, the likeliest candidate that can be applied is taken as it is.
-    """
-    prepared = prepare(job)
-    with_data = "calibration" in prepared.data
-    default = default_of(job.recipe.provider[0].name, with_data=with_data)
-    candidates = {default.name: default.passes} if default else _candidates(prepared, with_data=with_data)
-    trials = [*_try_all(prepared, candidates)]
+def _held(job: Job, least: float) -> Job:
+    """The job with the default limits, where its recipe has none of its own."""
     if not job.measure:
-        return trials[0], trials
-    for more in (_clip, _refine, _repair):
-        if with_data and not any(trial.is_close(least_cosine) for trial in trials):
-            trials += more(prepared, max(trials, key=_closeness), least_cosine)
-    if default is None and not any(_speed(trial) >= 1 for trial in trials):
-        with suppress(OnnxpressError):  # no weight may gain from it; the other trials stand
-            trials += _try_all(prepared, _WEIGHTS_ALONE)
-    return _best(trials, least_cosine), trials
+        return job
+    limits = {"min_speedup": 1, "min_closeness": least}
+    own = job.recipe.budget.model_dump(exclude_none=True)
+    recipe = job.recipe.model_copy(update={"budget": Budget(**{**limits, **own})})
+    return replace(job, loaded=replace(job.loaded, recipe=recipe))
 
 
-def _best(trials: Sequence[Trial], least_cosine: float) -> Trial:
-    """The closest of those that are about as fast as the fastest that is close enough; else the closest of all."""
-    close = [trial for trial in trials if trial.is_close(least_cosine)]
-    fastest = max(map(_speed, close), default=0.0)
-    return max([trial for trial in close if _speed(trial) >= _AS_FAST * fastest] or trials, key=_closeness)
+def _by_trial(best: Trial, least: float) -> list[Verdict]:
+    return [judge_closeness(least, best.closeness, best.why), judge_speedup(1, best.interval)]
+
+
+def choose_int8(job: Job, least: float = CLOSE_ENOUGH) -> tuple[Trial, list[Trial]]:
+    """The best candidate, and all trials in the order in which they were made."""
+    prepared = prepare(replace(job, measure=True))
+    data = prepared.data.get("calibration")
+    wanted = candidates(prepared, job.recipe.provider[0].name)
+    with trials_of(prepared) as workshop:
+        trials = workshop.make(wanted)
+        if not trials:
+            raise _nothing_can_be_applied(workshop)
+        for mend in (_clip, _refine, _repair) if data is not None else ():
+            if (worth := _worth_mending(trials, least)) is not None:
+                trials += mend(workshop, worth, least)
+    return best_of(trials, least), trials
+
+
+def _nothing_can_be_applied(workshop: Trials) -> OnnxpressError:
+    reasons = [fault.message for fault in workshop.refused] or ["it has none"]
+    return OnnxpressError(
+        "no operator of the model has weights that can become int8",
+        hint=defaults_note(workshop.prepared.model) or f"the last try: {reasons[-1]}; see: onnxpress inspect MODEL",
+    )
+
+
+def best_of(trials: Sequence[Trial], least: float) -> Trial:
+    """Of those that are close enough and about as fast as the fastest the smallest; else the closest of all."""
+    close = [trial for trial in trials if trial.is_close(least)]
+    if not close:
+        return max(trials, key=_closeness)
+    fastest = max(map(_speed, close))
+    fast = [trial for trial in close if _speed(trial) >= _AS_FAST * fastest]
+    smallest = min(trial.bytes for trial in fast)
+    return max([trial for trial in fast if trial.bytes <= _AS_SMALL * smallest], key=_closeness)
+
+
+def _worth_mending(trials: Sequence[Trial], least: float) -> Trial | None:
+    """The closest of those that would be chosen for their speed if only they were close."""
+    reached = max((_speed(trial) for trial in trials if trial.is_close(least)), default=0.0)
+    far = [trial for trial in trials if not trial.is_close(least) and not trial.float_arithmetic]
+    faster = [trial for trial in far if _AS_FAST * _speed(trial) > reached or not reached]
+    return max(faster, key=_closeness, default=None)
 
 
 def _closeness(trial: Trial) -> float:
-    return trial.cosine if trial.cosine is not None else -1.0
+    return trial.closeness if trial.closeness is not None else -1.0
 
 
 def _speed(trial: Trial) -> float:
     return trial.speedup if trial.speedup is not None else 0.0
 
 
-def _candidates(prepared: Prepared, *, with_data: bool) -> dict[str, Passes]:
-    """Passes by the name of the candidate, for the operators whose weights can be quantized here; the likeliest first.
-
-    That is static for convolutions, and smoothed and dynamic for models of matrices alone.
-    """
-    model = _as_prepared(prepared)
-    present = {node.op_type for node in model.nodes() if node.op_type in _KINDS and _can_be_int8(node)}
-    matrices = sorted(present & {"MatMul", "Gemm"})
-    if not with_data:
-        every, cheap = sorted(present), sorted(present - {"Conv"})
-        return {f"dynamic {', '.join(kinds)}": [_dynamic(kinds)] for kinds in (every, cheap) if kinds}
-    static, dynamic = _static_first(sorted(present & _STATIC)), sorted(present - _STATIC)
-    found = {"static": [*static, *_rest(dynamic)]}
-    if matrices:
-        convolutions = _static_first(sorted(present & {"Conv"}))
-        found["static convolutions, dynamic matrices"] = [*convolutions, *_rest(sorted([*matrices, *dynamic]))]
-        smoothed = {f"smooth, {name}": [{"smooth": _MAY_FAIL}, *passes] for name, passes in found.items()}
-        found = {**found, **smoothed} if "Conv" in present else {**dict(reversed(smoothed.items())), **found}
-    return {name: passes for name, passes in found.items() if passes}
-
-
-def _as_prepared(prepared: Prepared) -> Model:
-    """A copy of the model as the first steps leave it: what can be quantized is judged on that."""
-    model = prepared.model.copy()
-    list(apply_steps(replace(prepared, job=with_passes(prepared.job, preparing(model)), model=model)))
-    model.infer_shapes()
-    return model
-
-
-def _can_be_int8(node: ir.Node) -> bool:
-    return not (why_not_left(node) if is_left(node) else why_not(node))
-
-
-_STATIC = {"Conv", "Gemm", "MatMul"}
-_KINDS = (*_STATIC, "Gather", *RECURRENT)
-_WEIGHTS_ALONE: dict[str, Passes] = {
-    "8-bit weights, float arithmetic": [{"quantize_weights": {"bits": 8, "storage": "decoded"}}]
-}
-_MAY_FAIL = {"allow_unchanged": True}
-
-
-def _dynamic(kinds: Sequence[str]) -> dict[str, dict[str, Any]]:
-    return {"quantize_dynamic": {"operators": list(kinds)}}
-
-
-def _rest(kinds: Sequence[str]) -> Passes:
-    return [_dynamic(kinds)] if kinds else []
-
-
-def _static_first(kinds: Sequence[str]) -> Passes:
-    return [{"quantize_static": {"operators": list(kinds)}}] if kinds else []
-
-
-def _try_all(prepared: Prepared, candidates: dict[str, Passes]) -> Iterator[Trial]:
-    """Try each candidate; one that cannot be applied is left out, unless none can."""
-    fault: OnnxpressError | None = None
-    made = 0
-    for name, passes in prepared.job.progress(list(candidates.items()), "choosing"):
-        try:
-            yield _try(prepared, name, [*preparing(prepared.model), *steps_of(passes), *_finishing(prepared)])
-            made += 1
-            if not prepared.job.measure:
-                return
-        except OnnxpressError as error:
-            fault = error
-    if not made:
-        raise fault or OnnxpressError(
-            "no operator of the model has weights that can become int8",
-            hint=defaults_note(prepared.model) or "see: onnxpress inspect MODEL",
-        )
-
-
-def _finishing(prepared: Prepared) -> list[Step]:
-    """Normalizations in the operators that the CPU runs fastest, where there are some."""
-    normalizes = any(node.op_type in ("LayerNormalization", "ReduceMean") for node in prepared.model.nodes())
-    return steps_of([{"unfuse_norms": {}}]) if normalizes and prepared.job.recipe.provider[0].name == "cpu" else []
-
-
-def _try(prepared: Prepared, name: str, passes: list[Step]) -> Trial:
-    job = with_passes(prepared.job, passes)
-    trial = replace(prepared, job=job, model=model_of(job))
-    steps = list(apply_steps(trial))
-    size = trial.model.stored_bytes()
-    if not job.measure:
-        return Trial(name, passes, steps, size, None, None)
-    with trial.model.exported() as path:
-        found = compare_models(
-            {"original": job.model, name: path},
-            providers=job.recipe.provider,
-            threads=job.recipe.threads,
-            settings=MeasureSettings(**{**job.recipe.measure.model_dump(), "seconds": _TRIAL_SECONDS}),
-            fidelity_data=prepared.data.get("calibration"),
-            seed=job.recipe.seed,
-            parts={"latency", "fidelity"},
-        )
-    return Trial(name, passes, steps, size, _worst_cosine(found, name), _speedup(found, name))
-
-
-def _worst_cosine(found: Comparison, name: str) -> float | None:
-    if isinstance(found.fidelity, str):
-        return None
-    outputs = found.fidelity.models[name].values()
-    cosines = [1.0 if output.identical else output.cosine for output in outputs]
-    return min((cosine for cosine in cosines if cosine is not None), default=None)
-
-
-def _speedup(found: Comparison, name: str) -> float | None:
-    return None if isinstance(found.latency, str) else found.latency.models[name].speedup
-
-
-def _clip(prepared: Prepared, trial: Trial, least_cosine: float) -> Iterator[Trial]:
+def _clip(workshop: Trials, trial: Trial, least: float) -> Iterator[Trial]:
     """The trial again with rare outliers of the activations left out of their ranges."""
     if not any(step.operation.name == "quantize_static" for step in trial.passes):
         return
     for percentile in _PERCENTILES:
         passes = [_clipping(step, percentile) for step in trial.passes]
-        clipped = _try(prepared, f"{trial.name}, percentile {percentile}", passes)
-        yield clipped
-        if clipped.is_close(least_cosine) or _closeness(clipped) < _closeness(trial):
+        clipped = workshop.make([Candidate(f"{trial.name}, percentile {percentile}", passes)])
+        yield from clipped
+        if not clipped or clipped[0].is_close(least) or _closeness(clipped[0]) < _closeness(trial):
             return
 
 
@@ -232,18 +129,25 @@ def _clipping(step: Step, percentile: float) -> Step:
     )
 
 
-def _refine(prepared: Prepared, trial: Trial, least_cosine: float) -> Iterator[Trial]:
-    """The trial again with weights rounded for the data and biases corrected: the same kernels, closer outputs."""
-    refining = steps_of([{"learn_rounding": _MAY_FAIL}, {"correct_bias": {**_MAY_FAIL, "add_missing": False}}])
-    with suppress(OnnxpressError):  # a refinement that a model does not allow is no reason to fail
-        yield _try(prepared, f"{trial.name}, refined", [*trial.passes, *refining])
+def _refine(workshop: Trials, trial: Trial, least: float) -> Iterator[Trial]:
+    """The trial again with weights rounded for the data and biases corrected: the same kernels, closer outputs.
+
+    Only where that helps on samples that they have not seen.
+    """
+    refining = steps_of([{"learn_rounding": MAY_FAIL}, {"correct_bias": {**MAY_FAIL, "add_missing": False}}])
+    refined = Candidate(f"{trial.name}, refined", [*trial.passes, *refining])
+    if workshop.helps(refined, Candidate(trial.name, trial.passes)):
+        yield from workshop.make([refined])
 
 
-def _repair(prepared: Prepared, trial: Trial, least_cosine: float) -> Iterator[Trial]:
+def _repair(workshop: Trials, trial: Trial, least: float) -> Iterator[Trial]:
     """The trial again with so many of its layers back in float that it is close enough, if few of them do."""
     shrinking = [i for i, step in enumerate(trial.passes) if step.operation.promises is Promise.SHRINKS]
-    last, quantized = shrinking[-1], sum(len(trial.steps[i].touched) for i in shrinking if i < len(trial.steps))
-    keep = steps_of([{"keep_float": {"min_cosine": least_cosine, "most": max(1, round(_FEW * quantized))}}])
-    with suppress(OnnxpressError):  # where that is not enough either, or layers are in a form that is not known
-        passes = [*trial.passes[: last + 1], *keep, *trial.passes[last + 1 :]]
-        yield _try(prepared, f"{trial.name}, layers in float", passes)
+    last, quantized = shrinking[-1], sum(_changed(trial.steps, i) for i in shrinking)
+    keep = steps_of([{"keep_float": {"min_cosine": least, "most": max(1, round(_FEW * quantized))}}])
+    passes = [*trial.passes[: last + 1], *keep, *trial.passes[last + 1 :]]
+    yield from workshop.make([Candidate(f"{trial.name}, layers in float", passes)])
+
+
+def _changed(steps: Sequence[StepReport], index: int) -> int:
+    return len(steps[index].touched) if index < len(steps) else 0

@@ -265,7 +265,7 @@ def _needs(job: Job, step: Step, need: Need) -> OnnxpressError:
 
 def _unmeasured_budgets(job: Job) -> Iterator[OnnxpressError]:
     budget, evaluation, document = job.recipe.budget, job.recipe.data.evaluation, job.loaded.document
-    for name in ("min_speedup", "max_drop"):
+    for name in ("min_speedup", "max_drop", "min_closeness"):
         if not job.measure and getattr(budget, name) is not None:
             message, hint = f"{name} asks for what --no-measure does not measure", "drop one of the two"
             yield UsageError(message, hint=hint, place=document.place(("budget", name)))

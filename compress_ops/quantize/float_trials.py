@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..measure.comparison import Comparison
-    from ..measure.fidelity import OutputFidelity
     from ..measure.latency import ModelLatency
     from ..runtime import Session
 
@@ -29,7 +28,7 @@ _FLOAT, _TRIED = "float", "tried"
 
 @dataclass(frozen=True)
 class Limit:
-    """What the result is held to: the drop of the first metric, the cosine of every output, or both."""
+    """What the result is held to: the drop of the first metric, the closeness of every output, or both."""
 
     max_drop: str | float | None
     min_cosine: float | None
@@ -46,7 +45,7 @@ class Limit:
 
     def unmet(self, found: Comparison) -> str:
         """What is wrong with a measured model, empty where the limit holds."""
-        return self._drop(found) or self._cosine(found)
+        return self._drop(found) or self._distance(found)
 
     def _drop(self, found: Comparison) -> str:
         if self.max_drop is None or isinstance(found.accuracy, str):
@@ -59,17 +58,13 @@ class Limit:
         text = "is not defined" if amount is None else f"{amount:.2%}" if limit.relative else f"{amount:.4g}"
         return f"the drop of {metric} is {text}, above {limit.text}"
 
-    def _cosine(self, found: Comparison) -> str:
+    def _distance(self, found: Comparison) -> str:
         if self.min_cosine is None or isinstance(found.fidelity, str):
             return ""
-        cosine = _worst(found.fidelity.models[_TRIED].values())
-        return f"the cosine is {cosine:.5f}, below {self.min_cosine}" if cosine < self.min_cosine else ""
-
-
-def _worst(outputs: Iterable[OutputFidelity]) -> float:
-    """The least cosine of all outputs; -1 where there is none to be had."""
-    known = [1.0 if output.identical else output.cosine for output in outputs]
-    return min((-1.0 if cosine is None else cosine for cosine in known), default=1.0)
+        closeness, why = found.fidelity.closeness(_TRIED)
+        if closeness is None or closeness >= self.min_cosine:
+            return ""
+        return f"the closeness is {closeness:.5f} ({why}), below {self.min_cosine}"
 
 
 @dataclass(frozen=True)
@@ -109,8 +104,8 @@ class Trial:
             )
         return limit.unmet(found)
 
-    def cosine(self, reference: Session, names: Sequence[str]) -> float:
-        """Of the worst output to the float model's, on a few batches."""
+    def closeness(self, reference: Session, names: Sequence[str]) -> float:
+        """Of the worst output to the float model's, on a few batches; 1 where no output can be compared."""
         from ..measure.fidelity import compare_fidelity
         from ..runtime import open_session
 
@@ -118,8 +113,8 @@ class Trial:
         batches = self.ctx.calibration.batches(limit=_BATCHES)
         with self.with_float(names) as path:
             tried = open_session(path, self.ctx.providers, threads=self.ctx.threads)
-            found = compare_fidelity({_FLOAT: reference, _TRIED: tried}, batches)
-        return _worst(found.models[_TRIED].values())
+            found, _ = compare_fidelity({_FLOAT: reference, _TRIED: tried}, batches).closeness(_TRIED)
+        return 1.0 if found is None else found
 
     def time(self, fewer: Sequence[str], more: Sequence[str], seconds: float) -> ModelLatency | str:
         """How long the model takes with more layers in float, against fewer; both in turn."""

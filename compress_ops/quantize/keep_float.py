@@ -1,9 +1,9 @@
 """keep_float: the layers whose quantization costs most go back to float, as few as reach the accuracy asked for.
 
 Layers are ranked by what each adds to the noise (``noise.py``). The worst are then returned to float one at a time, and
-what that gives is measured at the model's outputs: with c the cosine of the worst output to the float model's, a layer
-is worth c(with it in float) - c(without). In that order as many are returned as the limit needs, found by doubling and
-bisection, each time measured on all of the data (greedy selection: ranks do not change while layers are returned).
+what that gives is measured at the model's outputs: with c the closeness of the worst output (``measure/closeness.py``),
+a layer is worth c(with it in float) - c(without). In that order as many are returned as the limit needs, found by
+doubling and bisection, each time measured on all of the data (greedy selection: ranks do not change meanwhile).
 """
 
 from __future__ import annotations
@@ -59,8 +59,9 @@ def keep_float(
         Field(
             ge=0,
             le=1,
-            description="Least cosine of each output to the float model's on calibration data. Absent: 0.995, what "
-            "onnxpress quantize asks for, where neither max_drop nor a metric is given.",
+            description="Least closeness of each output to the float model's on calibration data: the cosine, and "
+            "stricter where that is blind. Absent: 0.995, what onnxpress quantize asks for, where neither max_drop nor "
+            "a metric is given.",
         ),
     ] = None,
     most: Annotated[
@@ -146,12 +147,12 @@ def _ranked(trial: Trial, order: Sequence[str]) -> tuple[list[str], dict[str, st
     from ..runtime import open_session
 
     reference = open_session(trial.path, trial.ctx.providers, threads=trial.ctx.threads)
-    before = trial.cosine(reference, [])
+    before = trial.closeness(reference, [])
     tried = trial.ctx.progress(order[:_TRIED], "keep_float: layers")
-    alone = {name: trial.cosine(reference, [name]) - before for name in tried}
+    alone = {name: trial.closeness(reference, [name]) - before for name in tried}
     ranks = sorted(alone, key=alone.__getitem__, reverse=True)
     helping = [name for name in ranks if alone[name] > 0]
-    told = {name: f", which alone mends {gain / (1 - before):.0%} of 1 - cosine" for name, gain in alone.items()}
+    told = {name: f", which alone mends {gain / (1 - before):.0%} of 1 - closeness" for name, gain in alone.items()}
     return [*helping, *order[_TRIED:], *ranks[len(helping) :]], told if before < 1 else {}
 
 

@@ -85,6 +85,9 @@ class Budget(Section):
     max_size: str | int | None = Field(None, description="30% of the original, or 12 MB, or bytes.")
     min_speedup: float | None = Field(None, gt=0, description="Time of the original over time of the result.")
     max_drop: str | float | None = Field(None, description="2% relative, or 0.02 absolute, of the first metric.")
+    min_closeness: float | None = Field(
+        None, gt=0, le=1, description="Closeness of the worst output to the original's; 1 is the same."
+    )
 
     @field_validator("max_size", mode="before")
     @classmethod

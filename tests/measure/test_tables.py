@@ -231,8 +231,9 @@ def test_accuracy_in_the_headline(drop: tuple[float, float, float], words: str) 
 @pytest.mark.parametrize(
     ("verdicts", "words"),
     [
-        (["met", "missed"], "budget missed."),
-        (["met", "not proven"], "budget not proven."),
+        (["met", "met"], "budget met."),
+        (["met", "missed"], "budget missed: size m where w was asked."),
+        (["met", "not proven"], "budget not proven: size m where w was asked."),
         ([], "(no measurable drop)."),
     ],
 )

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from compress_ops.errors import OnnxpressError
-from compress_ops.pipeline import Job, choose, choose_int8, preflight, reason_of, run, run_chosen
-from compress_ops.pipeline.choose import Trial
+from compress_ops.measure.intervals import Interval
+from compress_ops.pipeline import Job, choose, choose_int8, preflight, reason_of, run, run_chosen, trials
+from compress_ops.pipeline.candidates import Candidate, steps_of
+from compress_ops.pipeline.steps import apply_steps
+from compress_ops.pipeline.trials import Trial, Trials, trials_of
 from compress_ops.recipe import load_recipe, parse_recipe
 from compress_ops.runtime import open_session
 
@@ -29,35 +33,63 @@ def job_of(recipe: str, out: Path, *, sample: str = "digits-cnn", measure: bool 
     return Job(parse_recipe(recipe), SAMPLES / f"{sample}.onnx", out, measure=measure)
 
 
-@pytest.fixture
-def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], tuple[float, float]]], list[str]]:
-    """Trials whose cosine and speed-up are told by a function of their name, in place of measured ones."""
+Outcome = Callable[[str], tuple[float, float]]
+STATIC = "static convolutions, dynamic matrices"
+WEIGHTS = "8-bit weights, float arithmetic"
 
-    def script(outcome: Callable[[str], tuple[float, float]]) -> list[str]:
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Trials whose closeness and speed-up are told by a function of their name, in place of measured ones."""
+
+    def script(outcome: Outcome, sizes: Mapping[str, int] | None = None, *, helps: bool = True) -> list[str]:
         tried: list[str] = []
 
-        def pretend(prepared: object, name: str, passes: list[object]) -> Trial:
-            tried.append(name)
-            cosine, speedup = outcome(name)
-            return Trial(name, passes, [], 1, cosine, speedup)  # type: ignore[arg-type]
+        def pretend(self: Trials, wanted: Iterable[Candidate]) -> list[Trial]:
+            made = []
+            for candidate in wanted:
+                tried.append(candidate.name)
+                closeness, speedup = outcome(candidate.name)
+                size = (sizes or {}).get(candidate.name, 100)
+                made.append(
+                    Trial(
+                        candidate.name, candidate.passes, [], Path(), size, candidate.float_arithmetic, closeness, "",
+                        speedup, Interval(speedup, speedup),
+                    )
+                )  # fmt: skip
+            return made
 
-        monkeypatch.setattr(choose, "_try", pretend)
+        monkeypatch.setattr(Trials, "make", pretend)
+        monkeypatch.setattr(Trials, "helps", lambda *_: helps)
         return tried
 
     return script
 
 
 def test_the_fastest_close_candidate_wins(scripted: Callable[..., list[str]], tmp_path: Path) -> None:
-    speeds = {"static": (0.996, 2.0), "static convolutions, dynamic matrices": (0.9999, 1.5)}
-    tried = scripted(lambda name: speeds.get(name, (0.9, 9.0)))
+    speeds = {"static": (0.996, 2.0), STATIC: (0.9999, 1.5)}
+    tried = scripted(lambda name: speeds.get(name, (0.999, 0.9)))
     best, trials = choose_int8(job_of(CALIBRATED, tmp_path / "out.onnx"))
     assert best.name == "static"
     assert [trial.name for trial in trials] == tried
-    assert len(tried) == 4
 
 
-def test_of_two_that_are_as_fast_the_closer_wins(scripted: Callable[..., list[str]], tmp_path: Path) -> None:
-    scripted(lambda name: (0.9999, 1.98) if name == "static" else (0.996, 2.0))
+def test_with_data_the_other_ways_take_part_too(scripted: Callable[..., list[str]], tmp_path: Path) -> None:
+    tried = scripted(lambda name: (0.996, 1.0))
+    choose_int8(job_of(CALIBRATED, tmp_path / "out.onnx"))
+    assert {"static", "dynamic Conv, Gemm", "dynamic Gemm, 8-bit convolutions", WEIGHTS} <= {*tried}
+
+
+def test_of_two_that_are_as_fast_the_smaller_wins(scripted: Callable[..., list[str]], tmp_path: Path) -> None:
+    scripted(lambda name: (0.996, 1.9) if name == "static" else (0.9999, 2.0), {"static": 90})
+    best, _ = choose_int8(job_of(CALIBRATED, tmp_path / "out.onnx"))
+    assert best.name == "static"
+
+
+def test_of_two_that_are_as_fast_and_as_small_the_closer_wins(
+    scripted: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    scripted(lambda name: (0.9999, 1.98) if name == "static" else (0.996, 2.0), {"static": 101})
     best, _ = choose_int8(job_of(CALIBRATED, tmp_path / "out.onnx"))
     assert best.name == "static"
 
@@ -69,6 +101,50 @@ def test_outliers_are_clipped_before_layers_go_back_to_float(
     best, _ = choose_int8(job_of(CALIBRATED, tmp_path / "out.onnx"))
     assert best.name.endswith("percentile 99.99")
     assert not any("in float" in name for name in tried)
+
+
+def test_what_is_not_close_is_mended_only_if_it_would_be_faster(
+    scripted: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    """Not where something close is as fast; where the far one is faster, it is."""
+    for speed, mended in ((1.5, True), (1.05, False)):
+        tried = scripted(lambda name, speed=speed: (0.999, 1.0) if name == WEIGHTS else (0.9, speed))
+        best, _ = choose_int8(job_of(CALIBRATED, tmp_path / "out.onnx"))
+        assert best.name == WEIGHTS
+        assert any("percentile" in name for name in tried) is mended
+
+
+def test_a_refinement_that_does_not_help_unseen_samples_is_left_out(
+    scripted: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    tried = scripted(lambda name: (0.9, 2.0), helps=False)
+    choose_int8(job_of(CALIBRATED, tmp_path / "out.onnx"))
+    assert not any("refined" in name for name in tried)
+
+
+def test_a_refinement_is_judged_on_samples_that_it_did_not_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the two fits sees one half of the batches, and both are compared on the other."""
+    fitted, judged = [], []
+    compare = trials.compare_models
+
+    def watch(paths: Any, **given: Any) -> Any:
+        judged.append([batch.feeds["image"] for batch in given["fidelity_data"].batches()])
+        return compare(paths, **given)
+
+    def fit(prepared: Any) -> Any:
+        fitted.append([batch.feeds["image"] for batch in prepared.data["calibration"].batches()])
+        return apply_steps(prepared)
+
+    monkeypatch.setattr(trials, "compare_models", watch)
+    monkeypatch.setattr(trials, "apply_steps", fit)
+    prepared = preflight.prepare(job_of(CALIBRATED, tmp_path / "out.onnx"))
+    static = Candidate("static", steps_of([{"simplify": {}}, {"quantize_static": {}}]))
+    better = Candidate("8 bits", steps_of([{"quantize_weights": {"bits": 8, "storage": "decoded"}}]))
+    with trials_of(prepared) as workshop:
+        assert workshop.helps(better, static)
+        assert not workshop.helps(static, better)
+    seen, unseen = ({batch.tobytes() for batch in batches} for batches in (fitted[0], judged[0]))
+    assert len(fitted) == 4 and seen and unseen and not seen & unseen
 
 
 def test_layers_go_back_to_float_where_nothing_else_does(scripted: Callable[..., list[str]], tmp_path: Path) -> None:
@@ -83,29 +159,31 @@ def test_layers_go_back_to_float_where_nothing_else_does(scripted: Callable[...,
 
 def test_the_layers_that_went_back_are_told_and_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The candidate is not as close as is asked for, so that some layers have to go back."""
-    monkeypatch.setattr(choose, "_candidates", lambda *_, **__: {"static": [{"quantize_static": {}}]})
+    static = Candidate("static", steps_of([{"simplify": {}}, {"quantize_static": {}}]))
+    monkeypatch.setattr(choose, "candidates", lambda *_, **__: [static])
     monkeypatch.setattr(choose, "_clip", lambda *_: iter(()))
     monkeypatch.setattr(choose, "_refine", lambda *_: iter(()))
     monkeypatch.setattr(choose, "_FEW", 1)
-    monkeypatch.setattr(choose, "_TRIAL_SECONDS", 0.02)
+    monkeypatch.setattr(trials, "_SECONDS", 0.02)
     monkeypatch.setattr(import_module("compress_ops.quantize.keep_float"), "_SECONDS", 0.01)
     out, again = tmp_path / "out.onnx", tmp_path / "again.onnx"
-    report = run_chosen(job_of(CALIBRATED, out), least_cosine=0.999995)
+    report = run_chosen(job_of(CALIBRATED, out), least=0.999995)
     (step,) = [step for step in report.steps if step.name == "keep_float"]
     assert step.options["layers"] == list(step.touched)
     assert all(" in float" in what and " the time [" in what for what in step.touched.values())
     recipe = tmp_path / "report.json"
     recipe.write_text(json.dumps(report.plain(tmp_path)))
-    run(Job(load_recipe(recipe), SAMPLES / "digits-cnn.onnx", again, measure=False))
+    replayed = load_recipe(recipe, ["budget={}"])
+    run(Job(replayed, SAMPLES / "digits-cnn.onnx", again, measure=False))
     assert again.read_bytes() == out.read_bytes()
 
 
 def test_weights_alone_become_8_bits_where_all_else_is_slower_than_float(
     scripted: Callable[..., list[str]], tmp_path: Path
 ) -> None:
-    scripted(lambda name: (0.99999, 1.2) if name.startswith("8-bit") else (0.999, 0.8))
-    best, trials = choose_int8(job_of(CALIBRATED, tmp_path / "out.onnx"))
-    assert best.name == trials[-1].name == "8-bit weights, float arithmetic"
+    scripted(lambda name: (0.99999, 1.2) if name == WEIGHTS else (0.999, 0.8))
+    best, _ = choose_int8(job_of(CALIBRATED, tmp_path / "out.onnx"))
+    assert best.name == WEIGHTS
 
 
 @pytest.mark.parametrize(
@@ -150,11 +228,32 @@ def test_where_nothing_is_close_the_closest_is_taken(scripted: Callable[..., lis
     assert best.name.startswith("smooth")
 
 
-def test_without_measuring_the_likeliest_is_taken_untried(tmp_path: Path) -> None:
-    best, trials = choose_int8(job_of(CALIBRATED, tmp_path / "out.onnx", measure=False))
-    assert best.name == "static"
-    assert len(trials) == 1
-    assert best.speedup is None
+def test_where_nothing_is_close_the_run_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "_SECONDS", 0.02)
+    report = run_chosen(job_of(CALIBRATED, tmp_path / "out.onnx"), least=1.0)
+    (verdict,) = [verdict for verdict in report.verdicts if verdict.limit == "min_closeness"]
+    assert verdict.verdict == "missed" and "output 'logits'" in verdict.measured
+
+
+def test_without_measuring_the_choice_is_made_all_the_same(scripted: Callable[..., list[str]], tmp_path: Path) -> None:
+    """What is not close, or slower, is told by its trial."""
+    scripted(lambda name: (0.9, 3.0) if name == "static" else (0.8, 0.5))
+    report = run_chosen(job_of(CALIBRATED, tmp_path / "out.onnx", measure=False))
+    assert report.comparison is None and [trial.name for trial in report.trials if trial.chosen] == ["static"]
+    assert {verdict.limit: verdict.verdict for verdict in report.verdicts} == {
+        "min_closeness": "missed",
+        "min_speedup": "met",
+    }
+
+
+def test_limits_of_the_recipe_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "_SECONDS", 0.02)
+    recipe = CALIBRATED + "budget: {min_speedup: 0.01}\n"
+    report = run_chosen(job_of(recipe, tmp_path / "out.onnx"))
+    assert {verdict.limit: verdict.wanted for verdict in report.verdicts} == {
+        "min_speedup": "at least 0.01x",
+        "min_closeness": "at least 0.995",
+    }
 
 
 @pytest.mark.parametrize(("sample", "recipe"), [("digits-cnn", CALIBRATED), ("recommender", PLAIN)])
@@ -162,8 +261,8 @@ def test_a_real_choice_is_reported_and_runs(sample: str, recipe: str, tmp_path: 
     report = run_chosen(job_of(recipe, tmp_path / "out.onnx", sample=sample))
     chosen = [trial for trial in report.trials if trial.chosen]
     assert len(chosen) == 1
-    assert chosen[0].cosine is not None
-    assert chosen[0].cosine > 0.99
+    assert chosen[0].closeness is not None
+    assert chosen[0].closeness > 0.99
     assert report.bytes_after < 0.4 * report.bytes_before
     assert (tmp_path / "out.onnx").exists()
 

@@ -301,7 +301,7 @@ def test_a_limit_that_all_layers_do_not_reach_returns_none():
     quantize_dynamic(model, ctx)
     change = keep_float(model, ctx, min_cosine=1.0)
     assert not change.touched
-    assert "in float they do not reach the limit either (the cosine is 0.99" in change.declined[-1].reason
+    assert "in float they do not reach the limit either (the closeness is 0.99" in change.declined[-1].reason
 
 
 def test_named_layers_give_the_same_model_without_measuring():

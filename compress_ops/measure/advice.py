@@ -1,0 +1,36 @@
+"""What would help where a limit was missed: one sentence for each, from what was done and what was given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .report import Report
+
+_CUTS = ("prune_", "drop_layers", "low_rank", "separable_conv", "shrink_student")
+
+
+def advice(report: Report) -> list[str]:
+    """One sentence for each limit that the result missed or that was not proven, the same one once."""
+    failed = [verdict.limit for verdict in report.verdicts if verdict.verdict != "met"]
+    return list(dict.fromkeys(sentence for limit in failed for sentence in _for(limit, report)))
+
+
+def _for(limit: str, report: Report) -> Iterator[str]:
+    cuts = any(step.name.startswith(_CUTS) for step in report.steps)
+    calibrated = "calibration" in report.recipe.get("data", {})
+    if limit in ("min_closeness", "max_drop") and cuts:
+        yield from _after_a_cut(report, calibrated)
+    elif limit in ("min_closeness", "max_drop") and not calibrated:
+        yield "--data FILE gives more to try: ranges fixed ahead of time, smoothing, layers that stay float"
+    elif limit == "min_closeness":
+        yield "more varied --data, or --evaluation with --labels, which tells what the distance costs; see keep_float"
+    elif limit == "min_speedup":
+        yield "onnxpress inspect --sensitivity quantize tells where the time goes; --threads as in deployment"
+
+
+def _after_a_cut(report: Report, calibrated: bool) -> Iterator[str]:
+    if not calibrated:
+        yield "--data FILE lets refit make up for what was cut"
+    yield "a lower --ratio cuts less"
+    if not any(step.name == "distill" for step in report.steps):
+        yield "onnxpress distill trains the result to give what the original gave"
