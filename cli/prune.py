@@ -59,6 +59,10 @@ def prune(
     With --data the layers that remain are then solved anew on the data, without labels, to give what those of the
     original gave (refit): after large cuts accuracy needs that. Every option of the passes can be set, such as
     --set passes.1.prune_channels.scope=global; --show-recipe prints the recipe to edit.
+
+    The result must keep 95 % of the metric, where --labels give one, and else stay close to the original (0.9, where 1
+    is the same): where that is missed or not proven, the exit status is 1 (the output is written). --set
+    budget.min_closeness=0.8, or budget.max_drop=10%, sets another limit.
     """
     from compress_ops.pipeline import Job, raised_first, raising
     from compress_ops.recipe import dump_recipe
@@ -74,6 +78,7 @@ def prune(
         **kept(drop_default_inputs=drop_default_inputs, keep_metadata=keep_metadata),
         "data": data_section(data, batch_size, {"path": evaluation, "labels": labels, "metrics": metric}),
         "measure": said({"dims": dict(dim or []), "values": dict(value or [])}),
+        "budget": {} if no_measure or dry_run else _limit(labels or metric),
         "passes": _passes({"--heads": heads, "--layers": layers, "--weights": weights}, ratio, by, steps, data),
     }
     loaded = recipe_from("prune", set_ or (), sections)
@@ -91,6 +96,11 @@ def prune(
         allow_code=allow_code,
     )
     execute(raised_first(job), Manner(as_json, report, quiet, verbose, force), allow_unproven=allow_unproven)
+
+
+def _limit(scored: object) -> dict[str, Any]:
+    """What a cut may cost unless --set says otherwise: of the metric where there is one, else of closeness."""
+    return {"max_drop": "5%"} if scored else {"min_closeness": 0.9}
 
 
 _NAMES = {"--heads": "prune_heads", "--layers": "drop_layers", "--weights": "prune_weights"}

@@ -211,7 +211,7 @@ def _fidelity_table(comparison: Comparison) -> Table:
         for model, outputs in fidelity.models.items()
         for name, output in outputs.items()
     ]
-    columns = ["Model", "Output", "Cosine", "SQNR", "KL divergence", "Top-1 agreement", "Largest error"]
+    columns = ["Model", "Output", "Closeness", "Cosine", "SQNR", "KL divergence", "Top-1 agreement", "Largest error"]
     notes = [
         f"{units.count(fidelity.samples)} samples of {_source(comparison.fidelity_data)}.",
         *_fidelity_notes(fidelity),
@@ -221,7 +221,9 @@ def _fidelity_table(comparison: Comparison) -> Table:
 
 def _fidelity_row(output: OutputFidelity) -> list[str]:
     sqnr = "identical" if output.identical else units.UNKNOWN if output.sqnr_db is None else f"{output.sqnr_db:.1f} dB"
+    closeness = output.closeness.value if output.closeness else None
     return [
+        units.UNKNOWN if closeness is None else f"{closeness:.5f}",
         units.UNKNOWN if output.cosine is None else f"{output.cosine:.6f}",
         sqnr,
         units.number(output.kl_divergence),

@@ -10,6 +10,8 @@ import yaml
 
 from .conftest import Call
 
+SAMPLES = Path(__file__).parents[2] / "sample_models"
+CALIBRATION = SAMPLES / "digits-calibration.npz"
 REFIT = {"refit": {"allow_unchanged": True}}
 
 
@@ -37,9 +39,28 @@ def test_the_recipe_shown_gives_the_same_bytes(call: Call, model: Path, data: Pa
     assert [step["name"] for step in report["steps"]] == ["simplify", "prune_channels", "refit", "unfuse_norms"]
     assert report["bytes_after"] < 0.6 * report["bytes_before"]
     recipe, again = out.parent / "shown.yaml", out.parent / "again.onnx"
-    recipe.write_text(call("prune", model, "--show-recipe", *flags).stdout)
+    recipe.write_text(call("prune", model, "--show-recipe", "--no-measure", *flags).stdout)
     assert call("run", recipe, model, "-o", again, "--no-measure").exit_code == 0
     assert again.read_bytes() == out.read_bytes()
+
+
+def test_a_cut_that_destroys_the_model_is_status_1_and_tells_what_would_help(call: Call, out: Path) -> None:
+    quick = ["--set", "measure.seconds=0.05"]
+    result = call("prune", SAMPLES / "digits-cnn.onnx", "-o", out, *quick)
+    assert result.exit_code == 1 and out.exists()
+    told = " ".join(result.stdout.split())
+    assert "budget missed: closeness to the original 0." in told and "output 'logits' where at least 0.9" in told
+    for remedy in ("--data FILE lets refit make up", "a lower --ratio cuts less", "onnxpress distill trains"):
+        assert f"might help: {remedy}" in result.stderr
+        assert f"Might help: {remedy}" in told
+    mended = call("prune", SAMPLES / "digits-cnn.onnx", "-o", out, "--force", *quick, "--data", CALIBRATION)
+    assert mended.exit_code == 0, mended.stderr
+
+
+def test_with_a_metric_the_metric_is_what_counts(call: Call, model: Path, data: Path) -> None:
+    shown = call("prune", model, "--show-recipe", "--data", data, "--labels", "label").stdout
+    assert yaml.safe_load(shown)["budget"] == {"max_drop": "5%"}
+    assert yaml.safe_load(call("prune", model, "--show-recipe").stdout)["budget"] == {"min_closeness": 0.9}
 
 
 def test_a_dry_run_tells_the_plan(call: Call, model: Path, data: Path, out: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from compress_ops.measure import units
 from compress_ops.measure.accuracy import Accuracy
 from compress_ops.measure.budget import Verdict
+from compress_ops.measure.closeness import Closeness
 from compress_ops.measure.comparison import NOT_ASKED, Comparison, Feed
 from compress_ops.measure.cost import Profile
 from compress_ops.measure.environment import Environment
@@ -61,6 +62,7 @@ FIDELITY = OutputFidelity(
     top1_agreement=0.998,
     not_finite=0,
     reference_not_finite=0,
+    closeness=Closeness(mean=0.9999, worst=0.9998, moving=0.9996, kept=0.998),
 )
 COMPARISON = Comparison(
     models={"original": "m.onnx", "result": "s.onnx"},
@@ -171,9 +173,9 @@ Positive is worse; percentage points; models paired on the same samples.
 
 ### Fidelity to original, without labels
 
-| Model | Output | Cosine | SQNR | KL divergence | Top-1 agreement | Largest error |
-| --- | --- | ---: | ---: | ---: | ---: | ---: |
-| result | scores | 0.999900 | 41.2 dB | 0.00123 | 99.8 % | 0.125 |
+| Model | Output | Closeness | Cosine | SQNR | KL divergence | Top-1 agreement | Largest error |
+| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |
+| result | scores | 0.99950 | 0.999900 | 41.2 dB | 0.00123 | 99.8 % | 0.125 |
 
 540 samples of test.npz.  
 
@@ -280,10 +282,11 @@ def test_a_file_called_synthetic_is_not() -> None:
 
 def test_outputs_that_are_no_scores_and_numbers_that_are_not_finite() -> None:
     whole = replace(FIDELITY, cosine=None, sqnr_db=None, max_difference=None, kl_divergence=None, top1_agreement=None)
+    whole = replace(whole, closeness=Closeness(None, None, None, 0.5))
     outputs = {"ids": replace(whole, equal_share=0.5), "scores": replace(whole, not_finite=3)}
     page = comparison_page(replace(COMPARISON, fidelity=Fidelity(9, {"result": outputs})))
     table = next(table for table in page.tables if table.title.startswith("Fidelity"))
-    assert table.rows[0] == ["result", "ids", "-", "-", "-", "-", "-"]
+    assert table.rows[0] == ["result", "ids", "0.87500", "-", "-", "-", "-", "-"]
     assert table.notes[1:] == [
         "result, output ids: 50.0 % of the elements are equal.",
         "result, output scores: 3 (the reference: 0) of 5,400 numbers are NaN or infinite.",
