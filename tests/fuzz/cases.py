@@ -66,8 +66,8 @@ def preload() -> None:
     """Import in the parent what every child needs, once."""
     for module in _PRELOADED:
         importlib.import_module(module)
-    choose = importlib.import_module("compress_ops.pipeline.choose")
-    choose._TRIAL_SECONDS = 0.02  # speed is not what is tried here
+    trials = importlib.import_module("compress_ops.pipeline.trials")
+    trials._SECONDS = 0.02  # speed is not what is tried here
 
 
 @cache
