@@ -41,9 +41,9 @@ def prune_heads(
 ) -> Change:
     """Remove whole attention heads, with their part of every projection.
 
-    Works on attention as exporters write it (MatMul, Reshape, Transpose, Softmax, or Einsum), with separate or packed
-    projections; fused attention operators are declined. Other channels stay; ``prune_channels`` cuts those, and the
-    size of heads.
+    Works on attention as exporters write it (MatMul, Reshape, Transpose, Softmax, or Einsum, or the Attention operator),
+    with separate or packed projections; fused operators of other domains are declined. Other channels stay;
+    ``prune_channels`` cuts those, and the size of heads.
     """
     from .channels import find_groups, merge_copies, prepare
 

@@ -61,6 +61,19 @@ def test_a_free_batch_is_1_and_other_sizes_must_be_given(tmp_path: Path) -> None
     assert (found.flops, found.uncounted, found.free) == (2 * 10 * 5 * 6, 0, [])
 
 
+@pytest.mark.parametrize(
+    "graph",
+    [
+        "agraph (float[-3,4] x) => (float[N,2] y) { y = MatMul(x, w) }",
+        "agraph (float[4] x) => (float[N,2] y) { y = Gemm(x, w) }",
+        "agraph (float[3,4] x) => (float[-3,2] y) { y = MatMul(x, w) }",
+    ],
+)
+def test_flops_are_never_negative(graph: str, tmp_path: Path) -> None:
+    found = _inspect(tmp_path, graph, w=_zeros(4, 2))
+    assert found.flops >= 0
+
+
 def test_a_size_that_is_not_free(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no input has a dimension 'tim'; did you mean 'time'"):
         _inspect(tmp_path, FREE, {"tim": 10}, w=_zeros(6, 5))

@@ -60,6 +60,13 @@ def test_what_is_cut_is_told() -> None:
     assert change.notes["groups"] == "2 of 3 cut"
 
 
+def test_groups_that_patterns_leave_out_are_not_counted_as_cut() -> None:
+    model = mlp()
+    first = next(node.name for node in model.graph if any(value.name == "w1" for value in node.inputs))
+    change = prune_channels(model, context(), only=[first], round_to=1)
+    assert change.notes["groups"] == "1 of 3 cut"
+
+
 def test_the_channels_with_the_lowest_scores_go() -> None:
     weight = noise(6, 32)
     weight[:, 5:21] *= 0.01

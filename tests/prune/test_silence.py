@@ -26,6 +26,22 @@ GROUPED = """agraph (float[N,2,4,4] x) => (float[N,3,4,4] y) {
 KERNELS = {"w1": noise(8, 2, 1, 1), "b1": noise(8), "w2": noise(8, 4, 1, 1, seed=1), "w3": noise(3, 8, 1, 1, seed=2)}
 
 
+BOTH_WAYS = """agraph (float[5,N,6] x) => (float[5,N,3] y) {
+    a = MatMul(x, wa)
+    h, last = LSTM<hidden_size=8, direction="bidirectional">(a, w, r)
+    t = Transpose<perm=[0,2,1,3]>(h)
+    f = Reshape(t, s)
+    y = MatMul(f, wo)
+}"""
+GATES_BOTH_WAYS = {
+    "wa": noise(6, 10),
+    "w": noise(2, 32, 10, seed=1, scale=0.3),
+    "r": noise(2, 32, 8, seed=2, scale=0.3),
+    "s": np.array([0, 0, -1]),
+    "wo": noise(16, 3, seed=3),
+}
+
+
 def soft(model: Model, ratio: float = 0.5, **options: object) -> Change:
     return prune_channels(model, context(), ratio=ratio, soft=True, round_to=1, **options)
 
@@ -51,8 +67,13 @@ def feed_of(model: Model) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize(
     "make",
-    [mlp, lambda: model_of(GROUPED, **KERNELS), lambda: SEPARATE.model()],
-    ids=["dense", "grouped convolution", "attention"],
+    [
+        mlp,
+        lambda: model_of(GROUPED, **KERNELS),
+        lambda: SEPARATE.model(),
+        lambda: model_of(BOTH_WAYS, **GATES_BOTH_WAYS),
+    ],
+    ids=["dense", "grouped convolution", "attention", "bidirectional"],
 )
 def test_silent_channels_are_as_good_as_cut(make) -> None:
     silent, cut = make(), make()
@@ -128,6 +149,17 @@ def test_heads_and_channels_are_silenced_apart() -> None:
     both = (weight(model, "wo") == 0).all(axis=1)
     assert both[rows].all() and np.count_nonzero(both) > 4
     assert set(model.silenced) == {"heads", "channels"}
+
+
+def test_both_directions_lose_what_they_read_and_no_more() -> None:
+    model = model_of(BOTH_WAYS, **GATES_BOTH_WAYS)
+    change = soft(model)
+    silent = (weight(model, "w") == 0).all(axis=1)
+    assert set(change.touched) == {"w"}
+    assert np.array_equal(silent[0], silent[1]) and np.count_nonzero(silent[0]) == 5
+    assert {"LSTM_h": "its units are fed back: they can be cut, not silenced"}.items() <= {
+        declined.name: declined.reason for declined in change.declined
+    }.items()
 
 
 def test_what_cannot_be_silenced_is_declined() -> None:
