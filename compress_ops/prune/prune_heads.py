@@ -41,8 +41,8 @@ def prune_heads(
 ) -> Change:
     """Remove whole attention heads, with their part of every projection.
 
-    Works on attention as exporters write it (MatMul, Reshape, Transpose, Softmax, or Einsum, or the Attention operator),
-    with separate or packed projections; fused operators of other domains are declined. Other channels stay;
+    Works on attention as exporters write it (MatMul, Reshape, Transpose, Softmax; Einsum; the operator Attention), with
+    separate or packed projections; fused operators of other domains are declined. Other channels stay;
     ``prune_channels`` cuts those, and the size of heads.
     """
     from .channels import find_groups, merge_copies, prepare
