@@ -20,6 +20,7 @@ from ..shapes.lengths import is_short
 from ..stored_half import StoredHalf, mark_stored_half, stored_bytes, stored_half
 from .duplicates import RANDOM
 from .edit import constant_of
+from .folding import forget_part_counts
 from .quiet import quietly
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def _fold(model: Model, plan: Collection[ir.Node]) -> None:
     if is_short(model.nodes()):  # it infers shapes, too
         with quietly():
             fold(model.ir)
+        forget_part_counts(model)
 
 
 def _is_small(node: ir.Node) -> bool:

@@ -1,9 +1,14 @@
-"""How large the result of a constant expression would be: a few bytes can ask for any size (Expand, Range, Pad)."""
+"""What constant folding by onnxscript needs beside it: results known to be small, and operators of the right opset.
+
+A few bytes can ask for any size (Expand, Range, Pad).
+"""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
+
+from ..model import ONNX_DOMAINS, Model
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -19,6 +24,16 @@ _AT_MOST_PRODUCT = {  # of the sizes of all that they read
     "Add", "And", "Div", "Equal", "Gather", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mod",
     "Mul", "Or", "Pow", "Sub", "Where", "Xor",
 }  # fmt: skip
+
+
+_COUNTS_PARTS = 18  # the first opset in which Split has num_outputs
+
+
+def forget_part_counts(model: Model) -> None:
+    """onnxscript writes num_outputs where it splits into equal parts; in older opsets these are the default."""
+    for node in model.nodes() if model.opset < _COUNTS_PARTS else ():
+        if node.op_type == "Split" and node.domain in ONNX_DOMAINS:
+            node.attributes.pop("num_outputs", None)
 
 
 def stays_small(node: ir.Node, limit: int) -> bool:

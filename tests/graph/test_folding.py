@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from compress_ops.graph.folding import stays_small
-from tests.helpers import model_of, noise
+from compress_ops.graph.simplify import simplify
+from tests.helpers import context, model_of, noise, outputs
 from tests.prune.channel_case import ints
 
 LIMIT = 64
@@ -38,3 +39,17 @@ def test_what_is_not_known_is_not_small() -> None:
     assert not stays_small(model.graph[0], LIMIT)
     model.infer_shapes()
     assert stays_small(model.graph[0], LIMIT)
+
+
+@pytest.mark.parametrize("opset", [17, 18])
+@pytest.mark.parametrize(("parts_of", "expected"), [(3, slice(3, 6)), (4, slice(4, 8))], ids=["equal", "with a rest"])
+def test_sequences_of_parts_become_splits_of_the_opset(opset: int, parts_of: int, expected: slice) -> None:
+    text = f"""<ir_version: 8, opset_import: ["": {opset}]>
+    agraph (float[2,9] x) => (float[2,K] y) {{
+        s = SplitToSequence<axis=1>(x, size)
+        y = SequenceAt(s, second)
+    }}"""
+    model, x = model_of(text, size=np.array(parts_of), second=np.array(1)), noise(2, 9)
+    simplify(model, context())
+    model.check()
+    np.testing.assert_array_equal(outputs(model, x=x)[0], x[:, expected])

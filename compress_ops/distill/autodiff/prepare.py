@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import PassError, did_you_mean
 from ...graph.edit import constant_of
+from ...graph.folding import forget_part_counts
 from ...graph.opset import require_opset
 from ...graph.simplify import simplify
 from ...model import Model, make_uniform
@@ -107,6 +108,7 @@ def _fold_small(model: Model) -> None:
     folding.FoldConstantsPass(
         shape_inference=True, input_size_limit=64, output_size_limit=1024, should_fold=_generates
     )(model.ir)
+    forget_part_counts(model)
     make_uniform(model)
 
 

@@ -16,7 +16,7 @@ import onnx_ir.passes.common as common
 from onnxscript.optimizer import fold_constants
 
 from ...graph.edit import constant_of
-from ...graph.folding import stays_small
+from ...graph.folding import forget_part_counts, stays_small
 from ...graph.generated import Store, fill_of
 from ...graph.quiet import quietly
 from ...model import Model, make_uniform
@@ -56,6 +56,7 @@ def _fold(model: Model) -> bool:
         return None if stays_small(node, _SMALL) else False
 
     fold = fold_constants(model.ir, input_size_limit=_SMALL, output_size_limit=_SMALL, should_fold=should_fold)
+    forget_part_counts(model)
     return bool(fold.modified)
 
 
