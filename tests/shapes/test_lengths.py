@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from compress_ops.shape_data import is_short
+from compress_ops.shapes.lengths import is_short
 from tests.helpers import model_of
 from tests.prune.channel_case import ints
 
