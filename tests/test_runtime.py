@@ -34,7 +34,7 @@ class FakeSession:
     def get_inputs(self):
         return []
 
-    get_outputs = get_inputs
+    get_outputs = get_overridable_initializers = get_inputs
 
     def get_providers(self):
         return list(self.actual)

@@ -314,7 +314,7 @@ def test_odd_names_are_written_to_and_shown_harmlessly(
     words = [word.format(place, recipe=recipe, model=model, out=out) for word in OUTPUTS[output]]
     for result in (call(*words), call(*words)):
         shown = result.stdout + result.stderr
-        assert "Traceback" not in shown and result.exit_code in (0, 2)
+        assert "Traceback" not in shown and result.exit_code in (0, 1, 2)  # 1: the speed-up was not proven
         assert all(each.isprintable() for each in shown.replace("\n", ""))
         assert not any(line.lstrip().startswith("::") for line in shown.splitlines())
     assert ("is not UTF-8" if name == "\udcff" and output == "run -o" else "exists already") in result.stderr

@@ -8,6 +8,7 @@ import pytest
 
 from compress_ops.errors import PassError
 from compress_ops.model import load
+from compress_ops.passes import StepOptions
 from compress_ops.prune.prune_channels import prune_channels
 from compress_ops.prune.timing import Setting, search
 from tests.helpers import context, proto
@@ -69,9 +70,7 @@ def test_a_replay_cuts_the_same_without_a_clock(scope: str, monkeypatch: pytest.
     assert float(change.notes["time gone"].partition("%")[0]) >= 30
     assert change.chosen["by"] == "channels"
     monkeypatch.setattr("compress_ops.prune.shrink.setting_for_time", None)
-    options = prune_channels.options(scope=scope, **change.chosen).model_dump(
-        exclude={"allow_unchanged", "allow_larger"}
-    )
+    options = prune_channels.options(scope=scope, **change.chosen).model_dump(exclude={*StepOptions.model_fields})
     prune_channels(replayed, context(), **options)
     assert proto(replayed).SerializeToString() == proto(measured).SerializeToString()
 

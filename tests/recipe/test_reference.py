@@ -31,7 +31,7 @@ def test_kinds(schema: dict[str, Any], words: str) -> None:
 def test_own_options_come_first() -> None:
     names = [fact.name for fact in option_facts(PASSES["quantize_static"])]
     assert names[0] == "operators"
-    assert names[-2:] == ["allow_unchanged", "allow_larger"]
+    assert names[-3:] == ["allow_unchanged", "allow_larger", "allow_undone"]
 
 
 def test_defaults_are_written_as_in_a_recipe() -> None:
