@@ -50,13 +50,14 @@ def carry_out(
     keep: Callable[[Report], None] | None = None,
 ) -> None:
     """Do the job by ``action`` and give its report; ``keep`` writes something else that was asked for."""
+    from compress_ops.errors import OnnxpressError
     from compress_ops.measure.tables import report_page
 
     from .show import attempt, give
 
     try:
         report: Report = watched(action, job, manner)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OnnxpressError):
         _say_how_to_go_on(job)
         raise
     undelivered = give(report_page(report, verbose=manner.verbose), report.plain, manner)
@@ -66,7 +67,7 @@ def carry_out(
 
 
 def _say_how_to_go_on(job: Job) -> None:
-    """An interrupted training has left its state."""
+    """A training that was interrupted, or behind which a step failed, has left its state."""
     from .faults import say
 
     for path in job.checkpoints:

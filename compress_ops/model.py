@@ -20,6 +20,7 @@ from .errors import ModelError, PassError
 from .files import Staged, model_files, read_proto
 from .gate import check_structure, forget_negative_sizes, settle_external_data, structure_faults
 from .interface import as_written, maps_hidden, ports_kept, put_types_back, shaped_values, take_defaults, take_types
+from .nodes import bytes_of
 from .shapes import infer, outline
 from .stored_half import as_stored, stored_bytes, widen
 from .temporary import temporary_folder
@@ -163,7 +164,7 @@ class Model:
 
     def default_bytes(self) -> int:
         """Bytes of what inputs hold unless a caller feeds them."""
-        return sum(tensor.nbytes for tensor in self.defaults.values())
+        return sum(map(bytes_of, self.defaults.values()))
 
     def generated_bytes(self) -> int:
         """Bytes of the constants that the graph makes at run time (ConstantOfShape with a constant shape)."""
@@ -239,10 +240,21 @@ def make_uniform(model: Model) -> None:
     common.TopologicalSortPass()(model.ir)  # copies can be made only of what is in order
     widen(model.ir)
     model.ir.ir_version = max(model.ir.ir_version or 0, _MIN_IR_VERSION)
+    _keep_texts(model)
     for node in model.nodes():
         if not node.name:
             node.name = model.fresh(f"{node.op_type}_{node.outputs[0].name if node.outputs else ''}")
             node.meta[UNNAMED] = True
+
+
+def _keep_texts(model: Model) -> None:
+    """Texts that were computed lie in an array, which onnx-ir cannot write; it has a tensor for them."""
+    import onnx_ir as ir
+
+    for value in model.weights():
+        tensor = value.const_value
+        if isinstance(tensor, ir.Tensor) and tensor.dtype.is_string():
+            value.const_value = ir.StringTensor(tensor.numpy().astype(object), shape=tensor.shape, name=value.name)
 
 
 def _fetch_small(model: Model) -> None:

@@ -1,4 +1,4 @@
-"""Read single things off a graph: a node's attribute, the tensor behind a value."""
+"""Read single things off a graph: a node's attribute, the tensor behind a value, its bytes."""
 
 from __future__ import annotations
 
@@ -16,3 +16,10 @@ def constant_of(value: ir.Value | None) -> ir.TensorProtocol | None:
 def attribute(node: ir.Node, name: str, default: Any) -> Any:
     """The Python value of a node's attribute, or the default where it is not written."""
     return node.attributes[name].value if name in node.attributes else default
+
+
+def bytes_of(tensor: ir.TensorProtocol) -> int:
+    """Bytes of what a tensor holds; of texts how long they are together, which onnx-ir does not count."""
+    if not tensor.dtype.is_string():
+        return int(tensor.nbytes)
+    return sum(len(text) for text in tensor.numpy().reshape(-1))

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from itertools import chain, count
 from typing import TYPE_CHECKING
 
+from .nodes import bytes_of
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -61,7 +63,7 @@ def stored_bytes(value: ir.Value) -> int:
     tensor, half = value.const_value, stored_half(value)
     if tensor is None:
         return 0
-    return int(tensor.nbytes if half is None else tensor.size * half.dtype.itemsize)
+    return bytes_of(tensor) if half is None else int(tensor.size * half.dtype.itemsize)
 
 
 def widen(model: ir.Model) -> None:

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compress_ops.errors import PassError
+from compress_ops.graph.simplify import simplify
 from compress_ops.model import Contract, load, make_uniform
-from tests.helpers import model_of, noise, op_types, outputs, proto, proto_of, reloaded
+from tests.helpers import context, model_of, noise, op_types, outputs, proto, proto_of, reloaded
 
 WEIGHT = noise(8, 4)
 X = noise(2, 8, seed=1)
@@ -422,3 +423,28 @@ def test_check_puts_nodes_in_order():
     model.graph.append(first)
     model.check()
     assert [node.op_type for node in model.graph] == ["Neg", "Abs"]
+
+
+@pytest.mark.parametrize("length", [2, 2000], ids=["small", "large"])
+def test_texts_are_weights_of_as_many_bytes_as_they_are_long(length, tmp_path):
+    """What a tokenizer or a label table stores."""
+    source = proto_of("g (int64[N] i) => (string[N] y) { y = Gather(t, i) }")
+    source.graph.initializer.append(onnx.helper.make_tensor("t", onnx.TensorProto.STRING, [length], [b"word"] * length))
+    onnx.save(source, tmp_path / "m.onnx")
+    model = load(tmp_path / "m.onnx")
+    assert model.weight_bytes() == 4 * length
+    model.infer_shapes()
+    model.check()
+    model.save(tmp_path / "out.onnx")
+    assert onnx.load(tmp_path / "out.onnx").graph.initializer[0].string_data[-1] == b"word"
+
+
+def test_texts_that_are_folded_can_be_written(tmp_path):
+    source = proto_of("g (float[N,4] x) => (float[N,4] y, string[2] names) { y = Relu(x) names = Identity(t) }")
+    source.graph.initializer.append(onnx.helper.make_tensor("t", onnx.TensorProto.STRING, [2], ["cat", "d\u00f6g"]))
+    model = model_of(source)
+    simplify(model, context())
+    model.check()
+    model.save(tmp_path / "out.onnx")
+    _, names = outputs(onnx.load(tmp_path / "out.onnx"), x=np.ones((1, 4), np.float32))
+    assert names.tolist() == ["cat", "d\u00f6g"]

@@ -94,6 +94,8 @@ def _count_faults(
 
 def _batch_faults(place: Place, fixed: Mapping[str, int], whole: frozenset[str]) -> Iterator[DataError]:
     sizes = {**fixed, **dict.fromkeys(whole, 1)}
+    for name in (name for name, size in fixed.items() if size == 0):
+        yield DataError(f"input '{name}' takes no samples: its first size is 0 in the model", place=place)
     if len(set(sizes.values())) > 1:
         needs = ", ".join(f"'{name}' {size}" for name, size in sizes.items())
         hint = "store whole feeds for all of them: [samples, *shape], or a folder of .npz with one feed each"

@@ -18,7 +18,7 @@ from .base import DataSettings
 Sizes = Mapping[Hashable, int]  # by symbolic name, or by (input, axis) where there is none
 
 _TRIES = 100
-_LARGEST = 2**28  # elements of one input: 1 GiB of float32
+_LARGEST = 2**26  # elements of one input: 256 MiB of float32
 
 
 class Kind(Enum):

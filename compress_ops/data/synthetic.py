@@ -32,6 +32,8 @@ class RandomData(Dataset):
         self._ports, self._settings = ports, settings
         self._sizes = sizes_that_run(ports, settings, settings.runs or (lambda feed: None))
         self._batch = batch_of(ports, settings)
+        if not self._batch:
+            raise DataError("the model takes no samples: the first size of its inputs is 0")
         self._count = -(-settings.samples // self._batch)
 
     def __len__(self) -> int:
@@ -92,5 +94,5 @@ def _random(port: Port, shape: tuple[int, ...], values: Mapping[str, float], rng
     if not shape or dtype == "str" or "mask" in port.name.lower():  # a mask of zeros hides all there is: NaN
         return np.ones(shape, dtype)
     if dtype.startswith("float"):
-        return rng.standard_normal(shape, np.float32).astype(dtype)
+        return rng.standard_normal(shape, np.float32).astype(dtype, copy=False)
     return rng.integers(0, 256 if dtype == "uint8" else 2, shape).astype(dtype)

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from ..graph.duplicates import merge_duplicate_weights
 from ..model import Model
+from ..nodes import bytes_of
 from ..passes import Change, Context, Promise, register
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def _transposed(model: Model, weights: Sequence[ir.Value], change: Change, toler
     kept: dict[Any, list[_Kept]] = defaultdict(list)
     for value in sorted(weights, key=lambda value: not _is_table(value)):
         tensor = value.const_value
-        if tensor is None or len(tensor.shape) != 2 or tensor.nbytes <= _OVERHEAD:
+        if tensor is None or len(tensor.shape) != 2 or bytes_of(tensor) <= _OVERHEAD:
             continue
         rows, columns = tensor.shape.numpy()
         array = _numbers(value)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import ModelError, OnnxpressError
+from ..nodes import bytes_of
 from ..runtime import Arrays, Port, Session, open_session, ports_as_read
 from .outline import SMALL
 
@@ -53,7 +54,7 @@ def _alone(model: ir.Model, node: ir.Node, inputs: Sequence[ir.Value]) -> bytes:
     import onnx_ir as ir
 
     constants = [value.const_value for value in inputs if value.const_value is not None]
-    small = {tensor.name: ir.to_proto(tensor) for tensor in constants if tensor.nbytes <= SMALL}
+    small = {tensor.name: ir.to_proto(tensor) for tensor in constants if bytes_of(tensor) <= SMALL}
     graph = onnx.GraphProto(
         name="alone",
         node=[ir.to_proto(node)],

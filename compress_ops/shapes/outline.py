@@ -36,7 +36,7 @@ def _without_contents(model: ir.Model) -> Iterator[None]:
     import onnx_ir as ir
 
     weights = [value for graph in model.graphs() for value in graph.initializers.values()]
-    large = {v: v.const_value for v in weights if v.const_value is not None and v.const_value.nbytes > SMALL}
+    large = {v: v.const_value for v in weights if v.const_value is not None and _is_large(v.const_value)}
     try:
         for value, tensor in large.items():
             shape = ir.Shape(tensor.shape.numpy())
@@ -45,6 +45,11 @@ def _without_contents(model: ir.Model) -> Iterator[None]:
     finally:
         for value, tensor in large.items():
             value.const_value = tensor
+
+
+def _is_large(tensor: ir.TensorProtocol) -> bool:
+    """Texts are not: they cannot lie outside."""
+    return not tensor.dtype.is_string() and tensor.nbytes > SMALL
 
 
 def _port(tensor: Any) -> Any:

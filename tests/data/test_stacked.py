@@ -299,3 +299,10 @@ def test_the_digest_is_of_the_content(tmp_path):
     a, b, c = (open_data(tmp_path / f"{name}.npz", [X], DataSettings()).digest() for name in "abc")
     assert a == b != c
     assert len(a) == 64
+
+
+def test_a_model_that_takes_no_samples_is_told(tmp_path):
+    told = fault(tmp_path, [Port("x", "float32", (0, 2))], x=np.ones((6, 2), np.float32))
+    assert "input 'x' takes no samples: its first size is 0 in the model" in told
+    with pytest.raises(DataError, match="the model takes no samples"):
+        open_data("random", [Port("x", "float32", (0, 2))], DataSettings())

@@ -35,6 +35,8 @@ MOST_MEMORY = 2 * 10**9  # bytes beyond what the process begins with
 _ADDRESSES = 8 * 2**30
 _DOCUMENTED = {0, 1, 2, 130}
 _NOT_MADE = 99
+_WRITTEN = r"out\.onnx(\.[0-9a-f]{8}\.data)?"
+_TRAINED = r"out\.onnx\.step[0-9]+\.checkpoint\.npz"  # before a step that failed: --resume goes on there
 _PRELOADED = (
     *("compress_ops.cli.main", "compress_ops.pipeline", "compress_ops.pipeline.prospects", "compress_ops.catalogue"),
     *("compress_ops.measure.inspection_page", "compress_ops.cli.execute", "compress_ops.cli.show", "onnxruntime"),
@@ -199,6 +201,6 @@ def _left(folder: Path, status: int) -> str:
     """A file that should not be there."""
     before = set((folder / "before").read_text().split("\n"))
     new = [name for name in _files(folder / "work") if name not in before]
-    allowed = re.compile(r"out\.onnx(\.[0-9a-f]{8}\.data)?") if status in (0, 1) else re.compile(r"(?!)")
+    allowed = re.compile(_WRITTEN if status in (0, 1) else _TRAINED)
     odd = [name for name in new if not allowed.fullmatch(name)] + _files(folder / "tmp")
     return odd[0] if odd else ""

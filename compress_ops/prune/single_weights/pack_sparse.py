@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ...graph.opset import require_opset
 from ...graph.packing import Unpacker, editor_for, owner, packed_bytes
 from ...model import Model
+from ...nodes import bytes_of
 from ...passes import ALL, NONE, Change, Context, Only, Promise, Skip, register, selected
 from ...stored_half import store_like, stored_bytes
 
@@ -130,7 +131,11 @@ class _Sparse:
 def _sparse(value: ir.Value, only: list[str], skip: list[str], change: Change) -> _Sparse | None:
     """The weight, where its packed form is smaller; declines it where not."""
     found, tensor = _Sparse(value), value.const_value
-    if tensor is None or tensor.nbytes <= _OVERHEAD or not all(selected(user, only, skip) for user, _ in value.uses()):
+    if (
+        tensor is None
+        or bytes_of(tensor) <= _OVERHEAD
+        or not all(selected(user, only, skip) for user, _ in value.uses())
+    ):
         return None
     reason = ""
     if tensor.dtype.name not in _TYPES:
