@@ -21,7 +21,7 @@ from .files import Staged, model_files, read_proto
 from .gate import check_structure, forget_negative_sizes, settle_external_data, structure_faults
 from .interface import as_written, maps_hidden, ports_kept, put_types_back, shaped_values, take_defaults, take_types
 from .nodes import bytes_of
-from .shapes import infer, outline
+from .shapes import generated_faults, infer, outline
 from .stored_half import as_stored, stored_bytes, widen
 from .temporary import temporary_folder
 
@@ -227,7 +227,14 @@ def load(path: Path, *, drop_default_inputs: bool = False) -> Model:
         _fetch_small(model)
     except Exception as error:
         raise ModelError(f"{path} is not a valid ONNX model: {_root_cause(error)}") from error
+    _refuse_what_asks_for_memory(model)
     return model
+
+
+def _refuse_what_asks_for_memory(model: Model) -> None:
+    stored = sum(value.const_value.size for value in model.weights() if value.const_value is not None)
+    for fault in generated_faults(model.nodes(), stored):
+        raise ModelError(f"{model.path}: {fault}", hint="what is so large can be an input of the model instead")
 
 
 def make_uniform(model: Model) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .foreign import infer_foreign
+from .generated import generated_faults
 from .outline import outline
 from .standard import infer_standard
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["infer", "outline"]
+__all__ = ["generated_faults", "infer", "outline"]
 
 _ROUNDS = 8  # each carries shapes over one more operator that has to be run to tell its own
 
