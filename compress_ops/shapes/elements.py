@@ -44,9 +44,22 @@ class Evaluator:
         """The elements of an integer tensor in row-major order; None when not even their number is known."""
         if value is None:
             return None
-        if value not in self.known:
-            self.known[value] = self._constant(value) if value.is_initializer() else self._computed(value)
+        waiting = [value]  # chains may be longer than Python nests calls
+        while waiting:
+            missing = [] if waiting[-1] in self.known else self._missing(waiting[-1])
+            waiting += missing
+            if not missing:
+                last = waiting.pop()
+                if last not in self.known:
+                    self.known[last] = self._constant(last) if last.is_initializer() else self._computed(last)
         return self.known[value]
+
+    def _missing(self, value: ir.Value) -> list[ir.Value]:
+        """What a value's elements are made of and is not evaluated yet."""
+        node = value.producer()
+        if node is None or node.op_type not in _RULES or node.op_type == "Shape":
+            return []
+        return [given for given in node.inputs if given is not None and given not in self.known]
 
     def numbers(self, value: ir.Value | None) -> list[int] | None:
         """The elements, where all of them are plain numbers."""

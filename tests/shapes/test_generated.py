@@ -50,3 +50,10 @@ def test_a_large_model_may_make_more() -> None:
     source = model_with("t = ConstantOfShape(n)", {"n": [2**27]})
     source.graph.initializer.append(onnx.numpy_helper.from_array(noise(2**21 + 1), "w"))
     model_of(source)
+
+
+def test_sizes_that_are_computed_in_long_chains_are_followed() -> None:
+    """Longer than Python nests calls."""
+    lines = " ".join(["s0 = Add(n, zero)", *(f"s{i + 1} = Add(s{i}, zero)" for i in range(1500))])
+    with pytest.raises(ModelError, match="numbers of written sizes"):
+        model_of(model_with(f"{lines} t = ConstantOfShape(s1500)", {"n": [HUGE], "zero": [0]}))
