@@ -72,6 +72,7 @@ PROGRAM = """
 import json, resource, sys, time
 from pathlib import Path
 import numpy as np
+import compress_ops.model
 from compress_ops.errors import OnnxpressError
 from compress_ops.graph.simplify import simplify
 from compress_ops.measure.inspection import inspect_model
@@ -91,6 +92,7 @@ def look(path):
     prune_heads(model.copy(), ctx)
     return sorted(prune_channels(model, ctx).touched)
 
+compress_ops.model.generated_faults = lambda *_: ()  # the gate would refuse most of these: what is behind it is tried
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 for path in sorted(Path(sys.argv[1]).glob("*.onnx")):
     start = time.process_time()
