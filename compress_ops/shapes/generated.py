@@ -15,7 +15,7 @@ from .elements import Evaluator, known_dims
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-_MOST = 2**26  # numbers: 256 MiB of float32
+_MOST = 2**27  # numbers: 512 MiB of float32
 _MOST_OF_STORED = 64  # times the numbers that the model stores, where that is more
 
 

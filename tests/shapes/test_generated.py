@@ -47,8 +47,8 @@ def test_a_mask_of_a_few_thousand_positions_is_fine() -> None:
 
 
 def test_a_large_model_may_make_more() -> None:
-    source = model_with("t = ConstantOfShape(n)", {"n": [2**27]})
-    source.graph.initializer.append(onnx.numpy_helper.from_array(noise(2**21 + 1), "w"))
+    source = model_with("t = ConstantOfShape(n)", {"n": [2**28]})
+    source.graph.initializer.append(onnx.numpy_helper.from_array(noise(2**22 + 1), "w"))
     model_of(source)
 
 
