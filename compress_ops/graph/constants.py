@@ -16,12 +16,10 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from ..model import ONNX_DOMAINS, Model, node_bytes
-from ..shapes.lengths import is_short
 from ..stored_half import StoredHalf, mark_stored_half, stored_bytes, stored_half
 from .duplicates import RANDOM
 from .edit import constant_of
-from .folding import forget_part_counts
-from .quiet import quietly
+from .folding import fold
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -59,18 +57,7 @@ def fold_constants(model: Model) -> None:
 
 
 def _fold(model: Model, plan: Collection[ir.Node]) -> None:
-    from onnxscript.optimizer import _constant_folding as folding
-
-    fold = folding.FoldConstantsPass(
-        shape_inference=True,
-        input_size_limit=2**62,  # what is worth it is decided here
-        output_size_limit=2**62,
-        should_fold=lambda node: node in plan or _is_small(node),
-    )
-    if is_short(model.nodes()):  # it infers shapes, too
-        with quietly():
-            fold(model.ir)
-        forget_part_counts(model)
+    fold(model, lambda node: node in plan or _is_small(node))  # what is worth it is decided here
 
 
 def _is_small(node: ir.Node) -> bool:

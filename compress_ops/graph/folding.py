@@ -1,14 +1,16 @@
-"""What constant folding by onnxscript needs beside it: results known to be small, and operators of the right opset.
-
-A few bytes can ask for any size (Expand, Range, Pad).
-"""
+"""Constant folding by onnxscript, kept from what a few bytes can ask of it (Expand, Range, Pad, SplitToSequence)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..model import ONNX_DOMAINS, Model
+from ..shapes.lengths import is_short
+from .edit import attribute
+from .quiet import quietly
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -27,9 +29,56 @@ _AT_MOST_PRODUCT = {  # of the sizes of all that they read
 
 
 _COUNTS_PARTS = 18  # the first opset in which Split has num_outputs
+_MOST_PARTS = 1024  # of a sequence: onnxscript makes an output of a Split of each
+_HIDDEN = "onnxpress.hidden"  # a domain that onnxscript knows nothing of
 
 
-def forget_part_counts(model: Model) -> None:
+def fold(
+    model: Model,
+    judge: Callable[[ir.Node], bool | None],
+    *,
+    largest_input: int = 2**62,
+    largest_output: int = 2**62,
+    infer: bool = True,
+) -> bool:
+    """Compute what constants of at most so many numbers give; tells whether there was any.
+
+    ``judge`` says of a node whether it is to be computed, or leaves that to onnxscript's own rules (None).
+    """
+    from onnxscript.optimizer import _constant_folding as folding
+
+    if not is_short(model.nodes()):  # it infers shapes, too
+        return False
+    folding_pass = folding.FoldConstantsPass(
+        shape_inference=infer, input_size_limit=largest_input, output_size_limit=largest_output, should_fold=judge
+    )
+    with quietly(), _long_splits_hidden(model):
+        found = folding_pass(model.ir)
+    _forget_part_counts(model)
+    return bool(found.modified)
+
+
+@contextmanager
+def _long_splits_hidden(model: Model) -> Iterator[None]:
+    hidden = [(node, node.domain) for node in model.nodes() if node.op_type == "SplitToSequence" and _is_long(node)]
+    for node, _ in hidden:
+        node.domain = _HIDDEN
+    try:
+        yield
+    finally:
+        for node, domain in hidden:
+            node.domain = domain
+
+
+def _is_long(node: ir.Node) -> bool:
+    """Whether what it splits may come in many parts."""
+    shape = node.inputs[0].shape if node.inputs[0] is not None else None
+    axis = attribute(node, "axis", 0)
+    size = shape[axis] if shape is not None and -len(shape) <= axis < len(shape) else 0
+    return isinstance(size, int) and size > _MOST_PARTS
+
+
+def _forget_part_counts(model: Model) -> None:
     """onnxscript writes num_outputs where it splits into equal parts; in older opsets these are the default."""
     for node in model.nodes() if model.opset < _COUNTS_PARTS else ():
         if node.op_type == "Split" and node.domain in ONNX_DOMAINS:

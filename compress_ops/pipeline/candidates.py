@@ -91,7 +91,7 @@ def _with_data(present: set[str]) -> dict[str, Passes]:
 
 
 _WEIGHTS_ALONE = "8-bit weights, float arithmetic"
-_DECODED = {"bits": 8, "storage": "decoded"}
+_DECODED = {"bits": 8, "storage": "decoded", "method": "hqq"}  # gptq's Hessians are not worth it at 8 bits
 
 
 def _without_data(present: set[str]) -> dict[str, Passes]:

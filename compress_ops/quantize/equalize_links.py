@@ -82,8 +82,16 @@ def _problem(node: ir.Node) -> str:
         return "its weight is no matrix"
     if attribute(node, "transA", 0):
         return "transA turns channels into rows"
+    return _bias_problem(node)
+
+
+def _bias_problem(node: ir.Node) -> str:
     bias = node.inputs[2] if len(node.inputs) > 2 else None
-    return "its bias is computed, not stored" if bias is not None and constant_of(bias) is None else ""
+    tensor = constant_of(bias)
+    if bias is not None and tensor is None:
+        return "its bias is computed, not stored"
+    columns = tensor.shape.numpy()[-1:] if tensor is not None else ()
+    return "" if columns in ((), (1,), (output_channels(node),)) else "its bias does not fit its outputs"
 
 
 def _follow(walk: _Walk, wanted: Callable[[ir.Node], bool]) -> Link | str:

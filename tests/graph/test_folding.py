@@ -7,7 +7,7 @@ import pytest
 
 from compress_ops.graph.folding import stays_small
 from compress_ops.graph.simplify import simplify
-from tests.helpers import context, model_of, noise, outputs
+from tests.helpers import context, model_of, noise, op_types, outputs
 from tests.prune.channel_case import ints
 
 LIMIT = 64
@@ -53,3 +53,12 @@ def test_sequences_of_parts_become_splits_of_the_opset(opset: int, parts_of: int
     simplify(model, context())
     model.check()
     np.testing.assert_array_equal(outputs(model, x=x)[0], x[:, expected])
+
+
+def test_a_sequence_of_very_many_parts_stays_one() -> None:
+    """Each part would be an output of a Split."""
+    text = """g (float[2,536870912] x) => (float[2,4] y) {
+        s = SplitToSequence<axis=1>(x, four)  y = SequenceAt(s, zero) }"""
+    model = model_of(text, four=np.array(4), zero=np.array(0))
+    simplify(model, context())
+    assert op_types(model) == ["SplitToSequence", "SequenceAt"]

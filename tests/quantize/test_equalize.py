@@ -268,3 +268,10 @@ def test_even_chains_are_left_alone():
     change = equalized(source, least_gain=float(gain) * 1.01)[1]
     assert not change.touched
     assert change.declined[-1].reason.endswith(f"ranges of channels are even already; {gain:.0%} of noise to gain")
+
+
+def test_a_bias_that_does_not_fit_is_declined():
+    """A damaged model: onnxruntime tells only when it runs."""
+    source = proto_of(MLP, **{**MLP_WEIGHTS, "b": noise(2, seed=3)})
+    _, change = equalized(model_of(source))
+    assert not change.touched and change.declined[0].reason == "Gemm: its bias does not fit its outputs"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import PassError, did_you_mean
 from ...graph.edit import constant_of
-from ...graph.folding import forget_part_counts
+from ...graph.folding import fold
 from ...graph.opset import require_opset
 from ...graph.simplify import simplify
 from ...model import Model, make_uniform
@@ -103,12 +103,7 @@ def _settle(model: Model) -> None:
 
 def _fold_small(model: Model) -> None:
     """What simplify leaves, since it would cost room in a file: constants that the graph generates."""
-    from onnxscript.optimizer import _constant_folding as folding
-
-    folding.FoldConstantsPass(
-        shape_inference=True, input_size_limit=64, output_size_limit=1024, should_fold=_generates
-    )(model.ir)
-    forget_part_counts(model)
+    fold(model, _generates, largest_input=64, largest_output=1024)
     make_uniform(model)
 
 

@@ -13,15 +13,13 @@ import math
 import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
-from onnxscript.optimizer import fold_constants
 
 from ...graph.edit import constant_of
-from ...graph.folding import forget_part_counts, stays_small
+from ...graph.folding import fold, stays_small
 from ...graph.generated import Store, fill_of
 from ...graph.quiet import quietly
 from ...model import Model, make_uniform
 from ...shapes.elements import Evaluator, known_dims
-from ...shapes.lengths import is_short
 from .attention import write_scales
 from .strided import read_in_order
 
@@ -49,15 +47,10 @@ def prepare(model: Model) -> Copies:
 
 
 def _fold(model: Model) -> bool:
-    if not is_short(model.nodes()):
-        return False
-
-    def should_fold(node: ir.Node) -> bool | None:
+    def judge(node: ir.Node) -> bool | None:
         return None if stays_small(node, _SMALL) else False
 
-    fold = fold_constants(model.ir, input_size_limit=_SMALL, output_size_limit=_SMALL, should_fold=should_fold)
-    forget_part_counts(model)
-    return bool(fold.modified)
+    return fold(model, judge, largest_input=_SMALL, largest_output=_SMALL, infer=False)
 
 
 def merge_copies(model: Model, copies: Copies) -> None:
