@@ -68,10 +68,12 @@ def carry_out(
 
 def _say_how_to_go_on(job: Job) -> None:
     """A training that was interrupted, or behind which a step failed, has left its state."""
+    import os
+
     from .faults import say
 
     for path in job.checkpoints:
-        if path.exists():
+        if os.path.exists(path):  # Path.exists raises where a name is too long
             say(f"{path} holds the training as of its last epoch: the same command with --resume goes on")
 
 
