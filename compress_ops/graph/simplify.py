@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
@@ -76,10 +77,14 @@ def _counts(model: Model) -> tuple[int, int]:
 
 
 def _inline_functions(model: Model) -> None:
+    """Functions of another version of an operator set than the model's stay: their nodes would mean something else."""
     import onnx_ir.passes.common as common
 
     if model.ir.functions:
-        common.InlinePass()(model.ir)
+        inlined = model.ir.clone()  # what fails half-way leaves a graph that is neither
+        with suppress(ValueError):
+            common.InlinePass()(inlined)
+            model.ir = inlined
 
 
 def _store_generated_weights(model: Model) -> None:

@@ -607,3 +607,14 @@ def test_only_what_is_0_or_1_to_the_digit_is_removed(operator: str, number: floa
     model = simplified(source)
     assert (operator in op_types(model)) == stays
     assert_same(source, model, 0, x=np.zeros((2, 4), np.float32))
+
+
+def test_a_function_of_another_operator_set_stays():
+    text = """<ir_version: 9, opset_import: ["": 17, "local": 1]>
+    g (float[N,4] x) => (float[N,4] y) { h = local.twice(x)  y = Identity(h) }
+    <domain: "local", opset_import: ["": 16]> twice (a) => (b) { b = Add(a, a) }"""
+    model = model_of(onnx.parser.parse_model(text))
+    simplify(model, context())
+    assert len(model.ir.functions) == 1
+    x = noise(3, 4)
+    np.testing.assert_array_equal(outputs(model, x=x)[0], 2 * x)
