@@ -8,9 +8,9 @@ With reference a and candidate b of one output, i the samples:
                have in common (background, the grid of coordinates, an offset) does not hide what they differ in
     kept       what the output says: labels of distributions and of classes, areas and scores above one half, whole
                numbers; 1 less how much the reference prefers its own answer to the candidate's
-    closeness  min(mean, 1 - (1 - worst) / 2, 1 - (1 - moving) / 2, 1 - (1 - kept) / 4)
-The worst samples, and what moves, may lose twice as much as all samples on average, answers four times as much. One
-view that is far off is enough. Outputs of one number a sample have no direction: there only what moves counts.
+    closeness  min(mean, 1 - (1 - worst) / 2, 1 - (1 - moving) / 4, 1 - (1 - kept) / 4)
+The worst samples may lose twice as much as all samples on average, what moves and answers four times as much. One view
+that is far off is enough. Outputs of one number a sample have no direction: there the mean is that of what moves.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LEAST_MOVING = 0.01  # of the energy of a wide output counts as moving, however
 _LEAST_OF_PROBABILITY = 0.01  # the same of an output between 0 and 1 of one number a sample, as its variance
 _MAP = 64  # elements of a sample from which numbers between 0 and 1 are a map of areas, or scores of boxes
 _PARTS = 512  # slices that an axis of coordinates and scores has at most
-_SLACK = {"mean": 1, "worst": 2, "moving": 2, "kept": 4}
+_SLACK = {"mean": 1, "worst": 2, "moving": 4, "kept": 4}
 _WORDS = {
     "mean": "its mean likeness",
     "worst": "its worst samples",
@@ -110,7 +110,7 @@ class Gathered:
             return None
         kept = float(np.mean(self.answers)) if self.answers else None
         if self.total.size == 1 and not self.ragged and len(self.likeness) > 1:
-            return Closeness(None, None, self._moving(), kept)
+            return Closeness(self._moving(), None, None, kept)
         ordered = sorted(self.likeness)
         worst = ordered[math.floor(_WORST * len(ordered))]
         return Closeness(float(np.mean(ordered)), worst, self._moving(), kept)
