@@ -56,7 +56,9 @@ def _held(job: Job, least: float) -> Job:
 
 
 def _by_trial(best: Trial, least: float) -> list[Verdict]:
-    return [judge_closeness(least, best.closeness, best.why), judge_speedup(1, best.interval)]
+    """Short trials prove how close it is, and what is slower for sure; about speed no more than that is said."""
+    speed = judge_speedup(1, best.interval)
+    return [judge_closeness(least, best.closeness, best.why), *([speed] if speed.verdict != "not proven" else [])]
 
 
 def choose_int8(job: Job, least: float = CLOSE_ENOUGH) -> tuple[Trial, list[Trial]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from compress_ops.pipeline import trials
 from compress_ops.recipe import parse_recipe
 
 from .conftest import Call
@@ -113,7 +115,10 @@ def test_what_cannot_be_asked_of_it(call: Call, model: Path, out: Path, flags: l
     assert not out.exists()
 
 
-def test_dry_run_plans_what_would_be_chosen(call: Call, model: Path) -> None:
+def test_dry_run_plans_what_would_be_chosen(call: Call, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speeds are made equal: measured twice, they might choose differently."""
+    measured = trials._with
+    monkeypatch.setattr(trials, "_with", lambda *given: replace(measured(*given), speedup=1.0))
     planned = json.loads(call("quantize", model, "--dry-run", "--json").stdout)["plan"]
     shown = yaml.safe_load(call("quantize", model, "--show-recipe").stdout)["passes"]
     assert [step["name"] for step in planned] == [_name(step) for step in shown]
