@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import ModelError
 from ..runtime import Feeds, Provider, open_session, short_name
 from ..temporary import temporary_folder
 
@@ -36,7 +37,11 @@ def profile_run(path: Path, feeds: Feeds, providers: Sequence[Provider], threads
     with temporary_folder() as folder:
         session = open_session(path, providers, threads=threads, profile_to=folder / "profile")
         session.run(feeds)
-        events = json.loads(Path(session.raw.end_profiling()).read_text())
+        written = Path(session.raw.end_profiling()).read_text(errors="replace")
+    try:
+        events = json.loads(written, strict=False)  # older onnxruntimes write control characters as such
+    except ValueError as error:
+        raise ModelError(f"onnxruntime's profile cannot be read: {error}") from error
     return read_profile(events)
 
 
