@@ -37,12 +37,17 @@ def profile_run(path: Path, feeds: Feeds, providers: Sequence[Provider], threads
     with temporary_folder() as folder:
         session = open_session(path, providers, threads=threads, profile_to=folder / "profile")
         session.run(feeds)
-        written = Path(session.raw.end_profiling()).read_text(errors="replace")
+        written = Path(session.raw.end_profiling()).read_bytes()
+    return read_profile(read_events(written))
+
+
+def read_events(written: bytes) -> list[dict[str, Any]]:
+    """Older versions of onnxruntime write names as they are: a line break does no harm, a quote does."""
     try:
-        events = json.loads(written, strict=False)  # older onnxruntimes write control characters as such
+        events: list[dict[str, Any]] = json.loads(written, strict=False)
     except ValueError as error:
-        raise ModelError(f"onnxruntime's profile cannot be read: {error}") from error
-    return read_profile(events)
+        raise ModelError(f"onnxruntime's profile cannot be read ({error})") from error
+    return events
 
 
 def read_profile(events: Iterable[dict[str, Any]]) -> Profile:

@@ -9,7 +9,7 @@ import onnx.parser
 import pytest
 
 from compress_ops.errors import ModelError
-from compress_ops.measure.cost import peak_memory, profile_run, read_profile
+from compress_ops.measure.cost import peak_memory, profile_run, read_events, read_profile
 from compress_ops.measure.environment import describe_environment
 from compress_ops.runtime import CPU
 
@@ -99,3 +99,11 @@ def test_features_that_decide_the_kernels(tmp_path: Path, monkeypatch: pytest.Mo
     assert describe_environment("cpu", 1).cpu_features == ("asimd", "asimddp")
     cpuinfo.unlink()
     assert describe_environment("cpu", 1).cpu_features == ()
+
+
+def test_profiles_with_names_as_they_are() -> None:
+    """As onnxruntime 1.27 writes them: without a mark before what JSON forbids."""
+    assert read_events(b'[{"name": "a\nb"}]') == [{"name": "a\nb"}]
+    for broken in (b'[{"name": "a"b"}]', b'[{"name": "\xff"}]'):
+        with pytest.raises(ModelError, match="profile cannot be read"):
+            read_events(broken)
