@@ -39,7 +39,12 @@ def apply_steps(prepared: Prepared, *, dry_run: bool = False, gains: Gains | Non
         place = job.loaded.document.place(step.path)
         keep_unquantized(context, prepared.model, job.recipe.passes, index)
         readers = readers_of(prepared.model)
-        report = _apply(prepared.model, context, step, index + 1, place)
+        try:
+            report = _apply(prepared.model, context, step, index + 1, place)
+        except BrokenPromise:  # a training that came to nothing is none to go on with
+            if job.out is not None:
+                job.checkpoints[index].unlink(missing_ok=True)
+            raise
         gains.settle(prepared.model, step, report, readers, place, _title(step, index + 1))
         if job.check_steps:
             _check_runs(prepared, step, index + 1, place)

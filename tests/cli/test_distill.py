@@ -239,3 +239,11 @@ def test_hours_of_training_are_not_replaced_unasked(call: Call, stopped: list[ob
     assert result.exit_code == 2
     assert "holds a training that was interrupted\n  --resume goes on with it; --force begins anew" in result.stderr
     assert call(*stopped, "--force").exit_code == 0
+
+
+def test_a_training_that_came_to_nothing_leaves_no_checkpoint(call: Call, student: Path, data: Path, out: Path) -> None:
+    """Its own teacher: nothing can be learned, and the next try must not stumble over this one."""
+    taught = ["--teacher", student, "--data", data, "--labels", "label", "--loss", "mse=1", "--epochs", 1]
+    result = call("distill", student, *taught, "-o", out, "--no-measure")
+    assert result.exit_code == 2 and "distill changed nothing" in result.stderr
+    assert "--resume" not in result.stderr and not list(out.parent.glob("*checkpoint*"))
