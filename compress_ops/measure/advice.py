@@ -25,7 +25,7 @@ def _for(limit: str, report: Report) -> Iterator[str]:
     elif limit == "min_closeness":
         yield "more varied --data, or --evaluation with --labels, which tells what the distance costs; see keep_float"
     elif limit == "min_speedup":
-        yield "onnxpress inspect --sensitivity quantize tells where the time goes; --threads as in deployment"
+        yield "a longer measurement on a quiet machine (--set measure.seconds=60), with --threads as in deployment"
 
 
 def _after_a_cut(report: Report, calibrated: bool) -> Iterator[str]:

@@ -244,6 +244,13 @@ def test_the_worst_verdict_is_in_the_headline(verdicts: list[str], words: str) -
     assert report_page(replace(REPORT, verdicts=given)).headline.endswith(words)
 
 
+@pytest.mark.parametrize(("verdict", "helped"), [("missed", True), ("not proven", True), ("met", False)])
+def test_what_might_help_is_told_where_a_limit_is_not_met(verdict: str, helped: bool) -> None:
+    given = [Verdict("min_speedup", "w", "m", verdict)]  # type: ignore[arg-type]
+    budget = report_page(replace(REPORT, verdicts=given)).tables[0]
+    assert any("a longer measurement" in note for note in budget.notes) is helped
+
+
 def test_what_is_not_measured_says_why() -> None:
     why = "not measured: it does not run"
     page = report_page(replace(REPORT, comparison=replace(COMPARISON, latency=why, feed=why, fidelity=why)))
