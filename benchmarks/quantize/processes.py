@@ -28,12 +28,13 @@ _QUIET = {"OLIVE_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1", "CI": "1"}
 
 @dataclass(frozen=True)
 class Ran:
-    """What a process took, its gigabytes at the most, and why it failed where it did."""
+    """What a process took, its gigabytes at the most, why it failed where it did, and its exit status."""
 
     seconds: float
     cpu: float
     gigabytes: float
     fault: str = ""
+    status: int = 0
 
 
 def run(command: Sequence[str], fine: Sequence[int] = (0,), seconds: float = SECONDS) -> Ran:
@@ -48,7 +49,7 @@ def run(command: Sequence[str], fine: Sequence[int] = (0,), seconds: float = SEC
         process.returncode = os.waitstatus_to_exitcode(status)
         told.seek(0)
         fault = limit or ("" if process.returncode in fine else _last_line(told.read().decode(errors="replace")))
-    return Ran(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, peak, fault)
+    return Ran(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, peak, fault, process.returncode)
 
 
 def _watch(process: subprocess.Popen[bytes], end: float) -> tuple[str, float]:

@@ -3,13 +3,14 @@
 The rows of a MatMul or Gemm are its input's last axis. A Conv's are patches, one an output position: with kernel
 indices k, strides s, dilations d and padding p, patch(j)[c, k] = x[c, j s + k d - p]. A depthwise Conv whose kernels
 are one-hot lays them out. Sums are made inside the session, so [inner, inner] numbers come out, whatever the number of
-samples; or [inner] numbers where the diagonal is enough.
+samples; or [inner] numbers where the diagonal is enough. Where the patches of a batch are more than ``PATCHES`` numbers
+only those of every second, third ... position in each direction are summed: neighbours see nearly the same.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     Array: TypeAlias = np.ndarray[Any, Any]
 
 HELD = 2**28  # bytes of products held at a time; more of them take several passes over the data
+PATCHES = 2**24  # numbers of a layer's patches in one batch
 T = TypeVar("T")
 
 
@@ -72,13 +74,14 @@ def in_groups(items: Iterable[T], rows_of: Callable[[T], Iterable[Rows]]) -> Ite
 
 
 def _summed(
-    model: Model, ctx: Context, rows: Iterable[Rows], tap: Callable[[Model, Rows], ir.Node], label: str
+    model: Model, ctx: Context, rows: Iterable[Rows], tap: Callable[[Model, Rows, int], ir.Node], label: str
 ) -> dict[Any, Array]:
     sums: dict[Any, Array] = {}
     unique = {one.key: one for one in rows}
     if not unique:
         return sums
-    with tapped(model, ctx, [tap(model, one) for one in unique.values()]) as session:
+    steps = _steps(model, ctx, unique) if tap is _product else {}
+    with tapped(model, ctx, [tap(model, one, steps.get(key, 1)) for key, one in unique.items()]) as session:
         for feeds in ctx.calibration_batches(label):
             for key, part in zip(unique, session.run(feeds).values(), strict=True):
                 sums[key] = sums[key] + part if key in sums else part
@@ -87,18 +90,42 @@ def _summed(
     return sums
 
 
-def _product(model: Model, rows: Rows) -> ir.Node:
+def _steps(model: Model, ctx: Context, unique: Mapping[Any, Rows]) -> dict[Any, int]:
+    """Every how many-th position of each Conv is looked at, from what its first batch gives."""
+    import onnx_ir as ir
+
+    convs = {key: rows for key, rows in unique.items() if rows.conv is not None}
+    if not convs or ctx.calibration is None:
+        return {}
+    shapes = [ir.node("Shape", [rows.conv.outputs[0]]) for rows in convs.values() if rows.conv is not None]
+    with tapped(model, ctx, shapes) as session:
+        batch = next(iter(ctx.calibration.batches(limit=1)), None)
+        found = [] if batch is None else list(session.run(batch.feeds).values())
+    return {key: _step(rows.inner, shape) for (key, rows), shape in zip(convs.items(), found, strict=False)}
+
+
+def _step(inner: int, shape: Array) -> int:
+    """The smallest step with which patches of ``inner`` numbers at the positions of an output [batch, c, ...] fit."""
+    step = 1
+    while inner * int(shape[0]) * math.prod(-(-int(size) // step) for size in shape[2:]) > PATCHES and step < max(
+        shape
+    ):
+        step += 1
+    return step
+
+
+def _product(model: Model, rows: Rows, step: int) -> ir.Node:
     import onnx_ir as ir
 
     value = _float(rows.value)
     if rows.conv is not None:
         last = [0, *range(2, len(_kernel(rows.conv)) + 1), 1]
-        value = ir.node("Transpose", [_patches(value, rows.conv)], {"perm": last}).outputs[0]
+        value = ir.node("Transpose", [_patches(value, rows.conv, step)], {"perm": last}).outputs[0]
     flat = ir.node("Reshape", [value, constant([-1, rows.inner])]).outputs[0]
     return ir.node("Gemm", [flat, flat], {"transA": 1})
 
 
-def _squares(model: Model, rows: Rows) -> ir.Node:
+def _squares(model: Model, rows: Rows, step: int) -> ir.Node:
     """Of a Conv, the patches of sums of squares over the batch: that is much less than the patches of all samples."""
     import onnx_ir as ir
 
@@ -107,7 +134,7 @@ def _squares(model: Model, rows: Rows) -> ir.Node:
         laid = ir.node("Reshape", [value, constant([-1, rows.inner])]).outputs[0]
         return _reduce(model, "ReduceSumSquare", laid, [0], keep=False)
     summed = _reduce(model, "ReduceSumSquare", value, [0], keep=True).outputs[0]
-    laid = ir.node("Reshape", [_patches(summed, rows.conv), constant([0, 0, -1])]).outputs[0]
+    laid = ir.node("Reshape", [_patches(summed, rows.conv, step), constant([0, 0, -1])]).outputs[0]
     return _reduce(model, "ReduceL1", laid, [0, 2], keep=False)
 
 
@@ -129,8 +156,8 @@ def _float(value: ir.Value) -> ir.Value:
     return ir.node("Cast", [value], {"to": ir.DataType.FLOAT.value}).outputs[0]
 
 
-def _patches(value: ir.Value, conv: ir.Node) -> ir.Value:
-    """[batch, channels * taps, positions...]: what each output position of the Conv sees."""
+def _patches(value: ir.Value, conv: ir.Node, step: int) -> ir.Value:
+    """[batch, channels * taps, positions...]: what every ``step``-th output position of the Conv sees."""
     import numpy as np
     import onnx_ir as ir
 
@@ -138,7 +165,8 @@ def _patches(value: ir.Value, conv: ir.Node) -> ir.Value:
     channels, taps = inputs * attribute(conv, "group", 1), math.prod(sizes)
     one_hot = np.tile(np.eye(taps, dtype=np.float32), (channels, 1)).reshape(-1, 1, *sizes)
     window = {name: a.value for name, a in conv.attributes.items()}
-    return ir.node("Conv", [value, constant(one_hot)], {**window, "group": channels}).outputs[0]
+    strides = [step * stride for stride in attribute(conv, "strides", [1] * len(sizes))]
+    return ir.node("Conv", [value, constant(one_hot)], {**window, "group": channels, "strides": strides}).outputs[0]
 
 
 def _kernel(conv: ir.Node) -> tuple[int, ...]:

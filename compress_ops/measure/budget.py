@@ -13,14 +13,13 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from .intervals import Interval
+from .intervals import NOISE, Interval
 from .scores import Drop
 
 Part = Literal["size", "latency", "accuracy", "fidelity"]
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _FEWEST_BYTES = 1000  # no model is smaller: a bare number below was meant in another unit
 _NOT_MEASURED = "not measured"
-_NOISE = 1.02  # of two timings of one thing
 
 
 @dataclass(frozen=True)
@@ -184,7 +183,7 @@ def judge_speedup(wanted: float, interval: Interval | None) -> Verdict:
     if interval is None:
         return Verdict("min_speedup", text, _NOT_MEASURED, "not proven")
     measured = f"{interval.low:.3g}x to {interval.high:.3g}x"
-    return Verdict("min_speedup", text, measured, _side(interval.low >= wanted / _NOISE, interval.high < wanted))
+    return Verdict("min_speedup", text, measured, _side(interval.low >= wanted / NOISE, interval.high < wanted))
 
 
 def _judge_drop(limit: Limit, drop: Drop | None) -> Verdict:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Z = 1.959963984540054  # 97.5 % of a standard normal distribution lies below
+NOISE = 1.02  # ratio of two timings of one thing
 FEWEST_FOR_MEDIAN = 6  # of five values even the whole range misses the median in 2 / 2**5 = 6 % of cases
 
 

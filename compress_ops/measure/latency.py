@@ -4,15 +4,17 @@ In round i each model is timed twice, all forwards and then all backwards (A B B
 two timings and r_i that of the first, the ratio is the median of t_i / r_i, with the distribution-free interval of a
 median; speed-up = 1 / ratio. Pairing within a round cancels what slows the whole machine for a while, going back
 cancels drift and what it means to run after another model. A round is two pairs of timings. Rounds go on until every
-ratio's interval is within 2 % of the ratio (half its width) or the time is spent, but for 30 pairs at least.
+ratio's interval is within 2 % of the ratio (half its width; 0.5 % where it is not clear yet whether a model is slower
+than noise makes it) or the time is spent, but for 30 pairs at least.
 
 Where a model's weights happen to lie in memory changes its time by up to a percent, that of very small models more,
 from one start to the next (Mytkowicz et al. 2009; the same file opened twice shows it). Intervals are that much wider
 on both sides. One that leaves out 1 is a difference; else there is no measurable difference.
 
 Processor time is taken beside wall time. A model that runs on one thread takes as much of one as of the other, unless
-something else runs: where the ratios by the two disagree the machine is busy. Then twice the time is spent, and if they
-still disagree the ratio is that of processor time, and its interval covers both.
+something else runs; then processor time is disturbed less. Where the ratios by the two agree, the one that is known
+better is told. Where they disagree the machine is busy: then twice the time is spent, and if they still disagree the
+ratio is that of processor time, and its interval covers both.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from typing import TypeVar
 from ..progress import Progress, silent
 from ..runtime import Feeds, Session
 from .device_calls import DEVICE_OF, Call, bound_call, host_call
-from .intervals import FEWEST_FOR_MEDIAN, Interval, median_interval
+from .intervals import FEWEST_FOR_MEDIAN, NOISE, Interval, median_interval
 
 T = TypeVar("T")
 
@@ -185,8 +187,19 @@ def _rounds(watches: Sequence[_Stopwatch], seconds: float, min_rounds: int) -> I
 def _settled(watches: Sequence[_Stopwatch]) -> bool:
     """Whether every ratio to the first model (or the time itself, of a single model) is known within 2 %."""
     first, *others = watches
-    quantities = [_ratios(other, first) for other in others] or [first.rounds()]
-    return all(median_interval(q).half_width() <= PRECISION * statistics.median(q) for q in quantities)
+    if not others:
+        return _is_known(statistics.median(first.rounds()), median_interval(first.rounds()).scaled(1 + RESOLUTION))
+    known = (_ratio(other, first) for other in others)
+    return all(_is_known(ratio, interval) and _tells(interval) for ratio, interval, _ in known)
+
+
+def _is_known(value: float, interval: Interval) -> bool:
+    return interval.half_width() <= (PRECISION + RESOLUTION) * value
+
+
+def _tells(interval: Interval) -> bool:
+    """Whether it is within the noise or outside: it takes less than 2 % to tell models apart that are about as fast."""
+    return not interval.contains(NOISE) or interval.half_width() <= PRECISION / 4 + RESOLUTION
 
 
 def _ratios(watch: _Stopwatch, first: _Stopwatch) -> list[float]:
@@ -215,8 +228,10 @@ def _ratio(watch: _Stopwatch, first: _Stopwatch) -> tuple[float, Interval, bool]
     if by_cpu is None or watch is first:
         return statistics.median(by_wall), wall, False
     cpu = median_interval(by_cpu).scaled(1 + RESOLUTION)
-    if cpu.low <= wall.high and wall.low <= cpu.high:
-        return statistics.median(by_wall), wall, False
+    if wall.low <= cpu.high and cpu.low <= wall.high:
+        known = [(wall, by_wall), (cpu, by_cpu)]
+        interval, ratios = min(known, key=lambda pair: pair[0].high / pair[0].low)
+        return statistics.median(ratios), interval, False
     return statistics.median(by_cpu), Interval(min(cpu.low, wall.low), max(cpu.high, wall.high)), True
 
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import onnx
@@ -147,11 +146,17 @@ def _run_that_waits(model: Path, out: Path, folder: Path) -> subprocess.Popen[st
     return subprocess.Popen(
         [sys.executable, "-m", "cli.main", *map(str, words)],
         env={**os.environ, "PYTHONPATH": paths},
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+        preexec_fn=_heed,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def _heed() -> None:
+    """A shell's background job ignores SIGINT, and what runs under nohup SIGHUP: that is inherited."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 120) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from compress_ops.errors import PassError
+from compress_ops.graph import layer_inputs
 from compress_ops.graph.layer_inputs import HELD, Rows, in_groups, products, squares
 from tests.helpers import Given, context, model_of, noise
 
@@ -71,6 +72,17 @@ def test_patches_of_a_convolution(sizes, kernel, attributes, opset):
     laid = patches(x, kernel[2:], attributes)
     close(products(model, data, rows, "")[rows[0].key], laid, laid.T @ laid)
     close(squares(model, data, rows, "")[rows[0].key], laid, np.square(laid).sum(axis=0))
+
+
+@pytest.mark.parametrize(("most", "step"), [(2 * 18 * 20, 1), (2 * 18 * 20 - 1, 2), (2 * 18 * 6, 2), (2 * 18 * 4, 3)])
+def test_of_many_patches_those_of_every_so_many_positions_are_taken(most, step, monkeypatch):
+    monkeypatch.setattr(layer_inputs, "PATCHES", most)  # two samples of 18 numbers at 5 x 4 positions
+    x, attributes = noise(2, 2, 7, 6), {"strides": [1, 1]}
+    model = conv_model(x, noise(4, 2, 3, 3), attributes)
+    rows = Rows(model.graph.inputs[0], 18, model.graph[0])
+    laid = patches(x, (3, 3), {"strides": [step, step]})
+    assert len(laid) * 18 <= most
+    close(products(model, context(calibration=Given({"x": x})), [rows], "")[rows.key], laid, laid.T @ laid)
 
 
 @pytest.mark.parametrize("groups", [2, 6])

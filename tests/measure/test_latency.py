@@ -9,7 +9,7 @@ import pytest
 
 from compress_ops.measure import latency
 from compress_ops.measure.device_calls import bound_call, host_call
-from compress_ops.measure.intervals import Interval
+from compress_ops.measure.intervals import NOISE, Interval
 from compress_ops.measure.latency import NO_DIFFERENCE, compare_latency, in_turn
 from compress_ops.runtime import Port, open_session
 
@@ -67,6 +67,33 @@ def test_steady_models_take_thirty_pairs(clock: Clock) -> None:
     assert (after.speedup_interval.low, after.speedup_interval.high) == pytest.approx((1.5 / 1.01, 1.5 * 1.01))
     assert (after.verdict, result.models["before"].verdict) == ("faster", "reference")
     assert after.with_copies_seconds is None
+
+
+def test_of_two_clocks_that_agree_the_surer_one_is_told(clock: Clock) -> None:
+    waits = np.exp(np.random.default_rng(0).normal(0, 0.3, 100_000))  # a busy machine: wall time alone
+
+    def session(cpu: float, first: int) -> FakeSession:
+        return FakeSession(clock, lambda n: cpu * waits[2 * n + first], threads=lambda n: 1 / waits[2 * n + first])
+
+    result = compare_latency({"before": session(2e-3, 0), "after": session(1e-3, 1)}, {}, seconds=2)
+    interval = result.models["after"].speedup_interval
+    assert result.settled
+    assert (interval.low, interval.high) == pytest.approx((2 / 1.01, 2 * 1.01))
+
+
+def test_models_that_are_about_as_fast_are_timed_until_that_is_clear(clock: Clock) -> None:
+    noise = np.random.default_rng(0).normal(1, 0.05, 200_000)
+    sessions = {
+        "before": FakeSession(clock, lambda n: 2 * MILLISECOND * noise[2 * n]),
+        "other": FakeSession(clock, lambda n: 2 * MILLISECOND * noise[2 * n + 1]),
+        "faster": FakeSession(clock, lambda n: MILLISECOND * noise[2 * n + 1]),
+    }
+    same, fast = (
+        compare_latency({"before": sessions["before"], name: sessions[name]}, {}, seconds=30)
+        for name in ("other", "faster")
+    )
+    assert same.models["other"].ratio_interval.high < NOISE
+    assert fast.rounds < same.rounds / 2
 
 
 def test_slower_and_equal_are_told(clock: Clock) -> None:
