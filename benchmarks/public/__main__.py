@@ -1,6 +1,6 @@
 """One command, no other flag, on models that nothing here was tuned on; see docs/benchmarks.md for what came out.
 
-    python -m benchmarks.public [--without-data] [--only NAME...]
+    python -m benchmarks.public [--without-data] [--only NAME...] [--keep FOLDER]
 
 Run from the root of the repository. ``kept`` is the task's own figure against the float model's answers on samples
 that the command did not see (1 is all of them); time is processor time over the float model's, calls in turn, medians,
@@ -40,19 +40,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="onnxpress quantize on models of public packages.")
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), metavar="NAME")
     parser.add_argument("--without-data", action="store_true")
+    parser.add_argument("--keep", type=Path, help="where data, results and reports stay")
     arguments = parser.parse_args()
     rows = []
-    for name in arguments.only:
-        with tempfile.TemporaryDirectory() as folder:
-            rows.append([name, *row(CASES[name], Path(folder), not arguments.without_data)])
-        print(rows[-1], file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory() as passing:
+        for name in arguments.only:
+            folder = (arguments.keep or Path(passing)) / name
+            folder.mkdir(parents=True, exist_ok=True)
+            rows.append([name, *row(CASES[name], folder, not arguments.without_data)])
+            print(rows[-1], file=sys.stderr, flush=True)
     put(COLUMNS, rows)
 
 
 def row(case: Case, folder: Path, with_data: bool) -> list[str]:
     """The command on one model, and what it made."""
     feeds, made, told = case.feeds(), folder / "made.onnx", folder / "told.json"
-    command = ["onnxpress", "quantize", str(case.model), "-o", str(made), "--threads", "1"]
+    command = ["onnxpress", "quantize", str(case.model), "-o", str(made), "--threads", "1", "--force"]
     if with_data:
         command += ["--data", str(store(feeds[: case.calibrate], folder))]
     ran = run([*command, "--report", str(told)], (0, 1), 1200)
@@ -76,7 +79,7 @@ def _how(report: dict) -> str:  # type: ignore[type-arg]
 def store(feeds: Feeds, folder: Path) -> Path:
     """A folder of one file a feed."""
     place = folder / "data"
-    place.mkdir()
+    place.mkdir(exist_ok=True)
     for number, feed in enumerate(feeds):
         np.savez(place / f"{number:04}.npz", **feed)  # type: ignore[arg-type]
     return place

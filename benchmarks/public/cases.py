@@ -143,8 +143,8 @@ def _grey(width: int) -> Feeds:
 
 def _scenes() -> Feeds:
     """Puzzles strewn over a picture, as the character detector wants them: 0 to 255, 416 a side."""
-    rng, letters = np.random.default_rng(0), pictures.puzzles(96, 160, 80)[0]
-    made = np.full((32, 3, 416, 416), 114, np.float32)
+    rng, letters = np.random.default_rng(0), pictures.puzzles(216, 160, 80)[0]
+    made = np.full((72, 3, 416, 416), 114, np.float32)
     for place, scene in enumerate(made):
         for part in letters[3 * place : 3 * place + 3]:
             top, left = rng.integers(0, 330), rng.integers(0, 250)

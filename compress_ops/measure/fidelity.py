@@ -6,6 +6,7 @@ With reference a and candidate b, elements i, and p, q the softmax over the last
     KL divergence   mean over last-axis rows of sum p log(p/q), in nats (Kullback & Leibler 1951)
     top-1 agreement share of last-axis rows whose largest element is in the same place
 Positions that the inputs mark as padding do not count (see padding.py).
+Batches of which the models give different numbers of rows (boxes that are kept) count for closeness alone (rows.py).
 Equal infinities and a NaN in the same place of both count as no difference; any other NaN or infinity makes the
 figures that it enters None, and is counted.
 """
@@ -13,7 +14,6 @@ figures that it enters None, and is counted.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from ..runtime import Session
 from .closeness import Closeness, Gathered
 from .intervals import finite
 from .padding import kept_positions
+from .rows import in_common, row_axis
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,7 +78,8 @@ def compare_fidelity(
     """Run all models on the same batches and compare their outputs with the first model's."""
     reference, *others = sessions
     _check_same_outputs(sessions)
-    sums: dict[str, dict[str, _Sums]] = {model: defaultdict(_Sums) for model in others}
+    fixed = _fixed_axes(sessions[reference])
+    sums = {model: {name: _Sums(axes) for name, axes in fixed.items()} for model in others}
     samples = padding = 0
     for batch in progress(batches, "comparing outputs"):
         samples += batch.size
@@ -106,10 +108,20 @@ def _check_same_outputs(sessions: Mapping[str, Session]) -> None:
             )
 
 
+def _fixed_axes(session: Session) -> dict[str, frozenset[int]]:
+    """By output the axes of which the data does not decide the size: it is a number, or that of an input's axis."""
+    given = {size for port in session.inputs for size in port.shape if size is not None}
+    return {
+        port.name: frozenset(axis for axis, size in enumerate(port.shape) if isinstance(size, int) or size in given)
+        for port in session.outputs
+    }
+
+
 @dataclass
 class _Sums:
-    """What is kept of one output while batches go by."""
+    """What is kept of one output while batches go by; ``fixed`` axes have one size in all models."""
 
+    fixed: frozenset[int] = frozenset()
     elements: int = 0
     equal: int = 0
     samples: int = 0
@@ -124,14 +136,22 @@ class _Sums:
     reference_not_finite: int = 0
     is_float: bool = True
     gathered: Gathered = field(default_factory=Gathered)
+    in_common: list[float] = field(default_factory=list)
 
     def add(self, reference: Any, candidate: Any, size: int, kept: NDArray[Any] | None, what: str) -> None:
         """Take in one batch of an output; a sequence or map counts as the tensors in it."""
         expected, found = _tensors(reference), _tensors(candidate)
-        if [a.shape for a in expected] != [b.shape for b in found]:
+        pairs = [*zip(expected, found, strict=False)]
+        axes = [row_axis(a, b) for a, b in pairs]
+        unlike = (a.shape != b.shape and (x is None or x in self.fixed) for x, (a, b) in zip(axes, pairs, strict=True))
+        if len(expected) != len(found) or any(unlike):
             shapes = " instead of ".join(", ".join(str(list(t.shape)) for t in side) for side in (found, expected))
             raise DataError(f"{what} has shape {shapes}", hint="outputs of different shapes cannot be compared")
-        for a, b in zip(expected, found, strict=True):
+        for axis, (a, b) in zip(axes, pairs, strict=True):
+            if axis is not None:
+                self.is_float = self.is_float and a.dtype.kind == "f"
+                self.in_common.append(in_common(a, b, axis))
+                continue
             positions = kept if kept is not None and a.shape[: kept.ndim] == kept.shape else None
             self._add_tensor(a, b, size, positions)
 
@@ -181,7 +201,7 @@ class _Sums:
         known = self.is_float and self.elements > 0
         return OutputFidelity(
             elements=self.elements,
-            identical=self.equal == self.elements,
+            identical=self.equal == self.elements and not self.in_common,
             equal_share=self.equal / self.elements if self.elements else 1.0,
             cosine=finite(self.cosine / self.samples) if known else None,
             sqnr_db=_decibel(self.signal, self.noise) if known else None,
@@ -194,7 +214,10 @@ class _Sums:
         )
 
     def _closeness(self) -> Closeness | None:
-        """Of outputs that are no floats the share of equal elements is all there is."""
+        """Of outputs that are no floats the share of equal elements is all there is; of lists, what is in common."""
+        if self.in_common:
+            alike = self.gathered.likeness if self.is_float else [self.equal / self.elements] * bool(self.elements)
+            return Closeness(None, None, None, sum([*alike, *self.in_common]) / len([*alike, *self.in_common]))
         if self.is_float:
             return self.gathered.result()
         return Closeness(None, None, None, self.equal / self.elements) if self.elements else None

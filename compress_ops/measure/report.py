@@ -61,6 +61,7 @@ class Report:
     """A finished run. ``comparison`` is None where nothing was measured; sizes count generated constants as stored.
 
     ``notes`` tell what became of the model beside its steps: inputs with a default, exporters' leftovers.
+    ``without_data`` says what data would have added to the choice of a recipe.
     """
 
     recipe: Mapping[str, Any]
@@ -79,6 +80,7 @@ class Report:
     peak_memory_bytes: int | None = None
     trials: list[TrialReport] = field(default_factory=list)
     notes: Sequence[str] = ()
+    without_data: str = ""
 
     def plain(self, beside: Path) -> dict[str, Any]:
         """The report as JSON types. Paths are written relative to the folder ``beside``, where the report will lie."""
@@ -97,7 +99,7 @@ class Report:
 
 _PLAIN = (
     "hashes", "steps", "bytes_before", "bytes_after", "comparison", "verdicts", "environment", "seconds", "cpu_seconds",
-    "peak_memory_bytes", "trials", "notes",
+    "peak_memory_bytes", "trials", "notes", "without_data",
 )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ def report_page(report: Report, *, verbose: bool = False) -> Page:
             *(measured_tables(report.comparison) if report.comparison else [_not_measured(report)]),
             *declined_tables(report.steps, verbose=verbose),
             *(touched_tables(report.steps) if verbose else []),
-            environment_table(report.environment, _cost_of_run(report)),
+            environment_table(report.environment, _cost_of_run(report), report.without_data),
         ],
     )
 
@@ -218,8 +218,8 @@ def touched_tables(steps: Sequence[StepReport]) -> Iterator[Table]:
         yield Table("Touched", ["Step", "Node", "What"], rows)
 
 
-def environment_table(environment: Environment, more: Mapping[str, Any] | None = None) -> Table:
-    """Where and with what it was measured."""
+def environment_table(environment: Environment, more: Mapping[str, Any] | None = None, last: str = "") -> Table:
+    """Where and with what it was measured, and a last sentence."""
     versions = f"onnxpress {environment.onnxpress}, onnxruntime {environment.onnxruntime}, Python {environment.python}"
     facts = {
         "provider": f"{environment.provider}, {units.things(environment.threads, 'thread')}",
@@ -230,4 +230,5 @@ def environment_table(environment: Environment, more: Mapping[str, Any] | None =
         "versions": versions,
         **(more or {}),
     }
-    return Table("Environment", ["", ""], [[name, str(fact)] for name, fact in facts.items() if fact])
+    rows = [[name, str(fact)] for name, fact in facts.items() if fact]
+    return Table("Environment", ["", ""], rows, [last] if last else [])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..model import Model
 from ..quantize.eligible import RECURRENT, is_left, why_not, why_not_left
 from ..recipe import Step
-from .job import Prepared, with_passes
+from .job import Job, Prepared, with_passes
 from .preparing import preparing, steps_of
 from .providers import Passes, default_of
 from .steps import apply_steps
@@ -51,6 +51,16 @@ def candidates(prepared: Prepared, provider: str) -> list[Candidate]:
     return [
         Candidate(name, [*first, *steps_of(passes), *last], name == _WEIGHTS_ALONE) for name, passes in found.items()
     ]
+
+
+def would_bring(job: Job) -> str:
+    """What calibration data would add to the choice on the CPU; empty where there is some."""
+    if job.recipe.data.calibration is not None or job.recipe.provider[0].name != "cpu":
+        return ""
+    return (
+        "Chosen on made-up inputs. With --data DATA, a few dozen real ones, closeness is judged on what the model "
+        "really sees, and static int8 is tried too, which is mostly the fastest where there are convolutions."
+    )
 
 
 def _as_prepared(prepared: Prepared) -> Model:

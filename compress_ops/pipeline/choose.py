@@ -8,6 +8,7 @@ and the run ends as one whose limit is missed.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from ..measure.budget import Verdict, judge_closeness, judge_speedup
 from ..measure.report import Report, StepReport, TrialReport
 from ..passes import Promise
 from ..recipe import Budget, Step, step_from
-from .candidates import MAY_FAIL, Candidate, candidates
+from .candidates import MAY_FAIL, Candidate, candidates, would_bring
 from .defaults import defaults_note
 from .execute import run
 from .job import Job, with_passes
@@ -26,6 +27,7 @@ from .trials import Trial, Trials, trials_of
 
 CLOSE_ENOUGH = 0.995
 """Closeness of the worst output to the float model's, by default."""
+_WITHIN_NOISE = 0.98
 _AS_FAST = 0.9  # of the fastest candidate's speed: among those the smallest file wins
 _AS_SMALL = 1.02  # of the smallest: among those the closest wins
 _FEW = 1 / 3  # of the quantized layers may go back to float: with more, little of what int8 gains is left
@@ -35,29 +37,41 @@ _PERCENTILES = (99.99, 99.9)
 def run_chosen(job: Job, least: float = CLOSE_ENOUGH) -> Report:
     """Choose passes for the job, run it with them, and report the trials beside the result.
 
-    The result is held to ``least`` closeness and to being no slower than the original, besides the recipe's budget;
-    where the job measures nothing, by what its trial found. Raises OnnxpressError when no candidate can be applied to
+    The result is held to ``least`` closeness and to being no slower than the original (one that computes in float as
+    before: no slower than noise makes it), besides the recipe's budget; where the job measures nothing, by what its
+    trial found. Raises OnnxpressError when no candidate can be applied to
     the model, and where run() does.
     """
+    started, cpu_started = time.perf_counter(), time.process_time()
     best, trials = choose_int8(job, least)
     told = [TrialReport(t.name, t.bytes, t.closeness, t.speedup, chosen=t is best) for t in trials]
-    report = replace(run(_held(with_passes(job, best.passes), least)), trials=told)
+    report = replace(
+        run(_held(with_passes(job, best.passes), best, least)),
+        trials=told,
+        without_data=would_bring(job),
+        seconds=time.perf_counter() - started,
+        cpu_seconds=time.process_time() - cpu_started,
+    )
     return report if job.measure else replace(report, verdicts=[*report.verdicts, *_by_trial(best, least)])
 
 
-def _held(job: Job, least: float) -> Job:
+def _held(job: Job, best: Trial, least: float) -> Job:
     """The job with the default limits, where its recipe has none of its own."""
     if not job.measure:
         return job
-    limits = {"min_speedup": 1, "min_closeness": least}
+    limits = {"min_speedup": _least_speedup(best), "min_closeness": least}
     own = job.recipe.budget.model_dump(exclude_none=True)
     recipe = job.recipe.model_copy(update={"budget": Budget(**{**limits, **own})})
     return replace(job, loaded=replace(job.loaded, recipe=recipe))
 
 
+def _least_speedup(best: Trial) -> float:
+    return _WITHIN_NOISE if best.float_arithmetic else 1
+
+
 def _by_trial(best: Trial, least: float) -> list[Verdict]:
     """Short trials prove how close it is, and what is slower for sure; about speed no more than that is said."""
-    speed = judge_speedup(1, best.interval)
+    speed = judge_speedup(_least_speedup(best), best.interval)
     return [judge_closeness(least, best.closeness, best.why), *([speed] if speed.verdict != "not proven" else [])]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -244,6 +245,32 @@ def test_without_measuring_the_choice_is_made_all_the_same(scripted: Callable[..
         "min_closeness": "missed",
         "min_speedup": "met",
     }
+
+
+@pytest.mark.parametrize(("chosen", "wanted"), [(WEIGHTS, "at least 0.98x"), ("static", "at least 1x")])
+def test_what_computes_in_float_as_before_is_asked_to_be_no_slower_than_noise(
+    chosen: str, wanted: str, scripted: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    scripted(lambda name: (0.999, 2.0 if name == chosen else 0.9))
+    report = run_chosen(job_of(CALIBRATED, tmp_path / "out.onnx"))
+    assert [v.wanted for v in report.verdicts if v.limit == "min_speedup"] == [wanted]
+
+
+def test_without_data_the_last_words_are_what_it_would_bring(
+    scripted: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    scripted(lambda name: (0.999, 1.0))
+    told = [
+        run_chosen(job_of(recipe, tmp_path / f"{len(recipe)}.onnx", measure=False)).without_data
+        for recipe in (PLAIN, CALIBRATED)
+    ]
+    assert "With --data DATA" in told[0] and told[1] == ""
+
+
+def test_what_the_run_took_counts_the_trials(scripted: Callable[..., list[str]], tmp_path: Path) -> None:
+    scripted(lambda name: (time.sleep(0.1), (0.999, 1.0))[1])
+    report = run_chosen(job_of(PLAIN, tmp_path / "out.onnx", measure=False))
+    assert report.seconds > 0.1 * len(report.trials)
 
 
 def test_limits_of_the_recipe_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
