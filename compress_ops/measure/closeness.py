@@ -7,7 +7,7 @@ With reference a and candidate b of one output, i the samples:
     moving     1 - sum |a_i - b_i|^2 / (2 sum |a_i - m|^2), m being the mean of a over all samples: what all samples
                have in common (background, the grid of coordinates, an offset) does not hide what they differ in
     kept       what the output says: labels of distributions and of classes, areas and scores above one half, whole
-               numbers; 1 less how much the reference prefers its own answer to the candidate's
+               numbers, rows of lists; 1 less how much the reference prefers its own answer to the candidate's
     closeness  min(mean, 1 - (1 - worst) / 2, 1 - (1 - moving) / 4, 1 - (1 - kept) / 4)
 The worst samples may lose twice as much as all samples on average, what moves and answers four times as much. One view
 that is far off is enough. Outputs of one number a sample have no direction: there the mean is that of what moves.
@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .scores_beside import ScoresBeside, crossing, within_one
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -28,7 +30,6 @@ _FEWEST = 8  # samples that show what moves
 _LEAST_MOVING = 0.01  # of the energy of a wide output counts as moving, however alike the samples are
 _LEAST_OF_PROBABILITY = 0.01  # the same of an output between 0 and 1 of one number a sample, as its variance
 _MAP = 64  # elements of a sample from which numbers between 0 and 1 are a map of areas, or scores of boxes
-_PARTS = 512  # slices that an axis of coordinates and scores has at most
 _SLACK = {"mean": 1, "worst": 2, "moving": 4, "kept": 4}
 _WORDS = {
     "mean": "its mean likeness",
@@ -75,6 +76,7 @@ class Gathered:
     noise: float = 0.0
     bounded: bool = True
     ragged: bool = False
+    beside: ScoresBeside = field(default_factory=ScoresBeside)
 
     def add(self, a: NDArray[Any], b: NDArray[Any], size: int, kept: NDArray[Any] | None = None) -> None:
         """Take in one batch: float64 arrays of one shape, of ``size`` samples on axis 0, or else of one.
@@ -91,9 +93,11 @@ class Gathered:
             signal, noise = (np.square(x).sum(axis=1) for x in (known, error))
         self.likeness += _likeness(signal, noise).tolist()
         self.energy, self.noise = self.energy + float(signal.sum()), self.noise + float(noise.sum())
-        self.bounded = self.bounded and _within_one(flat)
+        self.bounded = self.bounded and within_one(flat)
         self._add_total(known)
         self.answers += _answers(a, b, rows, kept).tolist()
+        if kept is None and a.size >= _MAP * rows:
+            self.beside.add(a, b)
 
     def _add_total(self, rows: NDArray[Any]) -> None:
         total = rows.sum(axis=0)
@@ -108,7 +112,7 @@ class Gathered:
 
         if not self.likeness or self.total is None:
             return None
-        kept = float(np.mean(self.answers)) if self.answers else None
+        kept = float(np.mean(self.answers)) if self.answers else self.beside.kept()
         if self.total.size == 1 and not self.ragged and len(self.likeness) > 1:
             return Closeness(self._moving(), None, None, kept)
         ordered = sorted(self.likeness)
@@ -146,25 +150,9 @@ def _answers(a: NDArray[Any], b: NDArray[Any], samples: int, kept: NDArray[Any] 
             return _by_label(rows, others)
         if a.ndim == 2 and kept is None:
             return np.asarray(1 - _regret(rows, others))
-    if kept is None and a.size >= _MAP * samples:
-        return _areas(*(x.reshape(samples, -1) for x in _scores(a, b)))
+    if kept is None and a.size >= _MAP * samples and within_one(a):
+        return _areas(*(x.reshape(samples, -1) for x in (a, b)))
     return np.zeros(0)
-
-
-def _scores(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """What lies between 0 and 1: all of it, or some slices of one axis (scores beside coordinates), or nothing."""
-    if _within_one(a):
-        return a, b
-    for axis in range(1, a.ndim):
-        others = tuple(i for i in range(a.ndim) if i != axis)
-        bounded = (a.min(axis=others) >= 0) & (a.max(axis=others) <= 1)
-        if bounded.any() and a.shape[axis] <= _PARTS:
-            return a.compress(bounded, axis), b.compress(bounded, axis)
-    return a[:, :0], b[:, :0]
-
-
-def _within_one(a: NDArray[Any]) -> bool:
-    return bool(a.size and a.min() >= 0 and a.max() <= 1)
 
 
 def _are_distributions(rows: NDArray[Any]) -> bool:
@@ -209,8 +197,5 @@ def _areas(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """1 less what crosses one half, as a share of all that is above it in either; without such an area nothing."""
     import numpy as np
 
-    above = (a > 0.5) | (b > 0.5)
-    crossing = (a > 0.5) != (b > 0.5)
-    whole = np.where(above, np.fmax(a, b), 0.0).sum(axis=1)
-    lost = np.where(crossing, np.abs(a - np.nan_to_num(b)), 0.0).sum(axis=1)
+    lost, whole = (part.sum(axis=1) for part in crossing(a, b))
     return np.array(1 - lost[whole > 0] / whole[whole > 0])

@@ -136,6 +136,34 @@ def test_scores_beside_coordinates_count_on_their_own() -> None:
     assert found.kept == pytest.approx(1 - 5 * 0.7 / (10 * 0.9))
 
 
+def test_a_slice_of_scores_that_are_high_everywhere_does_not_hide_another() -> None:
+    """Of every cell that it would be a letter, and of a few that there is anything: half of those are lost."""
+    rng = np.random.default_rng(0)
+    a = np.concatenate([rng.uniform(0, 600, (2, 100, 4)), np.full((2, 100, 1), 0.01), np.full((2, 100, 1), 0.9)], 2)
+    a[:, :10, 4] = 0.8
+    b = a.copy()
+    b[:, :5, 4] = 0.1
+    in_one = closeness(a, b)
+    assert in_one.kept == pytest.approx((1 + 1 - 5 * 0.7 / (10 * 0.8)) / 2)
+    gathered = Gathered()
+    for sample in range(2):
+        gathered.add(a[sample : sample + 1], b[sample : sample + 1], 1)
+    by_sample = gathered.result()
+    assert by_sample is not None and by_sample.kept == pytest.approx(in_one.kept)
+
+
+def test_a_slice_that_leaves_0_to_1_later_holds_no_scores() -> None:
+    a = np.concatenate([np.full((1, 100, 1), 300.0), np.full((1, 100, 2), 0.9)], 2)
+    b = a.copy()
+    b[..., 1] = 0.1
+    gathered = Gathered()
+    gathered.add(a, b, 1)
+    a[..., 1] = 2.0
+    gathered.add(a, a, 1)
+    found = gathered.result()
+    assert found is not None and found.kept == 1
+
+
 def test_padding_is_no_answer() -> None:
     a = np.full((2, 4, 2), 0.5)
     a[:, 0] = (0.9, 0.1)
