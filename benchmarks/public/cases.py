@@ -170,7 +170,6 @@ CASES = {
     ),
     "letters-det": Case("ddddocr", "common_det.onnx", _scenes, boxes(gridded), 12),
     "letters-rec": Case("ddddocr", "common.onnx", lambda: _grey(160), sequences(lambda o: best_path(o, 0, 0))),
-    "letters-old": Case("ddddocr", "common_old.onnx", lambda: _grey(160), sequences(lambda o: best_path(o, 0, 0))),
     "captcha": Case(
         "captcha_whisperer", "models/captcha_crnn.onnx", _captchas, sequences(lambda o: best_path(o, 36, 0))
     ),

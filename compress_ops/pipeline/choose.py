@@ -15,6 +15,7 @@ from dataclasses import replace
 from ..errors import OnnxpressError
 from ..measure.budget import Verdict, judge_closeness, judge_speedup
 from ..measure.report import Report, StepReport, TrialReport
+from ..model import Model
 from ..passes import Promise
 from ..recipe import Budget, Step, step_from
 from .candidates import MAY_FAIL, Candidate, candidates, would_bring
@@ -32,6 +33,7 @@ _AS_FAST = 0.9  # of the fastest candidate's speed: among those the smallest fil
 _AS_SMALL = 1.02  # of the smallest: among those the closest wins
 _FEW = 1 / 3  # of the quantized layers may go back to float: with more, little of what int8 gains is left
 _PERCENTILES = (99.99, 99.9)
+_BITS = 8  # of a code
 
 
 def run_chosen(job: Job, least: float = CLOSE_ENOUGH) -> Report:
@@ -91,11 +93,23 @@ def choose_int8(job: Job, least: float = CLOSE_ENOUGH) -> tuple[Trial, list[Tria
 
 
 def _nothing_can_be_applied(workshop: Trials) -> OnnxpressError:
+    if _is_quantized(workshop.prepared.model):
+        return OnnxpressError(
+            "most of the model's weights are integers of 8 bits or fewer already",
+            hint="quantize the float model that it was made from",
+        )
     reasons = [fault.message for fault in workshop.refused] or ["it has none"]
     return OnnxpressError(
         "no operator of the model has weights that can become int8",
         hint=defaults_note(workshop.prepared.model) or f"the last try: {reasons[-1]}; see: onnxpress inspect MODEL",
     )
+
+
+def _is_quantized(model: Model) -> bool:
+    weights = [value.const_value for graph in model.ir.graphs() for value in graph.initializers.values()]
+    stored = [(weight.nbytes, weight.dtype) for weight in weights if weight is not None]
+    codes = sum(size for size, dtype in stored if dtype.is_integer() and dtype.bitwidth <= _BITS)
+    return 2 * codes > sum(size for size, _ in stored)
 
 
 def best_of(trials: Sequence[Trial], least: float) -> Trial:

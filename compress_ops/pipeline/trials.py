@@ -23,7 +23,8 @@ from .job import Prepared, counted_bytes, model_of, with_passes
 from .steps import apply_steps
 
 _SECONDS = 2.0  # of timing for each candidate
-_TOGETHER = 600_000_000  # bytes of models that are open at once; larger ones are measured one by one
+_TOGETHER = 2  # trials that are open at once beside the original: each session holds its weights and its activations
+_LARGE = 200_000_000  # bytes of a model of which one trial at a time is open
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,9 @@ class Trials:
         return Trial(candidate.name, candidate.passes, steps, path, size, candidate.float_arithmetic)
 
     def _groups(self, trials: Sequence[Trial]) -> Iterator[list[Trial]]:
-        """All together where they are small."""
-        if self.prepared.original_bytes * (len(trials) + 1) <= _TOGETHER:
-            yield list(trials)
-        else:
-            yield from ([trial] for trial in trials)
+        """A few at a time, so that memory does not grow with the number of candidates."""
+        size = 1 if self.prepared.original_bytes > _LARGE else _TOGETHER
+        yield from ([*trials[start : start + size]] for start in range(0, len(trials), size))
 
     def _measured(self, trials: list[Trial]) -> Iterator[Trial]:
         """What was measured of each; where one does not run with the others, each alone."""

@@ -294,6 +294,14 @@ def test_a_real_choice_is_reported_and_runs(sample: str, recipe: str, tmp_path: 
     assert (tmp_path / "out.onnx").exists()
 
 
+def test_a_model_that_is_int8_already_is_told_to_be(tmp_path: Path) -> None:
+    recipe = parse_recipe("version: 1\npasses: [quantize_dynamic]\n")
+    run(Job(recipe, SAMPLES / "digits-mlp.onnx", tmp_path / "int8.onnx", measure=False))
+    job = dataclasses.replace(job_of(PLAIN, tmp_path / "out.onnx"), model=tmp_path / "int8.onnx")
+    with pytest.raises(OnnxpressError, match="integers of 8 bits or fewer already"):
+        run_chosen(job)
+
+
 def test_a_model_without_weights_is_refused(tmp_path: Path) -> None:
     import onnx.parser
 
