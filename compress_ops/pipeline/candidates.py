@@ -101,6 +101,7 @@ def _with_data(present: set[str]) -> dict[str, Passes]:
 
 
 _WEIGHTS_ALONE = "8-bit weights, float arithmetic"
+_LOOKED_UP = {"bits": 8, "method": "hqq", "operators": ["Gather"]}  # one kernel looks up and decodes
 _DECODED = {"bits": 8, "storage": "decoded", "method": "hqq"}  # gptq's Hessians are not worth it at 8 bits
 
 
@@ -111,7 +112,8 @@ def _without_data(present: set[str]) -> dict[str, Passes]:
     if cheap and "Conv" in present:
         convolutions: Passes = [{"quantize_weights": {**_DECODED, "only": ["Conv"], **MAY_FAIL}}]
         found[f"dynamic {', '.join(cheap)}, 8-bit convolutions"] = [*_dynamic(cheap), *convolutions]
-    return {**found, _WEIGHTS_ALONE: [{"quantize_weights": _DECODED}]}
+    tables: Passes = [{"quantize_weights": {**_LOOKED_UP, **MAY_FAIL}}] if "Gather" in present else []
+    return {**found, _WEIGHTS_ALONE: [*tables, {"quantize_weights": {**_DECODED, **(MAY_FAIL if tables else {})}}]}
 
 
 def _static(kinds: Sequence[str]) -> Passes:

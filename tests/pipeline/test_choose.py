@@ -14,8 +14,8 @@ import pytest
 
 from compress_ops.errors import OnnxpressError
 from compress_ops.measure.intervals import Interval
-from compress_ops.pipeline import Job, choose, choose_int8, preflight, reason_of, run, run_chosen, trials
-from compress_ops.pipeline.candidates import Candidate, steps_of
+from compress_ops.pipeline import Job, choose, choose_int8, preflight, reason_of, run, run_chosen, trials, with_passes
+from compress_ops.pipeline.candidates import Candidate, candidates, steps_of
 from compress_ops.pipeline.steps import apply_steps
 from compress_ops.pipeline.trials import Trial, Trials, trials_of
 from compress_ops.recipe import load_recipe, parse_recipe
@@ -245,6 +245,17 @@ def test_without_measuring_the_choice_is_made_all_the_same(scripted: Callable[..
         "min_closeness": "missed",
         "min_speedup": "met",
     }
+
+
+def test_tables_in_8_bits_are_looked_up_and_decoded_by_one_kernel(tmp_path: Path) -> None:
+    import onnx
+
+    job = job_of(PLAIN, tmp_path / "out.onnx", sample="recommender")
+    found = {candidate.name: candidate for candidate in candidates(preflight.prepare(job), "cpu")}
+    run(dataclasses.replace(with_passes(job, found[WEIGHTS].passes), measure=False))
+    operators = [node.op_type for node in onnx.load(tmp_path / "out.onnx").graph.node]
+    assert operators.count("GatherBlockQuantized") == 4 and "Gather" not in operators
+    assert (tmp_path / "out.onnx").stat().st_size < 0.31 * job.model.stat().st_size
 
 
 @pytest.mark.parametrize(("chosen", "wanted"), [(WEIGHTS, "at least 0.98x"), ("static", "at least 1x")])
