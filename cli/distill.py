@@ -66,23 +66,31 @@ def distill(
     what the outputs hold, unless --loss names others: kl, mse, cosine, cross_entropy, hidden, attention, similarity,
     or a preset, soft+hard or kl+l2. cross_entropy and soft+hard read --labels. --set passes.0.distill.train=... trains
     some weights only; --show-recipe prints the recipe to edit, in which distill can follow pruning.
+
+    The result must keep 95 % of the teacher's metric, where --evaluation gives one, and else come close to the teacher
+    (0.9, where 1 is the same): where that is missed or not proven, the exit status is 1 (the output is written). --set
+    budget.min_closeness=0.8, or budget.max_drop=10%, sets another limit.
     """
     from compress_ops.pipeline import Job
     from compress_ops.recipe import dump_recipe
 
     from .execute import execute, output
-    from .flags import kept, recipe_from, said
+    from .flags import kept, limit_of_loss, recipe_from, said
     from .show import Manner, put
 
     chosen = {"teacher": _teacher(teacher), "epochs": epochs, "learning_rate": learning_rate}
     chosen |= {"temperature": temperature, "loss": _loss(loss or []), "baseline": "scratch" if baseline else None}
+    read = _data(data, batch_size, said({"path": evaluation, "labels": labels, "metrics": metric}))
     sections = {
         "provider": provider,
         "threads": threads,
         "seed": seed,
         **kept(drop_default_inputs=drop_default_inputs, keep_metadata=keep_metadata),
-        "data": _data(data, batch_size, said({"path": evaluation, "labels": labels, "metrics": metric})),
+        "data": read,
         "measure": said({"dims": dict(dim or []), "values": dict(value or [])}),
+        "budget": limit_of_loss(
+            read.get("evaluation", {}).get("metrics"), measured=not (no_measure or dry_run), against=teacher
+        ),
         "passes": [{"distill": said(chosen)}],
     }
     loaded = recipe_from("distill", set_ or (), sections)

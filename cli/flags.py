@@ -71,6 +71,15 @@ def data_section(data: str | None, batch_size: int | None, evaluation: Mapping[s
     return said({"batch_size": batch_size, "calibration": data, "evaluation": scored})
 
 
+def limit_of_loss(scored: object, *, measured: bool, against: str | None = None) -> dict[str, Any]:
+    """What a command may cost unless --set says otherwise: of the metric where there is one, else of closeness.
+
+    ``against`` is the file of the model that it may cost less than, where that is not the original.
+    """
+    limit = {"max_drop": "5%"} if scored else {"min_closeness": 0.9}
+    return said({**limit, "against": against}) if measured else {}
+
+
 def kept(*, drop_default_inputs: bool, keep_metadata: bool) -> dict[str, Any]:
     """What of the model the recipe keeps otherwise than by default."""
     return said({"drop_default_inputs": drop_default_inputs or None, "keep_metadata": keep_metadata or None})

@@ -68,7 +68,7 @@ def prune(
     from compress_ops.recipe import dump_recipe
 
     from .execute import execute, output
-    from .flags import data_section, kept, recipe_from, said
+    from .flags import data_section, kept, limit_of_loss, recipe_from, said
     from .show import Manner, put
 
     sections = {
@@ -78,7 +78,7 @@ def prune(
         **kept(drop_default_inputs=drop_default_inputs, keep_metadata=keep_metadata),
         "data": data_section(data, batch_size, {"path": evaluation, "labels": labels, "metrics": metric}),
         "measure": said({"dims": dict(dim or []), "values": dict(value or [])}),
-        "budget": {} if no_measure or dry_run else _limit(labels or metric),
+        "budget": limit_of_loss(labels or metric, measured=not (no_measure or dry_run)),
         "passes": _passes({"--heads": heads, "--layers": layers, "--weights": weights}, ratio, by, steps, data),
     }
     loaded = recipe_from("prune", set_ or (), sections)
@@ -96,11 +96,6 @@ def prune(
         allow_code=allow_code,
     )
     execute(raised_first(job), Manner(as_json, report, quiet, verbose, force), allow_unproven=allow_unproven)
-
-
-def _limit(scored: object) -> dict[str, Any]:
-    """What a cut may cost unless --set says otherwise: of the metric where there is one, else of closeness."""
-    return {"max_drop": "5%"} if scored else {"min_closeness": 0.9}
 
 
 _NAMES = {"--heads": "prune_heads", "--layers": "drop_layers", "--weights": "prune_weights"}

@@ -71,7 +71,7 @@ def _first_output(session: Session, batch: Batch) -> NDArray[Any]:
     import numpy as np
 
     name = session.outputs[0].name
-    output = session.run(batch.feeds, [name])[name]
+    output = session.run(session.taken(batch.feeds), [name])[name]
     if not isinstance(output, np.ndarray) or output.ndim == 0:
         raise DataError(f"output '{name}' of {session.source} is no batch of answers, so it cannot be scored")
     return output

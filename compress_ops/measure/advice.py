@@ -16,10 +16,12 @@ def advice(report: Report) -> list[str]:
 
 
 def _for(limit: str, report: Report) -> Iterator[str]:
-    cuts = any(step.name.startswith(_CUTS) for step in report.steps)
+    names = [step.name for step in report.steps]
+    cuts, taught = any(name.startswith(_CUTS) for name in names), "distill" in names
     calibrated = "calibration" in report.recipe.get("data", {})
-    if limit in ("min_closeness", "max_drop") and cuts:
-        yield from _after_a_cut(report, calibrated)
+    if limit in ("min_closeness", "max_drop") and (cuts or taught):
+        yield from _after_a_cut(calibrated) if cuts else ()
+        yield from _after_training() if taught else [_DISTILL]
     elif limit in ("min_closeness", "max_drop") and not calibrated:
         yield "--data FILE gives more to try: ranges fixed ahead of time, smoothing, layers that stay float"
     elif limit == "min_closeness":
@@ -28,9 +30,16 @@ def _for(limit: str, report: Report) -> Iterator[str]:
         yield "a longer measurement on a quiet machine (--set measure.seconds=60), with --threads as in deployment"
 
 
-def _after_a_cut(report: Report, calibrated: bool) -> Iterator[str]:
+_DISTILL = "onnxpress distill trains the result to give what the original gave"
+
+
+def _after_a_cut(calibrated: bool) -> Iterator[str]:
     if not calibrated:
         yield "--data FILE lets refit make up for what was cut"
     yield "a lower --ratio cuts less"
-    if not any(step.name == "distill" for step in report.steps):
-        yield "onnxpress distill trains the result to give what the original gave"
+
+
+def _after_training() -> Iterator[str]:
+    yield "more --epochs, or a larger --learning-rate, brings it closer to its teacher"
+    yield "more varied --data shows it more of what the teacher does"
+    yield "a student that was cut less, or was solved anew on data first (onnxpress prune --data), starts closer"

@@ -70,13 +70,17 @@ def compare_models(
     evaluation: Dataset | None = None,
     metrics: Sequence[str] = (),
     fidelity_data: Dataset | None = None,
+    outputs: Mapping[str, str] | None = None,
     seed: int = 0,
     progress: Progress = silent,
     parts: Collection[Measured] = PARTS,
 ) -> Comparison:
-    """Measure all models. Fidelity is on ``fidelity_data``, else on the evaluation data, else on made-up samples."""
-    data = fidelity_data or evaluation
-    job = _Job(paths, providers, threads, settings or MeasureSettings(), evaluation, metrics, data, seed, progress)
+    """Measure all models. Fidelity is on ``fidelity_data``, else on the evaluation data, else on made-up samples.
+
+    ``outputs`` maps the names of the other models' outputs to those of the reference, where these are not the same.
+    """
+    data, settings = fidelity_data or evaluation, settings or MeasureSettings()
+    job = _Job(paths, providers, threads, settings, evaluation, metrics, data, outputs, seed, progress)
 
     def asked(part: Measured, measure: Callable[[], T]) -> T | str:
         return measure() if part in parts else NOT_ASKED
@@ -107,6 +111,7 @@ class _Job:
     evaluation: Dataset | None
     metrics: Sequence[str]
     data: Dataset | None
+    outputs: Mapping[str, str] | None
     seed: int
     progress: Progress
 
@@ -124,7 +129,7 @@ class _Job:
         data = self.data if self.data is not None else synthetic_data(self.exact, self.settings, self.seed)
         if isinstance(data, NoFeed):
             return f"not measured: {data.reason}"
-        return compare_fidelity(self.exact, data.batches(), progress=self.progress)
+        return compare_fidelity(self.exact, data.batches(), outputs=self.outputs, progress=self.progress)
 
     def latency(self) -> LatencyResult | str:
         if isinstance(self.feed, NoFeed):

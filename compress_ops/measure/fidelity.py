@@ -73,22 +73,33 @@ class Fidelity:
 
 
 def compare_fidelity(
-    sessions: Mapping[str, Session], batches: Iterable[Batch], *, progress: Progress = silent
+    sessions: Mapping[str, Session],
+    batches: Iterable[Batch],
+    *,
+    outputs: Mapping[str, str] | None = None,
+    progress: Progress = silent,
 ) -> Fidelity:
-    """Run all models on the same batches and compare their outputs with the first model's."""
+    """Run all models on the same batches and compare their outputs with the first model's.
+
+    ``outputs`` tells which output of the first model belongs to each of the others'; absent, names must be the same.
+    """
     reference, *others = sessions
-    _check_same_outputs(sessions)
+    if outputs is None:
+        _check_same_outputs(sessions)
+    names = outputs or {}
     fixed = _fixed_axes(sessions[reference])
-    sums = {model: {name: _Sums(axes) for name, axes in fixed.items()} for model in others}
+    sums: dict[str, dict[str, _Sums]] = {model: {} for model in others}
     samples = padding = 0
     for batch in progress(batches, "comparing outputs"):
         samples += batch.size
         kept = kept_positions(batch.feeds)
         padding += 0 if kept is None else int((~kept).sum())
-        expected = sessions[reference].run(batch.feeds)
+        expected = sessions[reference].run(sessions[reference].taken(batch.feeds))
         for model in others:
             for output, value in sessions[model].run(batch.feeds).items():
-                sums[model][output].add(expected[output], value, batch.size, kept, f"output '{output}' of {model}")
+                name = names.get(output, output)
+                kept_so_far = sums[model].setdefault(output, _Sums(fixed[name]))
+                kept_so_far.add(expected[name], value, batch.size, kept, f"output '{output}' of {model}")
     if not samples:
         raise DataError("there are no samples to compare outputs on")
     return Fidelity(

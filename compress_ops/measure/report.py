@@ -135,7 +135,10 @@ def _relative(recipe: Mapping[str, Any], steps: Sequence[StepReport], folder: Pa
         if role in data:
             data[role] = {**data[role], "path": _moved(data[role]["path"], folder, beside)}
     passes = [{step.name: {**step.options, **_moved_files(step, folder, beside)}} for step in steps]
-    return {**recipe, "data": data, "passes": passes}
+    budget = dict(recipe.get("budget", {}))
+    if budget.get("against"):
+        budget["against"] = _from((folder / budget["against"]).resolve(), beside)
+    return {**recipe, "data": data, "passes": passes, "budget": budget}
 
 
 def _moved_files(step: StepReport, folder: Path, beside: Path) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from . import units
@@ -40,24 +41,26 @@ def _headline(report: Report) -> str:
     facts = [f"{size} ({units.of_whole(report.bytes_after, report.bytes_before)})"]
     if report.comparison is not None:
         facts += [*speed_change(report.comparison), *metric_change(report.comparison)]
-    facts += _budget_fact(report.verdicts)
+    facts += _budget_fact(report.verdicts, report.recipe.get("budget", {}).get("against"))
     return f"{report.model.name} -> {report.out.name}: " + "; ".join(facts) + "."
 
 
-_TOLD = {
-    "min_closeness": "closeness to the original",
-    "min_speedup": "speed-up",
-    "max_size": "size",
-    "max_drop": "drop",
-}
+_TOLD = {"min_closeness": "closeness", "min_speedup": "speed-up", "max_size": "size", "max_drop": "drop"}
 
 
-def _budget_fact(verdicts: Sequence[Verdict]) -> list[str]:
+def _told_limit(limit: str, against: str | None) -> str:
+    """What a limit is about, and of what: ``against`` names another model than the original."""
+    other = Path(against).name if against else "the original"
+    of = {"min_closeness": f" to {other}", "max_drop": f" from {other}" if against else ""}
+    return _TOLD[limit] + of.get(limit, "")
+
+
+def _budget_fact(verdicts: Sequence[Verdict], against: str | None) -> list[str]:
     """``budget met``, or which limit was missed and by what."""
     failed = [verdict for word in ("missed", "not proven") for verdict in verdicts if verdict.verdict == word]
     if not failed:
         return ["budget met"] if verdicts else []
-    told = ", ".join(f"{_TOLD[v.limit]} {v.measured} where {v.wanted} was asked" for v in failed)
+    told = ", ".join(f"{_told_limit(v.limit, against)} {v.measured} where {v.wanted} was asked" for v in failed)
     return [f"budget {failed[0].verdict}: {told}"]
 
 

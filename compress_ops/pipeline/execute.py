@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from ..errors import BrokenPromise, UsageError
 from ..files import file_digest
 from ..measure import units
-from ..measure.budget import parse_budget
+from ..measure.budget import Budget, needs, parse_budget
 from ..measure.comparison import Comparison, compare_models, judge_model
 from ..measure.cost import peak_memory
 from ..measure.environment import describe_environment
@@ -21,6 +22,7 @@ from ..measure.report import Report, StepReport
 from ..passes import Promise
 from ..recipe import Recipe, Step
 from ..runtime import open_session
+from .against import outputs_of, reference_of
 from .defaults import defaults_note, dropped_note
 from .job import Job, Prepared, counted_bytes
 from .lean import drop_given_names, drop_leftovers, entry_bytes
@@ -53,8 +55,9 @@ def run(job: Job) -> Report:
         result_bytes = counted_bytes(prepared.model, staged.size)
         _hold_whole_run(job.recipe, prepared.original_bytes, result_bytes - signature)
         comparison = _prove(prepared, staged.path)
-        budget = parse_budget(**job.recipe.budget.model_dump())
-        verdicts = judge_model(budget, comparison, "result", original_size=prepared.original_bytes, size=result_bytes)
+        budget = parse_budget(**job.recipe.budget.model_dump(exclude={"against"}))
+        judged = _held_against(prepared, budget, staged.path, comparison)
+        verdicts = judge_model(budget, judged, "result", original_size=prepared.original_bytes, size=result_bytes)
         job.before_commit()
         staged.commit()
     for checkpoint in job.checkpoints:
@@ -135,12 +138,19 @@ _ROLES = ("evaluation", "calibration", "training")  # the first that there is sh
 def _prove(prepared: Prepared, path: Path) -> Comparison | None:
     """Load the result once on the provider asked for, then measure it against the original."""
     job = prepared.job
-    recipe, evaluation = job.recipe, job.recipe.data.evaluation
+    recipe = job.recipe
     check_outputs(prepared, open_session(path, recipe.provider, threads=recipe.threads, optimize=job.measure))
     if not job.measure:
         return None
-    comparison = compare_models(
-        {"original": job.model, "result": path},
+    comparison = _compared(prepared, {"original": job.model, "result": path})
+    return replace(comparison, models={"original": str(job.model), "result": str(job.out)})
+
+
+def _compared(prepared: Prepared, models: Mapping[str, Path], **asked: Any) -> Comparison:
+    """Models side by side, on the data and in the way of the recipe."""
+    recipe, evaluation = prepared.job.recipe, prepared.job.recipe.data.evaluation
+    return compare_models(
+        models,
         providers=recipe.provider,
         threads=recipe.threads,
         settings=MeasureSettings(**recipe.measure.model_dump()),
@@ -148,6 +158,16 @@ def _prove(prepared: Prepared, path: Path) -> Comparison | None:
         metrics=evaluation.metrics if evaluation else [],
         fidelity_data=next((prepared.data[role] for role in _ROLES if role in prepared.data), None),
         seed=recipe.seed,
-        progress=job.progress,
+        progress=prepared.job.progress,
+        **asked,
     )
-    return replace(comparison, models={"original": str(job.model), "result": str(job.out)})
+
+
+def _held_against(prepared: Prepared, budget: Budget, path: Path, comparison: Comparison | None) -> Comparison | None:
+    """The comparison by which the budget is judged: what is lost may be about another model than the original."""
+    reference, parts = reference_of(prepared.job), needs(budget) & {"accuracy", "fidelity"}
+    if reference is None or comparison is None or not parts:
+        return comparison
+    outputs = outputs_of(prepared.job, prepared.outputs)
+    found = _compared(prepared, {"reference": reference, "result": path}, parts=parts, outputs=outputs)
+    return replace(comparison, accuracy=found.accuracy, fidelity=found.fidelity)

@@ -23,6 +23,7 @@ from ..reading import unreadable
 from ..recipe import Step
 from ..runtime import CPU, Port, check_providers, open_session
 from ..writing import Input, output_faults, resolved
+from .against import reference_faults, reference_of
 from .job import Job, Prepared, checkpoint_of, counted_bytes, model_digest, model_of, training_identity
 
 T = TypeVar("T")
@@ -53,6 +54,8 @@ def prepare(job: Job) -> Prepared:
     collector.faults += refused.faults
     if model is not None:
         collector.faults += _unmatched_patterns(job, model)
+    if ports is not None and not job.dry_run:
+        collector.faults += reference_faults(job, ports.outputs)
     collector.faults += [*_missing_files(job), *_unmet_needs(job), *_unmeasured_budgets(job), *_unknown_metrics(job)]
     raise_all([*output_faults(job.outputs, _inputs(job, model), force=job.force), *collector.faults])
     assert model is not None and ports is not None
@@ -84,6 +87,8 @@ def _inputs(job: Job, model: Model | None) -> Iterator[Input]:
     for role, source in _sources(job).items():
         if is_path(source):
             yield from _data_inputs(job, role, job.loaded.folder / source)
+    if (reference := reference_of(job)) is not None:
+        yield from _option_inputs(reference, "what the budget is against")
     for step in job.recipe.passes:
         for name in step.operation.files:
             if (value := step.arguments()[name]) is not None:

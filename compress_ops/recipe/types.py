@@ -88,6 +88,10 @@ class Budget(Section):
     min_closeness: float | None = Field(
         None, gt=0, le=1, description="Closeness of the worst output to the original's; 1 is the same."
     )
+    against: str | None = Field(
+        None,
+        description="What max_drop and min_closeness are about: an ONNX file, such as a teacher; null: the original.",
+    )
 
     @field_validator("max_size", mode="before")
     @classmethod

@@ -68,7 +68,8 @@ def test_what_it_stands_for(call: Call, student: Path, model: Path, data: Path) 
 
 
 def test_the_student_learns(call: Call, student: Path, flags: list[object], out: Path) -> None:
-    result = call("distill", student, "-o", out, *flags, "--epochs", 20, "--json", "--set", "measure.seconds=0.05")
+    taught = ["--epochs", 20, "--json", "--set", "measure.seconds=0.05", "--set", "budget.max_drop=10%"]
+    result = call("distill", student, "-o", out, *flags, *taught)
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
     models = report["comparison"]["accuracy"]["metrics"]["top1"]["models"]
@@ -76,6 +77,56 @@ def test_the_student_learns(call: Call, student: Path, flags: list[object], out:
     course = report["steps"][0]["notes"]["held-out loss by epoch"]
     assert len(course) == 20 and course[-1] < course[0]
     assert [path.name for path in out.parent.glob("*checkpoint*")] == []
+
+
+def test_the_limits_are_about_the_teacher(call: Call, student: Path, model: Path, data: Path) -> None:
+    """Of its metric where one is given, else of closeness; nothing is held where nothing is measured."""
+    taught = ["--teacher", model, "--data", data]
+    scored = [*taught, "--labels", "label", "--evaluation", data]
+    assert shown(call, student, *scored)["budget"] == {"max_drop": "5%", "against": str(model)}
+    for unscored in (taught, [*taught, "--labels", "label"], [*taught, "--evaluation", data]):
+        assert shown(call, student, *unscored)["budget"] == {"min_closeness": 0.9, "against": str(model)}
+    assert "budget" not in shown(call, student, *scored, "--no-measure")
+
+
+SHORT = ["--epochs", 1, "--learning-rate", 1e-5, "--set", "measure.seconds=0.05"]
+
+
+def test_a_student_that_learned_too_little_is_status_1(
+    call: Call, student: Path, model: Path, data: Path, flags: list[object], out: Path
+) -> None:
+    """It is better than it was, and as close to what it was as can be: the teacher is what counts."""
+    taught = ["--teacher", model, "--data", data, "--labels", "label"]
+    near = call("distill", student, "-o", out, *taught, *SHORT)
+    assert near.exit_code == 1 and out.exists(), near.stderr
+    assert "budget missed: closeness to model.onnx 0." in (told := " ".join(near.stdout.split()))
+    assert "Might help: more --epochs" in told and "might help: more --epochs" in near.stderr
+    scored = call("distill", student, "-o", out, "--force", *flags, *SHORT)
+    assert scored.exit_code == 1
+    assert "budget missed: drop from model.onnx" in " ".join(scored.stdout.split())
+
+
+def test_outputs_are_held_against_those_they_are_matched_with(
+    call: Call, student: Path, model: Path, data: Path, out: Path
+) -> None:
+    proto = onnx.load(model)
+    proto.graph.node[-1].output[0] = proto.graph.output[0].name = "renamed"
+    onnx.save(proto, out.parent / "renamed.onnx")
+    flags = ["--teacher", out.parent / "renamed.onnx", "--data", data, "--labels", "label", "--epochs", 30]
+    flags += ["--learning-rate", 0.01, "--set", "measure.seconds=0.05"]
+    matched = [*flags, "--set", "passes.0.distill.match={scores: renamed}"]
+    result = call("distill", student, "-o", out, *matched, "--report", out.parent / "r.json")
+    assert result.exit_code == 0, result.stderr
+    (verdict,) = json.loads((out.parent / "r.json").read_text())["verdicts"]
+    ours, theirs = (open_session(path).run({"x": np.load(data)["x"]}) for path in (out, out.parent / "renamed.onnx"))
+    a, b = theirs["renamed"].astype(float), ours["scores"].astype(float)
+    likeness = np.mean(1 - np.square(a - b).sum(1) / (2 * np.square(a).sum(1)))
+    assert 0.9 <= float(verdict["measured"].partition(",")[0]) <= likeness + 1e-6
+    again = call("run", out.parent / "r.json", "-o", out.parent / "again.onnx")
+    assert again.exit_code == 0 and (out.parent / "again.onnx").read_bytes() == out.read_bytes()
+    unmatched = call("distill", student, "-o", out, "--force", *flags)
+    assert unmatched.exit_code == 2
+    assert "against: renamed.onnx has no output 'scores' to compare with" in unmatched.stderr
 
 
 def test_the_report_shows_the_course_and_replays(call: Call, student: Path, flags: list[object], out: Path) -> None:

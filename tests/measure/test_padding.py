@@ -41,6 +41,9 @@ class Fixed:
     def __init__(self, array: np.ndarray) -> None:
         self.array = array
 
+    def taken(self, feeds: Feeds) -> Feeds:
+        return feeds
+
     def run(self, feeds: Feeds) -> dict[str, np.ndarray]:
         return {"hidden": self.array.copy()}
 
