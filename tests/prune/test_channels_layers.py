@@ -102,6 +102,47 @@ CASES = {
         {"x": (2, 3, 4, 4)},
         [("Conv_a", 6), ("Conv_g", 4), ("Conv_h", 6)],
     ),
+    "channels that straddle the groups of a convolution": Case(
+        """agraph (float[N,3,4,4] x) => (float[N,4,4,4] y) {
+            a = Conv(x, w1)
+            c = Concat<axis=1>(a, a)
+            g = Conv<group=3>(c, w2)
+            y = Conv(g, w3)
+        }""",
+        {"w1": (6, 3, 1, 1), "w2": (12, 4, 1, 1), "w3": (4, 12, 1, 1)},
+        {"x": (2, 3, 4, 4)},
+        [("Conv_a", 2), ("Conv_g", 4)],  # 0 and 1 are in groups 0 and 1, 2 and 3 in 0 and 2, 4 and 5 in 1 and 2
+    ),
+    "ShuffleNet: widths that begin at other channels, concatenated and added": Case(
+        """agraph (float[N,3,4,4] x) => (float[N,4,2,2] y) {
+            a = Conv(x, w1)
+            p = AveragePool<kernel_shape=[2,2], strides=[2,2]>(a)
+            b = Conv<strides=[2,2]>(a, w2)
+            e = Conv<group=4>(b, w3)
+            c = Concat<axis=1>(p, e)
+            g = Conv<group=4>(c, w4)
+            r = Reshape(g, split)
+            t = Transpose<perm=[0,2,1,3,4]>(r)
+            f = Reshape(t, flat)
+            d = Conv<group=16, pads=[1,1,1,1]>(f, w5)
+            h = Conv<group=4>(d, w6)
+            s = Add(c, h)
+            y = Conv(s, w7)
+        }""",
+        {
+            "w1": (8, 3, 1, 1),
+            "w2": (8, 8, 1, 1),
+            "w3": (24, 2, 1, 1),
+            "w4": (16, 8, 1, 1),
+            "split": ints(-1, 4, 4, 2, 2),
+            "flat": ints(-1, 16, 2, 2),
+            "w5": (16, 1, 3, 3),
+            "w6": (32, 4, 1, 1),
+            "w7": (4, 32, 1, 1),
+        },
+        {"x": (2, 3, 4, 4)},
+        [("Conv_b", 2), ("Conv_a", 2)],
+    ),
     "transposed convolutions": Case(
         """agraph (float[N,3,4,4] x) => (float[N,2,14,14] y) {
             a = ConvTranspose<strides=[2,2]>(x, w1, b1)

@@ -76,7 +76,7 @@ CASES = {
     "channels that straddle the groups of a convolution": Case(
         """agraph (float[N,3,4,4] x) => (float[N,2,4,4] y) {
             a = Conv(x, w1)
-            c = Concat<axis=1>(a, a)
+            c = Concat<axis=1>(a, x)
             g = Conv<group=3>(c, w2)
             y = Conv(g, w3)
         }""",

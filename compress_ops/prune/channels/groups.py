@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...model import Model
+from .even import even_out
 from .labels import NEVER, Array
 from .layout import labels_of, live
 from .trace import Trace
@@ -102,6 +103,7 @@ def _traced(model: Model, heads: bool, choices: dict[ir.Node, int]) -> Trace:
         for axis in [*(trace.layouts.get(value) or []), *trace.sizes_in(value)]:
             if (labels := labels_of(axis)) is not None:
                 trace.labels.protect(labels, f"they are the output '{value.name}'")
+    even_out(trace)
     return trace
 
 

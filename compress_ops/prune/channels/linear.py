@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...graph.edit import attribute
+from .even import balance
 from .labels import Array
 from .layout import Axis, Layout, Unclear, labels_of, live
 from .trace import Trace
-from .views import balance, columns
+from .views import columns
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...graph.edit import attribute
+from .even import balance
 from .layout import Axis, Layout, Unclear, live
 from .trace import Trace
-from .views import balance, columns
+from .views import columns
 
 if TYPE_CHECKING:
     import onnx_ir as ir

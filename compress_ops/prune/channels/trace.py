@@ -48,6 +48,7 @@ class Trace:
     """What is known while walking. ``heads`` asks for whole heads as units, else for channels within heads.
 
     ``choices`` holds, for nodes that split one dimension into several, how many of the possible factors to pass over;
+    ``balanced`` are axes, [groups, channels of a group], of operators whose groups must stay equal;
     ``loud`` are values in which channels of zero weights may be other than zero;
     ``met`` are the reasons of channels that stay because of what they meet, which another choice elsewhere may change.
     """
@@ -65,6 +66,7 @@ class Trace:
     scales: list[Array] = field(default_factory=list)
     mixing: list[tuple[Array, str]] = field(default_factory=list)
     head_labels: list[Array] = field(default_factory=list)
+    balanced: list[tuple[ir.Node, Array]] = field(default_factory=list)
     splits: list[tuple[ir.Node, Array, int]] = field(default_factory=list)
     met: set[str] = field(default_factory=set)
     loud: set[ir.Value] = field(default_factory=set)

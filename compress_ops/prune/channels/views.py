@@ -20,9 +20,6 @@ from .trace import Trace
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-_GROUPS = 2**12  # more than any operator works in
-_COUNTS = 2**24  # groups times classes of labels
-
 
 def merge(trace: Trace, axes: Sequence[Axis], node: ir.Node) -> Axis:
     """Several axes as one, row-major; an index that two channels share cannot follow either, so both stay."""
@@ -102,43 +99,3 @@ def columns(trace: Trace, axis: Array, sizes: Sequence[int], factor: int, node: 
         np.repeat(first, others.shape[1]), others.reshape(-1), trace.why(node, "it cuts a grid of channels")
     )
     return first
-
-
-def balance(trace: Trace, axis: Array, groups: int, node: ir.Node) -> None:
-    """Join labels so that every class takes the same number of indices from each of ``groups`` equal parts.
-
-    Labels that already do are left alone; of the others, the i-th label that lies wholly within each part are joined;
-    those that straddle parts unevenly are protected. This is what a grouped convolution and a shuffle need.
-    """
-    if not 0 < groups <= _GROUPS or len(axis) % groups:
-        raise Unclear(f"it works in {groups} groups")
-    roots = trace.labels.roots(axis).reshape(groups, -1)
-    names, inverse = np.unique(roots, return_inverse=True)
-    if groups * len(names) > _COUNTS:
-        raise Unclear(f"it works in {groups} groups")
-    counts = np.zeros((groups, len(names)), np.int64)
-    np.add.at(counts, (np.repeat(np.arange(groups), roots.shape[1]), inverse.reshape(-1)), 1)
-    even = (counts == counts[:1]).all(0)
-    within = ~even & ((counts > 0).sum(0) == 1) & (names != NEVER)
-    trace.protect([names[~even & ~within]], node, "they spread unevenly over its groups")
-    _join_ranks(
-        trace, [_ordered(roots[g], names[within & (counts[g] > 0)]) for g in range(groups)], counts, names, node
-    )
-
-
-def _ordered(part: Array, wanted: Array) -> Array:
-    """Distinct labels of one part in the order of their first index."""
-    found, first = np.unique(part, return_index=True)
-    keep = np.isin(found, wanted)
-    return found[keep][np.argsort(first[keep])]
-
-
-def _join_ranks(trace: Trace, parts: list[Array], counts: Array, names: Array, node: ir.Node) -> None:
-    """Join the i-th labels of all parts that take the same number of indices; protect what has no partner."""
-    sizes = [counts.max(0)[np.searchsorted(names, part)] for part in parts]
-    for size in np.unique(np.concatenate(sizes)):
-        ranks = [part[found == size] for part, found in zip(parts, sizes, strict=True)]
-        paired = min(map(len, ranks))
-        for rank in ranks:
-            trace.labels.join(ranks[0][:paired], rank[:paired], trace.why(node, "its groups must stay equal"))
-            trace.protect([rank[paired:]], node, "its groups must stay equal")
