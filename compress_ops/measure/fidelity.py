@@ -98,7 +98,7 @@ def compare_fidelity(
         for model in others:
             for output, value in sessions[model].run(batch.feeds).items():
                 name = names.get(output, output)
-                kept_so_far = sums[model].setdefault(output, _Sums(fixed[name]))
+                kept_so_far = sums[model].setdefault(output, _Sums(fixed.get(name, frozenset())))
                 kept_so_far.add(expected[name], value, batch.size, kept, f"output '{output}' of {model}")
     if not samples:
         raise DataError("there are no samples to compare outputs on")

@@ -36,7 +36,7 @@ def test_what_is_no_mask(feeds: Feeds) -> None:
 class Fixed:
     """A session that gives one array, whatever it is fed."""
 
-    outputs = ()
+    inputs = outputs = ()
 
     def __init__(self, array: np.ndarray) -> None:
         self.array = array
