@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.tables import Goal
 
+from .believing import believing
 from .few_bits import int4
 from .recovery import digits, encoder, recogniser
 from .seeds import scratch, seeds
@@ -19,6 +20,7 @@ CASES: dict[str, Callable[[Path, Path], list[Goal]]] = {
     "recogniser": recogniser,
     "encoder": encoder,
     "int4": int4,
+    "adaptive": believing,
 }
 
 

@@ -1,53 +1,53 @@
-"""Losses that find their own weights, and a temperature that falls.
+"""A teacher that is believed as far as it is right: labels correct what it teaches, sample by sample.
 
-Every few steps the gradient norm g_k of each loss is measured (with momentum, since batches differ), and
+    q = c p + (1 - c) y,   c = <p, y>
 
-    w_k = b_k g / g_k,   g = sum_j b_j g_j / sum_j b_j,
-
-so that what each loss moves is in proportion to its own weight b_k, whatever its scale (after Chen et al. 2018,
-GradNorm, arXiv:1711.02257). The temperature falls from T to 1 in a straight line (Jafari et al. 2021,
-arXiv:2104.07163).
+p is what the teacher gives, y the label (shares of the classes), c the probability that the teacher gives to it, and q
+what the student learns, by every loss of that output. Where the teacher is sure and right nothing changes; where it is
+sure and wrong the label alone is left (after Meng et al. 2019, Conditional Teacher-Student Learning, arXiv:1904.12399,
+where c is 0 or 1). It needs labels: weights by the teacher's own largest probability, a falling temperature and losses
+balanced by their gradients were measured without, and won nothing (docs/benchmarks.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from .losses import TEMPERATURE
-from .train import Training
+if TYPE_CHECKING:
+    import numpy as np
 
-_EVERY = 10  # steps between two looks: a norm costs a backward pass
-_KEPT = 0.7  # of the norm before
-_LEAST = 1e-3  # of the largest norm: a loss that has reached 0 must not take over
+    Array = np.ndarray[Any, Any]
 
-
-@dataclass(frozen=True)
-class Adaptation:
-    """Goes along with a training, as its ``on_step``."""
-
-    weights: Mapping[str, float]
-    temperature: float
-
-    def __call__(self, training: Training) -> None:
-        if TEMPERATURE in training.scalars:
-            done = training.step / max(training.steps - 1, 1)
-            training.scalars[TEMPERATURE] = self.temperature + (1 - self.temperature) * min(done, 1)
-        if len(self.weights) > 1 and training.step % _EVERY == 0:
-            norms = {name: self._norm(training, name) for name in self.weights}
-            training.memory["norms"] = norms
-            training.weights.update(balanced(self.weights, norms))
-
-    @staticmethod
-    def _norm(training: Training, name: str) -> float:
-        before = training.memory.get("norms", {}).get(name)
-        now = training.gradient_norm(name)
-        return now if before is None else _KEPT * before + (1 - _KEPT) * now
+_LEAST = 1e-6  # of a probability: what a teacher tells of less likely classes is noise
 
 
-def balanced(weights: Mapping[str, float], norms: Mapping[str, float]) -> dict[str, float]:
-    """The w_k above."""
-    least = _LEAST * max(norms.values())
-    floored = {name: max(norm, least) for name, norm in norms.items()}
-    mean = sum(weights[name] * floored[name] for name in weights) / sum(weights.values())
-    return {name: weight * mean / floored[name] if floored[name] else weight for name, weight in weights.items()}
+def corrected(scores: Array, labels: Array, axis: int) -> Array:
+    """float32 log q, of the teacher's scores or logarithms along an axis and labels as shares of their shape.
+
+    Positions whose label is zeros throughout do not count, and stay as the teacher has them.
+    """
+    import numpy as np
+
+    shifted = scores - scores.max(axis=axis, keepdims=True)
+    whole = np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
+    given = np.exp(shifted - whole)
+    right = (given * labels).sum(axis=axis, keepdims=True)
+    learned = np.log(np.maximum(right * given + (1 - right) * labels, _LEAST))
+    told: Array = learned + whole + scores.max(axis=axis, keepdims=True)
+    return np.where(labels.any(axis=axis, keepdims=True), told, scores).astype(np.float32)
+
+
+def shares_of(labels: Array, classes: int, axis: int) -> Array:
+    """float32 shares of whole-numbered labels, the classes on a new axis; zeros where a label is below 0."""
+    import numpy as np
+
+    numbers = np.arange(classes).reshape([-1 if i == axis else 1 for i in range(labels.ndim + 1)])
+    shares: Array = (np.expand_dims(labels, axis) == numbers).astype(np.float32)
+    return shares
+
+
+def two_classes(logits: Array) -> Array:
+    """The scores (0, z) of no and yes on a further axis, for logits z of yes."""
+    import numpy as np
+
+    return np.stack([np.zeros_like(logits), logits], axis=-1)

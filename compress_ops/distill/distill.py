@@ -78,7 +78,7 @@ def distill(
         accumulate=accumulate,
         patience=patience,
     )
-    lesson = lesson_of(model, ctx, teacher, match, pairs)
+    lesson = lesson_of(model, ctx, teacher, match, pairs, loss)
     weights = chosen_weights(loss, blend, lesson.targets.natures)
     parameters = parameters_of(model, train)
     mask = zeros_of(model, parameters)

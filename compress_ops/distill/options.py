@@ -48,10 +48,7 @@ Adapters = Annotated[
 ]
 Adaptive = Annotated[
     bool,
-    Field(
-        description="Balance losses by their gradients, let the temperature fall to 1, and weigh samples by the "
-        "teacher's confidence."
-    ),
+    Field(description="Believe the teacher as far as labels say that it is right, sample by sample; needs labels."),
 ]
 HoldOut = Annotated[float, Field(gt=0, lt=1, description="Share of the training data that only measures.")]
 Baseline = Annotated[

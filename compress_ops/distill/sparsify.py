@@ -67,7 +67,7 @@ def sparsify(
     are zero already count towards the ratio, so that steps with a growing ratio can follow one another.
     """
     settings = TrainSettings(epochs=epochs, learning_rate=learning_rate, l1=l1)
-    lesson = lesson_of(model, ctx, teacher, match, {})
+    lesson = lesson_of(model, ctx, teacher, match, {}, loss)
     weights = chosen_weights(loss, blend, lesson.targets.natures)
     parameters = parameters_of(model, train)
     tensors = _of_two_dimensions(model, parameters)

@@ -13,8 +13,9 @@ from ..measure.padding import kept_positions
 from ..model import Model
 from ..passes import Context
 from ..runtime import Arrays, Feeds
+from .adaptive import corrected, shares_of, two_classes
 from .autodiff.prepare import find
-from .losses import Inputs, Kind, Nature, Target, nature_of
+from .losses import Inputs, Kind, Nature, Target, as_yes_or_no, may_be_logits, nature_of
 from .losses.pairs import LabelForm, Shape
 from .teacher import Tensors, pairs_of
 
@@ -29,16 +30,20 @@ _LEAST = 1e-12  # of a probability, before its logarithm
 
 @dataclass(frozen=True)
 class Fetch:
-    """A tensor of the teacher; ``logarithm``: it holds probabilities whose logarithm is wanted."""
+    """A tensor of the teacher; ``logarithm``: it holds probabilities whose logarithm is wanted, or log p / (1 - p)."""
 
     tensor: str
     logarithm: bool = False
+    odds: bool = False
 
     def take(self, found: Arrays) -> Array:
         import numpy as np
 
         array = found[self.tensor].astype(np.float32)
-        return np.log(np.maximum(array, _LEAST)) if self.logarithm else array
+        if not self.logarithm:
+            return array
+        logarithm = np.log(np.maximum(array, _LEAST))
+        return logarithm - np.log(np.maximum(1 - array, _LEAST)) if self.odds else logarithm
 
 
 @dataclass(frozen=True)
@@ -61,9 +66,20 @@ class Targets:
 
 
 def find_targets(
-    student: Model, teacher: Model, ctx: Context, data: Dataset, match: dict[str, str], pairs: dict[str, str]
+    student: Model,
+    teacher: Model,
+    ctx: Context,
+    data: Dataset,
+    match: dict[str, str],
+    pairs: dict[str, str],
+    *,
+    classes: bool = False,
 ) -> Targets:
-    """Match the tensors of both models and look at what they hold for one batch; raises all misfits together."""
+    """Match the tensors of both models and look at what they hold for one batch; raises all misfits together.
+
+    ``classes``: losses of classes are asked for, so that a single number of a linear layer is a logit, not a quantity.
+    Labels of 0 and 1 say so too.
+    """
     matched = _matched_outputs(student, teacher, match)
     inner = pairs_of(pairs, student, teacher)
     batch = telling_batch(data)
@@ -76,7 +92,8 @@ def find_targets(
         raise PassError(
             "no output of the student is a tensor of floats", hint="distillation needs an output with a gradient"
         )
-    natures = {mine: _natures(student, teacher, mine, other, ours, theirs) for mine, other in floats.items()}
+    classes = classes or _are_yes_or_no(batch.labels)
+    natures = {mine: _natures(student, teacher, mine, other, ours, theirs, classes) for mine, other in floats.items()}
     kept = kept_positions(batch.feeds)
     return Targets(
         outputs={
@@ -151,14 +168,23 @@ _MATCH = "match: {student output: teacher output} says which belong together"
 
 
 def _natures(
-    student: Model, teacher: Model, mine: str, other: str, ours: Arrays, theirs: Arrays
+    student: Model, teacher: Model, mine: str, other: str, ours: Arrays, theirs: Arrays, classes: bool
 ) -> tuple[Nature, Fetch]:
-    """What the output is to both; the teacher's numbers tell more, unless the student ends in a Softmax."""
-    own = nature_of(find(student, mine), ours[mine])
-    wanted = nature_of(find(teacher, other), theirs[other])
-    leading = own if own.kind is Kind.PROBABILITIES else wanted
+    """What the output is to both; the teacher's numbers tell more, unless the student ends in a Softmax or Sigmoid."""
+    value, source = find(student, mine), find(teacher, other)
+    own, wanted = nature_of(value, ours[mine]), nature_of(source, theirs[other])
+    leading = own if own.kind in (Kind.PROBABILITIES, Kind.YES_OR_NO) else wanted
+    if leading.kind is Kind.YES_OR_NO or (classes and may_be_logits(leading, value, ours[mine])):
+        own, wanted = as_yes_or_no(own, value, ours[mine]), as_yes_or_no(wanted, source, theirs[other])
+        return own, Fetch(wanted.logits or other, wanted.logarithm, odds=True)
     nature = replace(own, kind=leading.kind, axis=leading.axis)
     return nature, Fetch(wanted.logits or other, wanted.logarithm)
+
+
+def _are_yes_or_no(labels: Array | None) -> bool:
+    import numpy as np
+
+    return labels is not None and bool(np.isin(labels, (0, 1)).all())
 
 
 def _inner_target(student: Model, name: str, ours: Array, theirs: Array) -> Target:
@@ -174,17 +200,21 @@ def _label_form(labels: Array | None) -> LabelForm | None:
 
 @dataclass(frozen=True)
 class Enricher:
-    """Adds to a batch's feeds what the teacher gives for it, its labels and its mask, by the names of the inputs."""
+    """Adds to a batch's feeds what the teacher gives for it, its labels and its mask, by the names of the inputs.
+
+    ``believed`` names the output whose teacher is believed as far as the labels say that it is right (``adaptive``).
+    """
 
     targets: Targets
     inputs: Inputs
     teacher: Tensors | None
+    believed: str | None = None
 
     def __call__(self, batch: Batch) -> Arrays:
         found = self.teacher.of(batch.feeds) if self.teacher is not None else {}
         arrays = dict(batch.feeds)
         for output, name in self.inputs.outputs.items():
-            arrays[name] = self.targets.output_fetches[output].take(found)
+            arrays[name] = self._given(output, found, batch)
         for number, name in self.inputs.pairs.items():
             arrays[name] = self.targets.pair_fetches[number].take(found)
         if self.inputs.labels is not None:
@@ -193,19 +223,33 @@ class Enricher:
             arrays[self.inputs.mask] = self._mask(batch.feeds, arrays)
         return arrays
 
+    def _given(self, output: str, found: Arrays, batch: Batch) -> Array:
+        array, target = self.targets.output_fetches[output].take(found), self.targets.outputs[output]
+        if output != self.believed:
+            return array
+        scores = two_classes(array) if target.yes_or_no else array
+        labels, classes = self._labels(batch), scores.shape[target.axis]
+        shares = labels if self.targets.labels == "shares" else shares_of(labels, classes, target.axis)
+        learned = corrected(scores, shares, target.axis)
+        return learned[..., 1] - learned[..., 0] if target.yes_or_no else learned
+
     def _labels(self, batch: Batch) -> Array:
         """As whole numbers, -1 where a position does not count; or as shares of the classes."""
         import numpy as np
 
         if batch.labels is None:
-            raise DataError("cross_entropy needs labels", hint="name the array that holds them, or use another loss")
+            raise DataError("labels are needed", hint="name the array that holds them, or use another loss")
         target = next(iter(self.targets.outputs.values()))
+        labels, single = batch.labels, target.yes_or_no and target.shape[1:] == (1,)
+        labels = labels[:, None] if single and labels.ndim == 1 else labels
         if self.targets.labels == "shares":
-            return batch.labels.astype(np.float32)
+            shares = labels.astype(np.float32)
+            return np.stack([1 - shares, shares], axis=-1) if target.yes_or_no else shares
+        classes = 2 if target.yes_or_no else target.shape[target.axis]
         places = [size for i, size in enumerate(target.shape) if i != target.axis]
         # one sample stands for the scores of all: only their shape is looked at
-        scores = np.broadcast_to(np.zeros(1), (len(batch.labels), *places[1:], target.shape[target.axis]))
-        numbers = class_labels(scores, batch.labels)
+        scores = np.broadcast_to(np.zeros(1), (len(labels), *places[1:], classes))
+        numbers = class_labels(scores, labels)
         return np.where(np.isin(numbers, IGNORED), -1, numbers)
 
     def _mask(self, feeds: Feeds, arrays: Arrays) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -14,9 +14,18 @@ from ..model import Model
 from ..passes import Change, Context
 from ..runtime import Arrays
 from .adapters import Adapted, adapted
-from .adaptive import Adaptation
 from .held_out import HeldOut, weights_of
-from .losses import TEMPERATURE, Inputs, Wanted, Weights, build_objective, chosen_weights
+from .losses import (
+    TEMPERATURE,
+    Inputs,
+    LossName,
+    Preset,
+    Wanted,
+    Weights,
+    asks_for_classes,
+    build_objective,
+    chosen_weights,
+)
 from .masks import Mask
 from .objective import Objective
 from .samples import Rows, Samples, Split, Store, split
@@ -50,12 +59,20 @@ def training_data(ctx: Context) -> Dataset:
     return data
 
 
-def lesson_of(model: Model, ctx: Context, path: str | None, match: dict[str, str], pairs: dict[str, str]) -> Lesson:
+def lesson_of(
+    model: Model,
+    ctx: Context,
+    path: str | None,
+    match: dict[str, str],
+    pairs: dict[str, str],
+    loss: Mapping[LossName, float] | Preset | None = None,
+) -> Lesson:
     data = training_data(ctx)
     teacher = load_teacher(path, ctx)
     refuse_random(model, "student")
     refuse_random(teacher, "teacher")
-    return Lesson(teacher, data, find_targets(model, teacher, ctx, data, match, pairs))
+    classes = asks_for_classes(loss)
+    return Lesson(teacher, data, find_targets(model, teacher, ctx, data, match, pairs, classes=classes))
 
 
 @dataclass(frozen=True)
@@ -161,18 +178,9 @@ class Task:
         return {
             "weights": _plain(self.weights),
             "scalars": {name: self._scalars[name] for name in objective.settings},
-            "on_step": self._on_step,
+            "on_step": self.mask.on_step,
             "write": self.mask.around(self._adapted.write if self._adapted is not None else write_weights),
         }
-
-    def _on_step(self, training: Training) -> None:
-        self.mask.on_step(training)
-        if self._adaptation is not None:
-            self._adaptation(training)
-
-    @cached_property
-    def _adaptation(self) -> Adaptation | None:
-        return Adaptation(_plain(self.weights), self.temperature) if self.adaptive else None
 
     @property
     def _scalars(self) -> dict[str, float]:
@@ -202,7 +210,6 @@ class Task:
             targets.pairs,
             targets.labels,
             targets.mask,
-            confidence=self.adaptive,
         )
         return build_objective(model, wanted, self.ctx.rng)
 
@@ -216,7 +223,20 @@ class Task:
     def _enricher(self, inputs: Inputs) -> Enricher:
         names = Enricher.tensors(self.lesson.targets, inputs)
         teacher = Tensors(self.lesson.teacher, names, self.ctx) if names else None
-        return Enricher(self.lesson.targets, inputs, teacher)
+        return Enricher(self.lesson.targets, inputs, teacher, self._believed)
+
+    @property
+    def _believed(self) -> str | None:
+        """The output whose teacher is corrected by labels."""
+        if not self.adaptive:
+            return None
+        if self.lesson.targets.labels is None:
+            hint = "name the array that holds them (labels of data.training), or leave adaptive out"
+            raise DataError("adaptive corrects the teacher by labels, and the training data has none", hint=hint)
+        name, nature = next(iter(self.lesson.targets.natures.items()))
+        if not nature.classes:
+            raise PassError(f"adaptive: the first output '{name}' holds no classes", hint="leave adaptive out")
+        return name
 
     def _samples(self, store: Store, inputs: Inputs) -> Samples:
         enricher, data = self._enricher(inputs), self.lesson.data

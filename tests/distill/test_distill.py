@@ -11,7 +11,6 @@ import pytest
 
 from compress_ops.data.base import Batch, Dataset
 from compress_ops.distill import distill
-from compress_ops.distill.adaptive import Adaptation, balanced
 from compress_ops.distill.evaluation import Scores, start_anew, verdict
 from compress_ops.errors import DataError, OnnxpressError, PassError
 from compress_ops.measure.metrics import parse_metric
@@ -69,7 +68,6 @@ OPTIONS = {
     "usual": {},
     "named": {"loss": {"kl": 1.0, "similarity": 0.5}},
     "preset": {"loss": "kl+l2", "blend": 0.5},
-    "adaptive": {"adaptive": True, "temperature": 4.0},
     "pairs": {"loss": {"mse": 1.0, "hidden": 1.0}, "pairs": {"h": "h"}},
     "by sgd": {"optimizer": "sgd", "learning_rate": 0.05},
     "by groups": {"accumulate": 3, "batch": 4, "patience": 3, "clip_norm": 1.0, "weight_decay": 1e-4, "warmup": 0.1},
@@ -195,7 +193,7 @@ def test_a_training_that_does_harm_is_undone_and_told() -> None:
 def test_it_repeats() -> None:
     first, second = mlp(seed=50), mlp(seed=50)
     for student in (first, second):
-        taught(student, mlp(), epochs=3, adaptive=True)
+        taught(student, mlp(), epochs=3)
     assert proto(first).SerializeToString() == proto(second).SerializeToString()
 
 
@@ -207,7 +205,7 @@ def test_it_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: pytest
     from compress_ops.distill import held_out
 
     checkpoint, data, through = tmp_path / "state.npz", Table(noise(200, 6, seed=9)), mlp(seed=50)
-    options = {"epochs": 6, "learning_rate": 0.02, "adaptive": True}
+    options = {"epochs": 6, "learning_rate": 0.02}
     distill(through, context(training=data, original=mlp()), **options)
 
     calls, judge = [], held_out.HeldOut.__call__
@@ -307,26 +305,6 @@ def test_a_quantized_model_has_no_weights_to_train() -> None:
     student = model_of(text, codes=codes, s=np.array(0.1, np.float32))
     with pytest.raises(PassError, match="no float weight"):
         taught(student, student.copy())
-
-
-def test_losses_are_balanced_by_their_gradients() -> None:
-    """w_k g_k is in proportion to b_k; a loss that has come to 0 gets no endless weight."""
-    weights = balanced({"kl": 1.0, "mse": 3.0}, {"kl": 10.0, "mse": 0.5})
-    assert weights["kl"] * 10.0 * 3 == pytest.approx(weights["mse"] * 0.5)
-    assert balanced({"kl": 1.0, "mse": 1.0}, {"kl": 1.0, "mse": 0.0})["mse"] <= 1000
-    assert balanced({"kl": 1.0}, {"kl": 0.0}) == {"kl": 1.0}
-
-
-def test_the_temperature_falls_to_one() -> None:
-    class Watched:
-        weights, memory, steps = {"kl": 1.0}, {}, 11
-
-        def __init__(self, step: int) -> None:
-            self.step, self.scalars = step, {"temperature": 5.0}
-
-    for step, expected in {0: 5.0, 5: 3.0, 10: 1.0}.items():
-        Adaptation({"kl": 1.0}, 5.0)(seen := Watched(step))
-        assert seen.scalars["temperature"] == pytest.approx(expected)
 
 
 def test_a_baseline_says_what_the_teacher_adds() -> None:

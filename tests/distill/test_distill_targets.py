@@ -47,7 +47,15 @@ NATURES = {
         "z",
         False,
     ),
-    "sigmoid": (LINEAR.format("z = MatMul(x, w) y = Sigmoid(z)"), (6, 4), Kind.NUMBERS, 1, None, False),
+    "sigmoid": (LINEAR.format("z = MatMul(x, w) y = Sigmoid(z)"), (6, 4), Kind.YES_OR_NO, 2, "z", False),
+    "reshaped sigmoid": (
+        LINEAR.format("z = MatMul(x, w) p = Sigmoid(z) y = Reshape(p, s)"),
+        (6, 4),
+        Kind.YES_OR_NO,
+        2,
+        None,
+        True,
+    ),
     "scores and boxes": (
         LINEAR.format("z = MatMul(x, w) p = Sigmoid(z) y = Concat<axis = 1>(z, p)").replace("N,3", "N,6"),
         (6, 4),
@@ -89,7 +97,7 @@ def test_what_an_output_holds(name: str) -> None:
 USUAL = {
     "logits": {"kl", "mse"},
     "softmax": {"kl"},
-    "sigmoid": {"mse"},
+    "sigmoid": {"kl"},
     "norm": {"mse", "cosine"},
 }
 

@@ -34,7 +34,7 @@ def numbers(model: Model, name: str) -> np.ndarray:
     return model.graph.initializers[name].const_value.numpy()
 
 
-@pytest.mark.parametrize("options", [{}, {"adapters": 2}, {"adaptive": True}, {"optimizer": "sgd"}])
+@pytest.mark.parametrize("options", [{}, {"adapters": 2}, {"optimizer": "sgd"}])
 def test_distill_keeps_zeros_and_trains_the_rest(options: dict[str, Any]) -> None:
     model = pruned()
     before = {name: numbers(model, name) for name in MATRICES}

@@ -238,26 +238,6 @@ def test_terms_and_settings_are_checked() -> None:
         run(ADAM, scalars={})
 
 
-def test_the_gradient_norm_of_one_term() -> None:
-    found = {}
-
-    def on_step(training: Training) -> None:
-        found[training.step] = [training.gradient_norm(term) for term in ("fit", "size")]
-
-    run(replace(SGD, epochs=1, steps=1), on_step=on_step)
-    feeds = Batches()(np.random.default_rng(0))[0]
-    fit, both = gradients(W, B, feeds), gradients(W, B, feeds, size=1.0)
-    size = [b - a for a, b in zip(fit, both, strict=True)]
-    expected = [np.linalg.norm(np.concatenate([part.ravel() for part in parts])) for parts in (fit, size)]
-    assert found[0] == pytest.approx(expected, rel=ROUNDINGS * EPS)
-
-
-def test_asking_for_a_norm_changes_no_step() -> None:
-    plain, _ = run(SGD)
-    asked, _ = run(SGD, on_step=lambda training: training.gradient_norm("size"))
-    assert weights_of(plain)["w"].tobytes() == weights_of(asked)["w"].tobytes()
-
-
 def test_a_dry_run_is_one_step(tmp_path: Path) -> None:
     _, history = run(ADAM, ctx=context(dry_run=True), checkpoint=tmp_path / "c")
     assert history.steps == 1

@@ -97,7 +97,7 @@ def finetune_quantized(
         run = Blockwise(student, load_teacher(teacher, before), training_data(ctx), ctx, settings, hold_out)
         change = run.run(blocks)
     else:
-        lesson = lesson_of(student.model, before, teacher, match, {})
+        lesson = lesson_of(student.model, before, teacher, match, {}, loss)
         weights = chosen_weights(loss, blend, lesson.targets.natures)
         change = _trained(
             Task(

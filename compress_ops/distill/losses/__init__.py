@@ -3,8 +3,8 @@ output holds, ``choice`` which losses suit it, ``graph`` writes nodes, ``build``
 """
 
 from .build import TEMPERATURE, Inputs, Wanted, build_objective
-from .choice import OF_PAIRS, Preset, Weights, chosen_weights
-from .kinds import Kind, Nature, nature_of
+from .choice import OF_PAIRS, Preset, Weights, asks_for_classes, chosen_weights
+from .kinds import Kind, Nature, as_yes_or_no, may_be_logits, nature_of
 from .pairs import Target
 from .terms import LOSSES, Loss, LossName
 
@@ -21,7 +21,10 @@ __all__ = [
     "Target",
     "Wanted",
     "Weights",
+    "as_yes_or_no",
+    "asks_for_classes",
     "build_objective",
     "chosen_weights",
+    "may_be_logits",
     "nature_of",
 ]

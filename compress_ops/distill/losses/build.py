@@ -27,8 +27,7 @@ TEMPERATURE = "temperature"
 class Wanted:
     """What an objective is to say. ``outputs`` go by the names of the student's outputs, ``pairs`` are inner tensors.
 
-    ``mask`` is the shape of the padding mask of one batch; ``labels`` says how labels come, if a loss reads them;
-    ``confidence`` weighs samples by the teacher's.
+    ``mask`` is the shape of the padding mask of one batch; ``labels`` says how labels come, if a loss reads them.
     """
 
     weights: Weights
@@ -37,7 +36,6 @@ class Wanted:
     pairs: Sequence[Target] = ()
     labels: LabelForm | None = None
     mask: Shape | None = None
-    confidence: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def build_objective(student: Model, wanted: Wanted, rng: np.random.Generator) ->
     model.infer_shapes()
     graph = LossGraph(model)
     temperature = graph.scalar(TEMPERATURE)
-    pairs = Pairs(graph, temperature, wanted.mask, wanted.labels, confidence=wanted.confidence, rng=rng)
+    pairs = Pairs(graph, temperature, wanted.mask, wanted.labels, rng)
     terms = {name: _term(graph, name, _tensors(pairs, wanted, name), wanted) for name in wanted.weights}
     weights = {name: graph.scalar(f"weight/{name}") for name in terms}
     loss = graph.op("Identity", graph.add(*(graph.mul(term, weights[name]) for name, term in terms.items())))

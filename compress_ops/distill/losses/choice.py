@@ -2,8 +2,8 @@
 
 ``soft+hard``  b T^2 KL + (1 - b) CE   (Hinton, Vinyals, Dean 2015)
 ``kl+l2``      b T^2 KL + (1 - b) MSE of the logits
-where nothing is said: KL for probabilities; KL + MSE for scores, which is right for logits and for any other numbers;
-MSE + cosine for embeddings; MSE for numbers. Of several outputs each brings its own.
+where nothing is said: KL for probabilities, of yes or no too; KL + MSE for scores, which is right for logits and for
+any other numbers; MSE + cosine for embeddings; MSE for numbers. Of several outputs each brings its own.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ Weights = dict[LossName, float]
 
 _USUAL: dict[Kind, tuple[LossName, ...]] = {
     Kind.PROBABILITIES: ("kl",),
+    Kind.YES_OR_NO: ("kl",),
     Kind.SCORES: ("kl", "mse"),
     Kind.EMBEDDING: ("mse", "cosine"),
     Kind.NUMBERS: ("mse",),
@@ -48,6 +49,11 @@ def chosen_weights(
     return left
 
 
+def asks_for_classes(loss: Mapping[LossName, float] | Preset | None) -> bool:
+    """Whether a loss that is named speaks of classes: single numbers are then logits."""
+    return isinstance(loss, str) or any((loss or {}).get(name) for name in ("kl", "cross_entropy"))
+
+
 def outputs_for(name: LossName, natures: Mapping[str, Nature]) -> Sequence[str]:
     """The outputs that a loss speaks of: classes for kl, the first for labels, more than one number for cosine."""
     every = list(natures)
@@ -58,5 +64,5 @@ def outputs_for(name: LossName, natures: Mapping[str, Nature]) -> Sequence[str]:
             output for output in every if natures[output].kind is Kind.EMBEDDING
         ]
     if name == "cosine":
-        return [output for output in every if natures[output].kind is not Kind.NUMBERS]
+        return [output for output in every if natures[output].kind not in (Kind.NUMBERS, Kind.YES_OR_NO)]
     return every

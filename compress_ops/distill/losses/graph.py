@@ -4,7 +4,7 @@ A position is what a loss says one number about: a sample, a token, a pixel. Los
 
     L = sum_i w_i l_i / sum_i w_i,
 
-where w_i is 0 for padding, and 1 or the teacher's confidence elsewhere.
+where w_i is 0 for padding and 1 elsewhere.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from ...errors import PassError
 from ..autodiff.prepare import find
 from .graph import TINY, LossGraph
-from .kinds import Nature
+from .kinds import Kind, Nature
 from .terms import Pair
 
 if TYPE_CHECKING:
@@ -34,6 +34,15 @@ class Target:
     probabilities: bool = False
 
     @property
+    def yes_or_no(self) -> bool:
+        return self.nature is not None and self.nature.kind is Kind.YES_OR_NO
+
+    @property
+    def rank(self) -> int:
+        """That of what is compared: yes and no are an axis of their own."""
+        return len(self.shape) + self.yes_or_no
+
+    @property
     def axis(self) -> int:
         return self.nature.axis if self.nature is not None else max(len(self.shape) - 1, 0)
 
@@ -46,7 +55,6 @@ class Pairs:
     temperature: ir.Value
     mask_shape: Shape | None
     labels: LabelForm | None
-    confidence: bool
     rng: np.random.Generator
     helpers: list[str] = field(default_factory=list)
     of_outputs: dict[str, str] = field(default_factory=dict)
@@ -59,7 +67,7 @@ class Pairs:
         student = self._student(target)
         teacher = self._input(f"teacher/{name}", self._dims(target, target.teacher_shape))
         self.of_outputs[name] = teacher.name or ""
-        return self._pair(target, student, teacher)
+        return self._pair(target, student, self._classes(teacher, target))
 
     def inner(self, number: int, target: Target, *, mapped: bool) -> Pair:
         """A pair of inner tensors; ``mapped``: the student's is brought to the teacher's width."""
@@ -78,15 +86,16 @@ class Pairs:
 
         shares = self.labels == "shares"
         dims = [size for i, size in enumerate(self._dims(target, target.shape)) if shares or i != target.axis]
+        dims += [2] if shares and target.yes_or_no else []
         labels = self._input("labels", dims, ir.DataType.FLOAT if shares else ir.DataType.INT64)
         self.labels_name = labels.name
         return replace(self._pair(target, self._student(target), labels), labels=self.labels)
 
     def _pair(self, target: Target, student: ir.Value, teacher: ir.Value) -> Pair:
-        rank = len(target.shape)
+        rank = target.rank
         values = [self._ranked(value, rank) for value in (student, teacher)] if rank < 2 else [student, teacher]
         pair = Pair(values[0], values[1], max(rank, 2), target.axis if rank > 1 else 1, self.temperature)
-        pair = replace(pair, confidence=self.confidence, probabilities=target.probabilities)
+        pair = replace(pair, probabilities=target.probabilities)
         return replace(pair, mask=self._mask(), mask_rank=len(self.mask_shape or ())) if self._masked(target) else pair
 
     def _ranked(self, value: ir.Value, rank: int) -> ir.Value:
@@ -101,9 +110,25 @@ class Pairs:
         if key not in self._made:
             value = self.graph.float32(find(self.graph.model, name))
             if nature is not None and nature.logarithm:
-                value = self.graph.op("Log", self.graph.op("Max", value, self.graph.number(TINY)))
-            self._made[key] = value
+                value = self._logarithm(value, target.yes_or_no)
+            self._made[key] = self._classes(value, target)
         return self._made[key]
+
+    def _logarithm(self, shares: ir.Value, odds: bool) -> ir.Value:
+        """log p, or log p / (1 - p)."""
+        g = self.graph
+        logarithm = g.op("Log", g.op("Max", shares, g.number(TINY)))
+        return g.sub(logarithm, self._logarithm(g.sub(g.number(1), shares), False)) if odds else logarithm
+
+    def _classes(self, value: ir.Value, target: Target) -> ir.Value:
+        """Of logits z of yes the logits (0, z) of no and yes, on a further axis: softmax (0, z / T) = sigmoid z / T."""
+        if not target.yes_or_no:
+            return value
+        last = len(target.shape)
+        pads = [0] * last + [1] + [0] * (last + 1)
+        return self.graph.op(
+            "Pad", self.graph.op("Unsqueeze", value, self.graph.integers([last])), self.graph.integers(pads)
+        )
 
     def _dims(self, target: Target, shape: Shape) -> list[int | str | None]:
         """The student's declared sizes where it declares as many, the given ones where they are known to be fixed."""
@@ -125,7 +150,7 @@ class Pairs:
     def _masked(self, target: Target) -> bool:
         """Positions of the mask are the first axes of the value, and none of them holds classes."""
         mask = self.mask_shape
-        if mask is None or len(target.shape) <= len(mask) or target.axis < len(mask):
+        if mask is None or target.rank <= len(mask) or target.axis < len(mask):
             return False
         return target.shape[: len(mask)] == mask
 

@@ -34,8 +34,7 @@ class Pair:
     """A float32 value of the student and what it should be: the teacher's value, or labels.
 
     ``rank`` is that of the student's value, at least 2; ``axis``, not negative, holds classes or features. ``mask``
-    is 1 at positions that count and 0 at padding, of rank ``mask_rank``, its axes being the first ones of the value;
-    ``confidence`` weighs positions by the teacher's largest probability.
+    is 1 at positions that count and 0 at padding, of rank ``mask_rank``, its axes being the first ones of the value.
     """
 
     student: ir.Value
@@ -45,7 +44,6 @@ class Pair:
     temperature: ir.Value
     mask: ir.Value | None = None
     mask_rank: int = 0
-    confidence: bool = False
     probabilities: bool = False
     labels: Literal["numbers", "shares"] | None = None
 
@@ -59,7 +57,7 @@ def kl(g: LossGraph, pair: Pair) -> ir.Value:
     share = g.op("Softmax", scaled, axis=pair.axis)
     ratio = g.sub(g.op("LogSoftmax", scaled, axis=pair.axis), student)
     distance = g.mul(share, g.where(g.is_above(share, 0), ratio, 0))  # 0 log 0 = 0
-    mean = g.mean_over_positions(g.sum(distance, [pair.axis]), _weights(g, pair))
+    mean = g.mean_over_positions(g.sum(distance, [pair.axis]), _mask(g, pair, pair.rank - 1))
     return g.mul(mean, g.square(pair.temperature))
 
 
@@ -120,16 +118,6 @@ LOSSES: dict[LossName, Loss] = {
 
 def _mask(g: LossGraph, pair: Pair, rank: int) -> ir.Value | None:
     return g.padded_rank(pair.mask, pair.mask_rank, rank) if pair.mask is not None else None
-
-
-def _weights(g: LossGraph, pair: Pair) -> ir.Value | None:
-    """The mask times the teacher's confidence, its largest probability."""
-    mask = _mask(g, pair, pair.rank - 1)
-    if not pair.confidence:
-        return mask
-    shares = g.op("Softmax", pair.target, axis=pair.axis)
-    largest = g.op("ReduceMax", shares, g.integers([pair.axis]), keepdims=0)
-    return g.mul(largest, mask) if mask is not None else largest
 
 
 def _rows(g: LossGraph, value: ir.Value) -> ir.Value:

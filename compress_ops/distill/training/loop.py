@@ -131,7 +131,6 @@ class Trainer:
     def step(self, group: Sequence[Feeds], rate: float) -> Array:
         """One update; returns the loss and the terms."""
         training = self.training
-        training.batch = group[0]
         if self.hooks.on_step is not None:
             self.hooks.on_step(training)
         values = self._gradients(group)

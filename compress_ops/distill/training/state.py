@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...runtime import Feeds
-from .optimizers import norm
 from .session import StepSession
 
 _KEPT = ("weights", "scalars", "step", "epoch", "memory", "last")
@@ -30,14 +29,6 @@ class Training:
     epoch: int = 0
     memory: dict[str, Any] = field(default_factory=dict)
     last: dict[str, float] = field(default_factory=dict)
-    batch: Feeds = field(default_factory=dict)
-
-    def gradient_norm(self, term: str) -> float:
-        """Norm of dL_k/dw of one unweighted term, over the student's weights, on the batch that comes next."""
-        alone = {name: float(name == term) for name in self.weights}
-        self.compute(self.batch, alone)
-        buffers = self.session.buffers
-        return norm(buffers.gradients[: buffers.student])
 
     def compute(self, batch: Feeds, weights: Mapping[str, float]) -> None:
         """Losses and gradients of a batch with these weights of the terms."""
