@@ -17,6 +17,7 @@ from .duplicates import merge_duplicate_nodes, merge_duplicate_weights
 from .edit import constant_of, stand_in
 from .gelu import spell_gelu
 from .generated import Store
+from .softmax_guards import remove_guards
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -53,7 +54,9 @@ def simplify(
     normalization, are evaluated with onnx's reference operators through onnxscript, but only where the file does not
     grow by it: a weight that something else reads too is not stored once more as its transpose or product.
     DequantizeLinear of a weight stays, since folding it would undo a quantization. Weights that the graph generates
-    (ConstantOfShape) become stored ones. GELU is spelled the way that onnxruntime fuses.
+    (ConstantOfShape) become stored ones. GELU is spelled the way that onnxruntime fuses. Guards against NaN behind a
+    Softmax (IsNaN and Where) go where its mask is finite, or leaves a place open in every row: scores that are not
+    finite then come out as NaN instead of 0.
     """
     change = Change()
     for what, action in _ACTIONS.items():
@@ -166,6 +169,7 @@ _ACTIONS: dict[str, Callable[[Model], int | None]] = {
     "fold scales and shifts": fold_affine,
     "fuse HardSwish": _fuse_hardswish,
     "spell GELU as runtimes know it": spell_gelu,
+    "remove guards of Softmax": remove_guards,
     "merge duplicate weights": merge_duplicate_weights,
     "merge duplicate nodes": merge_duplicate_nodes,
 }
