@@ -76,7 +76,7 @@ def test_nothing_is_made_of_weights_that_do_not_fit(change: str) -> None:
     assert not float_weights(codes, None if change == "nothing known" else original)
 
 
-def test_a_reshape_between_a_weight_and_its_layer_is_seen_through() -> None:
+def test_what_turns_and_shapes_a_weight_for_its_layer_is_seen_through() -> None:
     """As behind blocks of a convolution's weight."""
     text = "agraph (float[N,8,9,9] x) => (float[N,16,7,7] y) { y = Conv(x, w) }"
     weight = noise(16, 8, 3, 3)
@@ -85,4 +85,4 @@ def test_a_reshape_between_a_weight_and_its_layer_is_seen_through() -> None:
     (codes,) = find_codes(model, Change())
     assert isinstance(codes.node.outputs[0].uses()[0].node, ir.Node)
     found = float_weights([codes], original)[codes.name]
-    np.testing.assert_allclose(found * codes.scales(), weight.reshape(16, -1), atol=4 * EPS * np.abs(weight).max())
+    np.testing.assert_allclose(found * codes.scales(), weight.reshape(16, -1).T, atol=4 * EPS * np.abs(weight).max())

@@ -48,7 +48,7 @@ def pruned(codes: Sequence[Codes], before: Model | None) -> dict[str, Array]:
 
 
 def _ratios(weight: Codes, nodes: dict[str, ir.Node]) -> Iterator[Array]:
-    """Of the arrays that the layers had, as they are and transposed, those that the codes are rounded from."""
+    """Of the arrays that the layers had, by rows and by columns, those that the codes are rounded from."""
     import numpy as np
 
     steps, scales = weight.steps(), weight.scales()
@@ -64,7 +64,7 @@ def _candidates(weight: Codes, nodes: dict[str, ir.Node]) -> Iterator[Array]:
         tensor = _weight_of(nodes[name], index) if name in nodes else None
         if tensor is not None and tensor.size == weight.tensor.size and tensor.dtype.name == "FLOAT":
             array = tensor.numpy()
-            yield from (turned.reshape(shape) for turned in (array, array.T))
+            yield from (array.reshape(shape), array.reshape(shape[::-1]).T)
 
 
 def _readers(node: ir.Node) -> Iterator[tuple[str, int]]:

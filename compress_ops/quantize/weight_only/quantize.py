@@ -43,7 +43,7 @@ def quantize_weights(
         Field(
             description="Weights that share a scale. 32 is most accurate (an encoder at 4 bits: cosine 0.990, 128: "
             "0.983); 128 takes 0.84 bits less per weight and is the fastest on CPUs (a decoder's MatMul: 0.16 of the "
-            "float time, 32: 0.21)."
+            "float time, 32: 0.21). With storage qdq at most so many, such that blocks are equal."
         ),
     ] = 32,
     symmetric: Annotated[
@@ -100,9 +100,9 @@ def quantize_weights(
     gptq (Frantar et al. 2022, arXiv:2210.17323) lets later weights make up for the errors of earlier ones, given the
     layer's inputs; embeddings (whose H is diagonal), and what data cannot reach (subgraphs, grouped convolutions), are
     rounded by hqq. MatMul and Gemm become MatMulNBits (and Add), embeddings GatherBlockQuantized; tied embeddings stay
-    one tensor. Convolutions and recurrent layers, which have no such kernel, are unpacked at load. 3 bits are stored as
-    3 bits and computed in the 4-bit kernel. Weights that another operator needs as they are, that are not finite or too
-    small to gain, are declined.
+    one tensor in every storage. Convolutions and recurrent layers, which have no such kernel, are unpacked at load. 3
+    bits are stored as 3 bits and computed in the 4-bit kernel. Weights that another operator needs as they are, that
+    are not finite or too small to gain, are declined.
     """
     chosen: Method = method or ("gptq" if ctx.calibration is not None else "hqq")
     if chosen == "gptq" and ctx.calibration is None:
@@ -139,8 +139,15 @@ class _Settings:
 def _form(weight: Weight, settings: _Settings) -> BlockFormat:
     """The format for one weight: scales of its own type; standard operators need no whole block of a short row."""
     form, dtype = settings.form, weight.tensor.dtype.numpy().name
-    size = form.size if _uses_kernels(weight, settings) else min(form.size, weight.inner)
+    if _in_qdq(weight, settings):
+        size = standard.equal_blocks(weight.inner, form.size, by_columns="matrix" in weight.roles)
+    else:
+        size = form.size if _uses_kernels(weight, settings) else min(form.size, weight.inner)
     return BlockFormat(form.bits, size, form.symmetric, dtype)
+
+
+def _in_qdq(weight: Weight, settings: _Settings) -> bool:
+    return settings.storage == "qdq" and weight.roles != {"table"}
 
 
 def _uses_kernels(weight: Weight, settings: _Settings) -> bool:
@@ -160,13 +167,12 @@ def _why_not(weight: Weight, settings: _Settings, least: int) -> str:
     present = stored_bytes(weight.value)
     if present < least:
         return f"its weight of {present} bytes is below 0.1 % of the model's"
-    if settings.storage == "qdq" and len(weight.roles) > 1:
-        return "its weight is tied, which qdq cannot store once; use storage MatMulNBits or decoded"
     blocks = weight.rows * form.blocks_of(weight.inner)
     scales = blocks * (weight.tensor.dtype.itemsize + (0 if form.symmetric else 1))
     stored = packed_bytes(blocks * form.size, radices(1 << form.bits)) + int(scales) + _OVERHEAD
     if stored >= present:
-        return f"its weight of {present} bytes would take {stored}"
+        equal = "equal " if _in_qdq(weight, settings) else ""
+        return f"its weight of {present} bytes would take {stored} in {equal}blocks of {form.size}"
     return ""
 
 
@@ -226,7 +232,7 @@ def _write(unpacker: Unpacker, weight: Weight, blocked: Blocked, settings: _Sett
         kernels.write(unpacker, weight, blocked, accuracy_level)
     elif weight.roles == {"table"}:
         standard.write_lookups(unpacker, weight, blocked)
-    elif settings.storage == "qdq":
+    elif _in_qdq(weight, settings):
         standard.write_qdq(unpacker, weight, blocked)
     else:
         standard.write_decoded(unpacker, weight, blocked)
