@@ -1,7 +1,9 @@
-"""Choose an int8 recipe for a model by trying candidates: the fastest that stays close, of equally fast the smallest.
+"""Choose an int8 recipe for a model by trying candidates: of those that stay close the one that gains most.
+
+What a candidate gains is its speed-up and its size, as one number: a file half as large is worth 15 % of the time.
 
 Each candidate (``candidates.py``) is applied and measured beside the float model (``trials.py``). Where one that is not
-close would be faster than all that are, it is mended: outliers are clipped, rounding and biases refined, and the
+close would gain more than all that are, it is mended: outliers are clipped, rounding and biases refined, and the
 layers whose quantization costs most go back to float, if they are few. Where nothing is close, the closest is written
 and the run ends as one whose limit is missed.
 """
@@ -29,8 +31,9 @@ from .trials import Trial, Trials, trials_of
 CLOSE_ENOUGH = 0.995
 """Closeness of the worst output to the float model's, by default."""
 _WITHIN_NOISE = 0.98
-_AS_FAST = 0.9  # of the fastest candidate's speed: among those the smallest file wins
-_AS_SMALL = 1.02  # of the smallest: among those the closest wins
+_OF_SIZE = 0.2  # the exponent of what a smaller file is worth: halving it counts as 2^0.2 = 1.15 in speed
+_AS_GOOD = 0.98  # of what the best gains: among those the closest wins
+_MENDED = 0.9  # of what a candidate gains is left, at most, once it is mended
 _FEW = 1 / 3  # of the quantized layers may go back to float: with more, little of what int8 gains is left
 _PERCENTILES = (99.99, 99.9)
 _BITS = 8  # of a code
@@ -113,30 +116,34 @@ def _is_quantized(model: Model) -> bool:
 
 
 def best_of(trials: Sequence[Trial], least: float) -> Trial:
-    """Of those that are close enough and about as fast as the fastest the smallest; else the closest of all."""
+    """Of those that are close enough, and no slower if any is not, and gain about as much as any, the closest.
+
+    Where none is close enough, the closest of all.
+    """
     close = [trial for trial in trials if trial.is_close(least)]
-    if not close:
-        return max(trials, key=_closeness)
-    fastest = max(map(_speed, close))
-    fast = [trial for trial in close if _speed(trial) >= _AS_FAST * fastest]
-    smallest = min(trial.bytes for trial in fast)
-    return max([trial for trial in fast if trial.bytes <= _AS_SMALL * smallest], key=_closeness)
+    close = [trial for trial in close if _speed(trial) >= _WITHIN_NOISE] or close
+    most = max(map(_gain, close), default=0.0)
+    return max([trial for trial in close if _gain(trial) >= _AS_GOOD * most] or trials, key=_closeness)
 
 
 def _worth_mending(trials: Sequence[Trial], least: float) -> Trial | None:
-    """The closest of those that would be chosen for their speed if only they were close."""
-    reached = max((_speed(trial) for trial in trials if trial.is_close(least)), default=0.0)
+    """The closest of those that would be chosen if only they were close."""
+    reached = max((_gain(trial) for trial in trials if trial.is_close(least)), default=0.0)
     far = [trial for trial in trials if not trial.is_close(least) and not trial.float_arithmetic]
-    faster = [trial for trial in far if _AS_FAST * _speed(trial) > reached or not reached]
-    return max(faster, key=_closeness, default=None)
+    return max([trial for trial in far if _MENDED * _gain(trial) > reached], key=_closeness, default=None)
 
 
 def _closeness(trial: Trial) -> float:
     return trial.closeness if trial.closeness is not None else -1.0
 
 
+def _gain(trial: Trial) -> float:
+    """Speed-up and size as one number, of use beside those of other trials of the model."""
+    return float(_speed(trial) / max(trial.bytes, 1) ** _OF_SIZE)
+
+
 def _speed(trial: Trial) -> float:
-    return trial.speedup if trial.speedup is not None else 0.0
+    return trial.speedup if trial.speedup is not None else 1.0
 
 
 def _clip(workshop: Trials, trial: Trial, least: float) -> Iterator[Trial]:

@@ -81,10 +81,17 @@ def test_with_data_the_other_ways_take_part_too(scripted: Callable[..., list[str
     assert {"static", "dynamic Conv, Gemm", "dynamic Gemm, 8-bit convolutions", WEIGHTS} <= {*tried}
 
 
-def test_of_two_that_are_as_fast_the_smaller_wins(scripted: Callable[..., list[str]], tmp_path: Path) -> None:
-    scripted(lambda name: (0.996, 1.9) if name == "static" else (0.9999, 2.0), {"static": 90})
+@pytest.mark.parametrize(
+    ("static", "size", "chosen"),
+    [(1.9, 60, True), (1.8, 45, True), (1.7, 50, False), (1.9, 90, False), (0.9, 1, False), (2.2, 160, False)],
+    ids=["as fast", "half the file", "not half of it", "hardly smaller", "slower than float", "fast and large"],
+)
+def test_a_file_half_as_large_is_worth_15_percent_of_the_time(
+    static: float, size: int, chosen: bool, scripted: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    scripted(lambda name: (0.996, static) if name == "static" else (0.9999, 2.0), {"static": size})
     best, _ = choose_int8(job_of(CALIBRATED, tmp_path / "out.onnx"))
-    assert best.name == "static"
+    assert (best.name == "static") is chosen
 
 
 def test_of_two_that_are_as_fast_and_as_small_the_closer_wins(
