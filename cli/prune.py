@@ -56,8 +56,10 @@ def prune(
 ) -> None:
     """Make a model smaller and faster by cutting channels.
 
-    With --data the layers that remain are then solved anew on the data, without labels, to give what those of the
-    original gave (refit): after large cuts accuracy needs that. Every option of the passes can be set, such as
+    With --data it is known what the layers behind get from a channel, and how much error each layer would bear: what
+    matters least goes, of each layer as much as suits it, and as much is saved as with equal shares. The layers that
+    remain are then solved anew on the data, without labels, to give what those of the original gave (refit): after
+    large cuts accuracy needs that. Every option of the passes can be set, such as
     --set passes.1.prune_channels.scope=global; --show-recipe prints the recipe to edit.
 
     The result must keep 95 % of the metric, where --labels give one, and else stay close to the original (0.9, where 1
@@ -104,8 +106,18 @@ _REFIT = {
 }  # of what is left there may be nothing to solve; the cut is good all the same
 
 
+def _with_data(name: str, by: str | None, data: str | None) -> dict[str, Any]:
+    """What data tells better than weights alone: which units matter, and how much of each group may go."""
+    if data is None or name not in ("prune_channels", "prune_heads"):
+        return {}
+    shares = {"scope": "least_error"} if name == "prune_channels" and by != "latency" else {}
+    return {"score": "activation_weight", **shares}
+
+
 def _passes(ways: dict[str, bool], ratio: float, by: str | None, steps: int | None, data: str | None) -> list[Any]:
     from compress_ops.errors import UsageError
+
+    from .flags import said
 
     chosen = [flag for flag, given in ways.items() if given]
     if len(chosen) > 1:
@@ -113,7 +125,7 @@ def _passes(ways: dict[str, bool], ratio: float, by: str | None, steps: int | No
     if chosen and by is not None:
         raise UsageError(f"--by is about channels, not {chosen[0]}", hint="leave out one of the two")
     name = _NAMES[chosen[0]] if chosen else "prune_channels"
-    cut = {name: {"ratio": ratio, **({"by": by} if by is not None else {})}}
+    cut = {name: {"ratio": ratio, **said({"by": by}), **_with_data(name, by, data)}}
     listed = [cut, *([_REFIT] if data is not None else [])]
     cuts = listed if steps is None else [{"gradually": {"steps": steps, "passes": listed}}]
     return ["simplify", *cuts, "pack_sparse" if name == "prune_weights" else "unfuse_norms"]

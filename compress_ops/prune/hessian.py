@@ -25,6 +25,7 @@ from .evidence import real, require_data
 
 if TYPE_CHECKING:
     import numpy as np
+    import onnx_ir as ir
 
     from .channels import Group, Grouping, Member
     from .channels.layout import Reading
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     Array: TypeAlias = np.ndarray[Any, Any]
 
 _DAMPING = 1e-2
+_RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 _LARGEST = 8192  # inputs of a layer; H of more is not made, and the layer does not count
 
 
@@ -98,12 +100,68 @@ def _cost(reader: _Reader, inverse: Array) -> Array:
     """Of all units at once: [units, inputs of a unit, outputs]."""
     import numpy as np
 
+    inputs, removed = _inputs(reader), _by_input(reader)[_inputs(reader)]
+    blocks = inverse[inputs[:, :, None], inputs[:, None, :]]
+    cost: Array = (removed * np.linalg.solve(blocks, removed)).sum(axis=(1, 2))
+    return cost
+
+
+def _by_input(reader: _Reader) -> Array:
+    """The layer's weight as float64 [inputs, outputs]."""
+    import numpy as np
+
     member, taps = reader.member, reader.taps
     weight = np.moveaxis(real(member.weight), member.axis, 0).astype(np.float64)
     outputs = weight.size // (len(weight) * taps)
-    by_input = weight.reshape(len(weight), outputs, taps).swapaxes(1, 2).reshape(-1, outputs)
-    inputs = (member.indices[:, :, None] * taps + np.arange(taps)).reshape(len(member.indices), -1)
-    blocks = inverse[inputs[:, :, None], inputs[:, None, :]]
-    removed = by_input[inputs]
-    cost: Array = (removed * np.linalg.solve(blocks, removed)).sum(axis=(1, 2))
-    return cost
+    return weight.reshape(len(weight), outputs, taps).swapaxes(1, 2).reshape(-1, outputs)
+
+
+def _inputs(reader: _Reader) -> Array:
+    """Which of the layer's inputs each unit owns: [units, inputs of a unit]."""
+    import numpy as np
+
+    indices = reader.member.indices
+    return (indices[:, :, None] * reader.taps + np.arange(reader.taps)).reshape(len(indices), -1)
+
+
+def added_errors(
+    model: Model, ctx: Context, grouping: Grouping, groups: Sequence[Group], orders: Sequence[Array]
+) -> list[Array | None]:
+    """For each group what every unit adds to the error when units go in this order: [units], in that order.
+
+    A layer's error is a share of the energy of its outputs, and what those gone before cost is not counted again. With
+    B_k the first k of the order, B_k's cost is that of the top of this file: leading blocks of one matrix, whose
+    Cholesky factor L gives all of them at once, sum_i<k |(L^-1 w_B)_i|^2. None where not all that read a group can be
+    looked at: grouped convolutions, recurrent layers (which read their own units), products of computed values.
+    """
+    added: list[Array | None] = [None] * len(groups)
+    readers = list(_readers(model, grouping, groups))
+    for part in in_groups(readers, lambda reader: [reader.rows]):
+        squares = products(model, ctx, [reader.rows for reader in part], "plan: Hessians")
+        inverses = {key: _inverse(square) for key, square in squares.items()}
+        for reader in part:
+            more = _added(reader, squares[reader.rows.key], inverses[reader.rows.key], orders[reader.group])
+            before = added[reader.group]
+            added[reader.group] = more if before is None else before + more
+    counted = {(reader.group, reader.member.weight) for reader in readers}
+    return [
+        errors if _all_counted(number, group, counted) else None
+        for number, (group, errors) in enumerate(zip(groups, added, strict=True))
+    ]
+
+
+def _all_counted(number: int, group: Group, counted: set[tuple[int, ir.Value]]) -> bool:
+    reads = {member.weight for member in group.members if member.role == "reads"}
+    recurrent = any(node.op_type in _RECURRENT for node in group.nodes)
+    return not recurrent and all((number, weight) in counted for weight in reads)
+
+
+def _added(reader: _Reader, square: Array, inverse: Array, order: Array) -> Array:
+    import numpy as np
+
+    weight, inputs = _by_input(reader), _inputs(reader)[order]
+    energy = float((weight * (square @ weight)).sum())
+    flat = inputs.reshape(-1)
+    steps = np.linalg.solve(np.linalg.cholesky(inverse[np.ix_(flat, flat)]), weight[flat])
+    added: Array = np.square(steps).sum(axis=1).reshape(inputs.shape).sum(axis=1) / max(energy, 1e-30)
+    return added

@@ -35,7 +35,11 @@ def prune_channels(
     ] = EVERYWHERE,
     score: Annotated[ScoreName, Field(description="What makes a channel matter; the lowest are cut.")] = "l2",
     scope: Annotated[
-        Scope, Field(description="The same share of each group, or the lowest of all groups together.")
+        Scope,
+        Field(
+            description="The same share of each group; the lowest of all groups together; or, with data, such shares "
+            "that as much is saved with the least error in the layers behind."
+        ),
     ] = "uniform",
     by: Annotated[
         By, Field(description="What the ratio is a share of; flops and latency are those of one inference.")
@@ -65,6 +69,8 @@ def prune_channels(
     """
     from .channels import find_groups, merge_copies, prepare
 
+    if ratios and scope == "least_error":
+        raise PassError("ratios say what scope least_error would find", hint="leave out one of the two")
     if ratios and by != "channels":
         raise PassError(f"ratios are of channels, not of {by}", hint="leave out ratios, or by")
     change = Change()

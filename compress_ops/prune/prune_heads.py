@@ -27,7 +27,11 @@ def prune_heads(
     ratio: Annotated[Fraction, Field(description="Share of heads to remove.")] = 0.25,
     score: Annotated[ScoreName, Field(description="What makes a head matter; the lowest are cut.")] = "l2",
     scope: Annotated[
-        Scope, Field(description="The same share in each layer, or the lowest of all layers together.")
+        Scope,
+        Field(
+            description="The same share in each layer; the lowest of all layers together; or, with data, such shares "
+            "that as much is saved with the least error in the layers behind."
+        ),
     ] = "uniform",
     normalize: Annotated[
         Normalize, Field(description="What a layer's scores are divided by, so that layers compare (scope: global).")

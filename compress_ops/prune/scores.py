@@ -5,7 +5,8 @@ Let w_i be all weights that make unit i, as one vector; v_ik the weights that re
   batchnorm_scale      mean |gamma_i| of normalizations (network slimming, Liu et al. 2017, arXiv:1708.06519)
   geometric_median     sum_j |w_i - w_j|_2: what others can stand for goes first (He et al. 2019, arXiv:1811.00250)
   correlation          |w_i|_2 sqrt(1 - max_j r_ij^2), j over stronger units: what is left beside the best stand-in
-  activation_weight    sum_k mean |x_ik| * |v_ik|_1 (Wanda, Sun et al. 2023, arXiv:2306.11695, for whole channels)
+  activation_weight    sum_k mean |x_ik| * |v_ik|_1 (Wanda, Sun et al. 2023, arXiv:2306.11695, for whole channels);
+                       l2 for channels that no weight reads, such as those of queries and keys
   hessian              what others cannot make up for when i goes, by second derivatives: see ``hessian``
   gradient             (sum w_i dL/dw_i)^2, to first order what a loss does when i goes: see ``gradient``
   random               uniform: the baseline that every other score has to beat
@@ -108,7 +109,7 @@ def activation_weight(evidence: Evidence) -> Array:
     import numpy as np
 
     if not evidence.activations:
-        raise CannotScore("no weight of the main graph reads these channels")
+        return l2(evidence)
     pairs = zip(evidence.reads, evidence.activations, strict=True)
     score: Array = np.sum([(np.abs(weights).sum(axis=2) * size).sum(axis=1) for weights, size in pairs], axis=0)
     return score

@@ -1,8 +1,8 @@
 """Selection: which units go, so that a share of channels, parameters, arithmetic or time goes.
 
-One knob from 0 to 1 says how many units each group loses: the same share of each (uniform), or those whose score is
-below one threshold for all groups (global). The knob is turned by bisection until the goal is reached; rounding widths
-makes the last step coarse.
+One knob from 0 to 1 says how many units each group loses: the same share of each (uniform), those whose score is below
+one threshold for all groups (global), or those whose price is (see ``least_error``). The knob is turned by bisection
+until the goal is reached; rounding widths makes the last step coarse.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Array: TypeAlias = np.ndarray[Any, Any]
 
-Scope = Literal["uniform", "global"]
+Scope = Literal["uniform", "global", "least_error"]
 By = Literal["channels", "parameters", "flops", "latency"]
 Gone = Callable[[Sequence[int]], float]  # the share that is gone when groups lose so many units
 _STEPS = 40  # halvings of the knob's interval
@@ -51,15 +51,22 @@ class Widths:
 
 @dataclass(frozen=True)
 class Dial:
-    """Groups with their scores; the knob's setting tells how many units each loses."""
+    """Groups with their scores; the knob's setting tells how many units each loses.
+
+    ``prices`` are of the units in the order in which they go, rising; None: the group loses as uniform says. ``most``
+    is the largest share of a group that may go.
+    """
 
     groups: Sequence[Group]
     scores: Sequence[Array]
     widths: Widths
     scope: Scope
+    prices: Sequence[Array | None] = ()
+    most: float = 1.0
 
     def counts(self, knob: float) -> list[int]:
-        wanted = self._uniform(knob) if self.scope == "uniform" else self._global(knob)
+        ways = {"uniform": self._uniform, "global": self._global, "least_error": self._by_price}
+        wanted = ways[self.scope](knob)
         return [self.widths.removed(group, want) for group, want in zip(self.groups, wanted, strict=True)]
 
     def channels_gone(self, removed: Sequence[int]) -> float:
@@ -94,6 +101,17 @@ class Dial:
         share[order] = np.cumsum(weights[order]) / max(weights.sum(), 1)
         parts = np.split(share, np.cumsum([len(group) for group in self.groups])[:-1]) if self.groups else []
         return [float(np.count_nonzero(part <= knob)) for part in parts]
+
+    def _by_price(self, knob: float) -> list[float]:
+        """All units that cost no more than the threshold, which rises with the knob."""
+        import numpy as np
+
+        known = [prices for prices in self.prices if prices is not None]
+        threshold = np.quantile(np.concatenate(known), knob) if known else 0.0
+        return [
+            min(self.most * len(group), knob * len(group) if prices is None else float((prices <= threshold).sum()))
+            for group, prices in zip(self.groups, self.prices, strict=True)
+        ]
 
 
 def by_channels(dial: Dial, ratios: Sequence[float]) -> list[int]:

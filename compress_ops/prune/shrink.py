@@ -12,6 +12,7 @@ from .costs import multiply_adds, parameters
 from .evidence import evidence_of, measure
 from .gradient import first_order
 from .hessian import removal_costs
+from .least_error import least_error
 from .scores import NEEDS_DATA, SCORES, CannotScore, Normalize, ScoreName, normalized
 from .selection import By, Dial, Scope, Widths, by_channels, turn, within_reach
 from .silence import give_back, silence, why_loud
@@ -47,8 +48,8 @@ class Plan:
 
 
 def needs_of(options: Any) -> Iterator[Need]:
-    """What must be there for the score."""
-    if options.score in NEEDS_DATA:
+    """What must be there for the score and the scope."""
+    if options.score in NEEDS_DATA or options.scope == "least_error":
         yield Need.CALIBRATION
 
 
@@ -104,6 +105,8 @@ def _scored(
 
 def _removed(model: Model, ctx: Context, grouping: Grouping, dial: Dial, plan: Plan, change: Change) -> Sequence[int]:
     """How many units each group loses."""
+    if plan.scope == "least_error":
+        return least_error(model, ctx, grouping, dial, plan.by, plan.ratio)
     if plan.by == "channels":
         return by_channels(dial, [_ratio_of(group, plan) for group in dial.groups])
     if plan.by == "latency":
@@ -178,5 +181,8 @@ def _note(grouping: Grouping, groups: Sequence[Group], units: Array, before: int
         "parameters": f"{before} -> {_weights_size(grouping)}",
     }
     mixing = sorted({reason for group in cut_groups for reason in group.mixing})
+    shares = [np.isin(group.units, units).mean() for group in groups]
+    if shares and max(shares) - min(shares) > 0.01:
+        change.notes["of a group"] = f"{min(shares):.0%} to {max(shares):.0%}"
     if mixing:
         change.notes["over remaining channels"] = mixing[0] + (f" (and {len(mixing) - 1} more)" if mixing[1:] else "")

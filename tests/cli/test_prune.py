@@ -23,11 +23,19 @@ def passes(call: Call, model: Path, *given: object) -> list[object]:
 
 def test_what_it_stands_for(call: Call, model: Path, data: Path) -> None:
     assert passes(call, model) == ["simplify", {"prune_channels": {"ratio": 0.5}}, "unfuse_norms"]
-    assert passes(call, model, "--ratio", "0.3", "--data", data)[1:3] == [{"prune_channels": {"ratio": 0.3}}, REFIT]
+    seen = {"score": "activation_weight", "scope": "least_error"}
+    with_data = [{"prune_channels": {"ratio": 0.3, **seen}}, REFIT]
+    assert passes(call, model, "--ratio", "0.3", "--data", data)[1:3] == with_data
+    heads = {"ratio": 0.5, "score": "activation_weight"}
+    assert passes(call, model, "--heads", "--data", data)[1] == {"prune_heads": heads}
+    timed = {"ratio": 0.5, "by": "latency", "score": "activation_weight"}
+    assert passes(call, model, "--by", "latency", "--data", data)[1] == {"prune_channels": timed}
+    own = passes(call, model, "--data", data, "--set", "passes.1.prune_channels.score=l2")[1]["prune_channels"]
+    assert own["score"] == "l2"
     assert passes(call, model, "--weights")[1:] == [{"prune_weights": {"ratio": 0.5}}, "pack_sparse"]
     assert passes(call, model, "--heads")[1] == {"prune_heads": {"ratio": 0.5}}
     assert passes(call, model, "--by", "flops")[1] == {"prune_channels": {"ratio": 0.5, "by": "flops"}}
-    gradual = {"steps": 3, "passes": [{"prune_channels": {"ratio": 0.5}}, REFIT]}
+    gradual = {"steps": 3, "passes": [{"prune_channels": {"ratio": 0.5, **seen}}, REFIT]}
     assert passes(call, model, "--steps", "3", "--data", data)[1:2] == [{"gradually": gradual}]
 
 

@@ -58,8 +58,8 @@ def test_activation_weight_weighs_what_reads_by_what_flows() -> None:
         for i in range(5)
     ]
     assert np.allclose(SCORES["activation_weight"](evidence(reads=reads, activations=sizes)), expected)
-    with pytest.raises(CannotScore, match="reads these"):
-        SCORES["activation_weight"](evidence())
+    unread = evidence()
+    assert np.array_equal(SCORES["activation_weight"](unread), SCORES["l2"](unread))
 
 
 def test_random_is_the_seeded_generator() -> None:
