@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..graph.edit import attribute, constant_of
+from ..graph.fixed import why_fixed
 from ..model import ONNX_DOMAINS, Model
 from ..passes import Change, selected
 
@@ -89,7 +90,7 @@ def why_not(node: ir.Node) -> str:
         return "its weight is read by others too, or is an output"
     if constant_of(node.inputs[0]) is not None:
         return "both inputs are constants; run simplify first"
-    reason = _SPECIAL[node.op_type](node, tuple(tensor.shape.numpy()))
+    reason = _SPECIAL[node.op_type](node, tuple(tensor.shape.numpy())) or why_fixed(tensor)
     if reason or np.isfinite(tensor.numpy()).all():
         return reason or ("" if tensor.numpy().any() else "its weight is zero throughout")
     return "its weight has NaN or infinite values"

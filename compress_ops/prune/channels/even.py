@@ -39,9 +39,11 @@ def balance(trace: Trace, axis: Array, groups: int, node: ir.Node) -> None:
 
 def even_out(trace: Trace) -> None:
     """Join the labels of all that is to be balanced, once the whole graph is known; protect what no unit takes."""
+    if not trace.balanced:
+        return
     marks = trace.labels.protection()[0]
     parts = [(node, trace.labels.roots(axis)) for node, axis in trace.balanced]
-    names = np.unique(np.concatenate([np.zeros(0, np.int64), *(roots.reshape(-1) for _, roots in parts)]))
+    names = np.unique(np.concatenate([roots.reshape(-1) for _, roots in parts]))
     names = names[marks[names] == 0]
     if sum(len(roots) for _, roots in parts) * len(names) > _COUNTS:
         for node, roots in parts:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ...graph.fixed import why_fixed
 from ...model import Model
 from ...shapes.elements import Dim, Element, Elements, Evaluator, hands_on
 from .labels import Array, Labels
@@ -190,9 +191,18 @@ class Trace:
         return result
 
     def produce(self, node: ir.Node, axis: Axis) -> None:
-        """This weight axis makes channels: cutting one removes a row of the node's weight."""
-        if live(axis):
-            self.produced.append((node, axis))
+        """This weight axis makes channels: cutting one removes a row of the node's weight, unless that is fixed."""
+        if not live(axis):
+            return
+        self.produced.append((node, axis))
+        if node.op_type in ("Conv", "Gemm", "MatMul"):
+            reasons = (
+                why_fixed(value.const_value)
+                for value in node.inputs[:2]
+                if value is not None and value.is_initializer()
+            )
+            if reason := next(filter(None, reasons), ""):
+                self.protect([axis], node, reason)
 
     def read(self, node: ir.Node, axis: Axis, value: ir.Value | None, position: int) -> None:
         """This weight axis sums over the channels of ``value``."""

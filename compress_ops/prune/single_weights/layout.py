@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ...graph.edit import attribute, constant_of
+from ...graph.fixed import why_fixed
 from ...model import ONNX_DOMAINS, Model
 from ...passes import Change, selected
 
@@ -142,4 +143,4 @@ def _why_not(weight: Weight, only: list[str], skip: list[str]) -> str:
         return "the patterns leave out a node that reads it"
     if tensor.size < _SMALLEST:
         return f"its {tensor.size} elements are too few to gain"
-    return "" if np.isfinite(tensor.numpy()).all() else "it has NaN or infinite values"
+    return why_fixed(tensor) if np.isfinite(tensor.numpy()).all() else "it has NaN or infinite values"
