@@ -33,6 +33,7 @@ CLOSE_ENOUGH = 0.995
 _WITHIN_NOISE = 0.98
 _OF_SIZE = 0.2  # the exponent of what a smaller file is worth: halving it counts as 2^0.2 = 1.15 in speed
 _AS_GOOD = 0.98  # of what the best gains: among those the closest wins
+_HALF_AS_CLOSE = 2  # times the distance of the closest
 _MENDED = 0.9  # of what a candidate gains is left, at most, once it is mended
 _FEW = 1 / 3  # of the quantized layers may go back to float: with more, little of what int8 gains is left
 _PERCENTILES = (99.99, 99.9)
@@ -118,12 +119,19 @@ def _is_quantized(model: Model) -> bool:
 def best_of(trials: Sequence[Trial], least: float) -> Trial:
     """Of those that are close enough, and no slower if any is not, and gain about as much as any, the closest.
 
-    Where none is close enough, the closest of all.
+    Where none is close enough the closest of all is taken, or one half as close that is not slower.
     """
     close = [trial for trial in trials if trial.is_close(least)]
-    close = [trial for trial in close if _speed(trial) >= _WITHIN_NOISE] or close
-    most = max(map(_gain, close), default=0.0)
-    return max([trial for trial in close if _gain(trial) >= _AS_GOOD * most] or trials, key=_closeness)
+    if not close:
+        reached = 1 - _HALF_AS_CLOSE * (1 - max(map(_closeness, trials)))
+        return max(_not_slower([trial for trial in trials if _closeness(trial) >= reached]), key=_closeness)
+    most = max(map(_gain, _not_slower(close)))
+    return max([trial for trial in _not_slower(close) if _gain(trial) >= _AS_GOOD * most], key=_closeness)
+
+
+def _not_slower(trials: Sequence[Trial]) -> Sequence[Trial]:
+    """Those that are no slower than the float model, if any is not."""
+    return [trial for trial in trials if _speed(trial) >= _WITHIN_NOISE] or trials
 
 
 def _worth_mending(trials: Sequence[Trial], least: float) -> Trial | None:

@@ -236,6 +236,14 @@ def test_where_nothing_is_close_the_closest_is_taken(scripted: Callable[..., lis
     assert best.name.startswith("smooth")
 
 
+@pytest.mark.parametrize(("weights", "chosen"), [(0.97, WEIGHTS), (0.95, "static")])
+def test_where_nothing_is_close_what_is_about_as_close_and_not_slower_is_taken(
+    weights: float, chosen: str, scripted: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    scripted(lambda name: (weights, 1.0) if name == WEIGHTS else (0.98 if name == "static" else 0.9, 0.3))
+    assert choose_int8(job_of(CALIBRATED, tmp_path / "out.onnx"))[0].name == chosen
+
+
 def test_where_nothing_is_close_the_run_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "_SECONDS", 0.02)
     report = run_chosen(job_of(CALIBRATED, tmp_path / "out.onnx"), least=1.0)
