@@ -11,7 +11,7 @@ The best trial would be the wrong choice: short trials prefer rates that are too
 arXiv:1803.02021). Adam's first steps, which move every weight by about r however small its gradient, may be a reason.
 Hence a rate may raise the loss by half where the trials gain nothing, and the more they gain
 the more they count: where L* is half of L(0), a thirtieth is allowed. Trials begin in the middle of a geometric grid
-and go up while rates pass, or down until one does: three of five rates at most.
+and go up while rates pass, or down until one does: four of seven rates at most.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ Trial = tuple[float, float]
 
 GRIDS: dict[str, tuple[float, ...]] = {
     "sgd": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
-    "adam": (1e-5, 3e-5, 1e-4, 3e-4, 1e-3),
-    "adamw": (1e-5, 3e-5, 1e-4, 3e-4, 1e-3),
+    "adam": (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
+    "adamw": (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
 }
-SHARE = 0.15  # of the planned steps: what all trials may take together
+SHARE = 0.25  # of the planned steps: what all trials may take together
 SHORTEST, LONGER = 4, 12  # steps that a trial has all the same, a tenth of the training: fewer show Adam's first alone
 FEWEST = 20  # planned steps below which nothing is tried
 _ALLOWED, _EXPONENT = 0.5, 4
