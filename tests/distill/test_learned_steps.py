@@ -11,7 +11,7 @@ import pytest
 
 from compress_ops.distill.autodiff import build_gradients
 from compress_ops.distill.fine_tuning.integer_biases import find_biases, stored, with_float_biases
-from compress_ops.distill.fine_tuning.learned_steps import activation_scales, with_activation_factors
+from compress_ops.distill.fine_tuning.learned_steps import activation_scales, with_factors
 from compress_ops.distill.fine_tuning.unrounded import Steps, unrounded
 from compress_ops.model import Model
 from compress_ops.passes import Change
@@ -33,7 +33,7 @@ def pair() -> Model:
 def slope(model: Model, x: Array, dy: Array) -> float:
     """dL/dr of L = sum dy y at r = 1, as the engine finds it."""
     copy = model.copy()
-    (factor,) = with_activation_factors(copy, ["s"]).values()
+    (factor,) = with_factors(copy, ["s"]).values()
     built = build_gradients(copy, of=["y"], parameters=[factor])
     session = open_session(ir.to_proto(built.model.ir).SerializeToString())
     feeds = {"x": x, factor: np.ones((), np.float32), built.upstream["y"]: dy}

@@ -52,8 +52,7 @@ class Blockwise:
         """All blocks in graph order; a block that does no better stays as it was, and is declined."""
         change, model = Change(), self.student.model
         model.infer_shapes()
-        weights = [*(weight.name for weight in self.student.codes), *(book.name for book in self.student.books)]
-        blocks = find_blocks(model, self.teacher, weights, kind)
+        blocks = find_blocks(model, self.teacher, self.student.stored, kind)
         if not blocks:
             hint = "blocks are found by the names of tensors and nodes: take blocks: layer, or leave it out"
             raise PassError("the float model has no tensor to compare a block with", hint=hint)

@@ -156,7 +156,10 @@ def refuse_contributed(model: Model) -> None:
 
 
 _OTHER = {
-    ("MatMulNBits", "GatherBlockQuantized"): "quantize_weights: {storage: qdq} stores codes that can be trained",
+    (
+        "MatMulNBits",
+        "GatherBlockQuantized",
+    ): "quantize_weights: {storage: qdq} stores codes that can be trained (2 and 3 bits: {storage: decoded})",
     ("QLinear", "QGemm"): "quantize_static: {form: qdq} writes what can be trained",
     ("MatMulInteger", "ConvInteger", "DynamicQuantize"): "quantize_static writes what can be trained",
 }

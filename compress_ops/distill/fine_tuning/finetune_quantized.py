@@ -68,14 +68,15 @@ def finetune_quantized(
 ) -> Change:
     """Train the weights of a quantized model, integers included, to give what the float model gives.
 
-    For weights that DequantizeLinear reads (quantize_static, or quantize_weights with storage qdq), and for the values
-    of codebooks (cluster_weights). No labels are needed. Losses are those of distill. The weights of the epoch that
-    does best on held-out data stay, and where none does better than before, nothing is changed. Nodes, names, shapes
-    and types stay, so do zeros that pruning made, and which value of a codebook a weight has; other weights and biases
-    are trained too, those of 32 bits included. Other forms of quantized layers have no gradients and are declined. With
-    ``blocks`` each block learns to give what the float model gives at its place, from what the blocks before it
-    give (BRECQ, Li et al. 2021, arXiv:2102.05426): only one is held for training at a time, and operators between
-    layers need no gradient.
+    For weights that DequantizeLinear reads (quantize_static, or quantize_weights with storage qdq), for the values of
+    codebooks (cluster_weights), and for packed codes with their scales (ternarize_weights, binarize_weights, or
+    quantize_weights with storage decoded; tables that are looked up row by row stay). No labels are needed. Losses are
+    those of distill. The weights of the epoch that does best on held-out data stay, and where none does better than
+    before, nothing is changed. Nodes, names, shapes and types stay, so do zeros that pruning made, and which value of a
+    codebook a weight has; other weights and biases are trained too, those of 32 bits included. Other forms of quantized
+    layers have no gradients and are declined. With ``blocks`` each block learns to give what the float model gives at
+    its place, from what the blocks before it give (BRECQ, Li et al. 2021, arXiv:2102.05426): only one is held for
+    training at a time, and operators between layers need no gradient.
     """
     settings = TrainSettings(
         epochs=epochs,

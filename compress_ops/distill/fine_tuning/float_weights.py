@@ -58,20 +58,30 @@ def _ratios(weight: Codes, nodes: dict[str, ir.Node]) -> Iterator[Array]:
             yield ratio
 
 
+def weight_arrays(weight: ir.Value, before: Model | None) -> Iterator[Array]:
+    """What the layers that read a weight read in its place before, as it is and transposed."""
+    nodes = {node.name: node for node in before.graph if node.name} if before is not None else {}
+    for name, index in _readers(weight):
+        tensor = _weight_of(nodes[name], index) if name in nodes else None
+        if tensor is not None and tensor.dtype.name == "FLOAT":
+            array = tensor.numpy()
+            yield from (array, array.T)
+
+
 def _candidates(weight: Codes, nodes: dict[str, ir.Node]) -> Iterator[Array]:
     shape = weight.tensor.shape.numpy()
-    for name, index in _readers(weight.node):
+    for name, index in _readers(weight.node.outputs[0]):
         tensor = _weight_of(nodes[name], index) if name in nodes else None
         if tensor is not None and tensor.size == weight.tensor.size and tensor.dtype.name == "FLOAT":
             array = tensor.numpy()
             yield from (array.reshape(shape), array.reshape(shape[::-1]).T)
 
 
-def _readers(node: ir.Node) -> Iterator[tuple[str, int]]:
-    """Names of the layers behind a DequantizeLinear, and which of their inputs it is."""
-    for reader, index in node.outputs[0].uses():
+def _readers(value: ir.Value) -> Iterator[tuple[str, int]]:
+    """Names of the layers that read a weight, and which of their inputs it is."""
+    for reader, index in value.uses():
         if reader.op_type in _FORMS:
-            yield from _readers(reader)
+            yield from _readers(reader.outputs[0])
         else:
             yield reader.name or "", index
 

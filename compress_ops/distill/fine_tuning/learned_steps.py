@@ -40,8 +40,8 @@ def activation_scales(model: Model) -> list[str]:
     return [name for name, value in model.graph.initializers.items() if _is_of_activations(value)]
 
 
-def with_activation_factors(copy: Model, scales: Sequence[str]) -> dict[str, str]:
-    """Let scales of activations be products with factors too."""
+def with_factors(copy: Model, scales: Sequence[str]) -> dict[str, str]:
+    """Let other scales be products with factors too."""
     return {name: _factor(copy, copy.graph.initializers[name]).name or "" for name in scales}
 
 

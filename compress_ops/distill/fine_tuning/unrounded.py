@@ -27,7 +27,8 @@ from .fake_quantization import (
 )
 from .float_weights import float_weights, pruned
 from .integer_biases import Bias, find_biases, stored, with_float_biases
-from .learned_steps import activation_scales, with_activation_factors, with_weight_factors
+from .learned_steps import activation_scales, with_factors, with_weight_factors
+from .packed_codes import Packed, find_packed, with_packed
 
 Array = Any  # a NumPy array; dtype and shape are in the docstrings
 
@@ -45,11 +46,12 @@ class Unrounded:
     """``model`` holds what is trained, by the names of the quantized model. ``factors`` belong to scales, by these.
 
     ``biases`` are all that can be rounded anew, for they go by the scales; ``floats`` names those that are trained.
-    ``mask`` holds pruned weights at zero.
+    ``packed`` are looked up from bytes, and their scales are always trained. ``mask`` holds pruned weights at zero.
     """
 
     model: Model
     codes: list[Codes]
+    packed: list[Packed]
     books: list[Codebook]
     biases: list[Bias]
     floats: list[str]
@@ -59,53 +61,71 @@ class Unrounded:
     @property
     def names(self) -> list[str]:
         """All that is trained."""
-        shared = [*(weight.name for weight in self.codes), *(book.name for book in self.books)]
-        return [*shared, *self.floats, *self.factors.values()]
+        return [*self.stored, *self.floats, *self.factors.values()]
+
+    @property
+    def stored(self) -> list[str]:
+        """What is stored as codes or codebooks."""
+        codes = [*(weight.name for weight in self.codes), *(weight.name for weight in self.packed)]
+        return [*codes, *(book.name for book in self.books)]
 
 
 def unrounded(
     model: Model, train: Sequence[str], steps: Steps, change: Change, before: Model | None = None
 ) -> Unrounded:
     """What patterns ask for; what cannot be trained is declined, and that there is nothing at all is an error."""
-    codes, books = _stored(model, change)
+    codes, packed, books = _stored(model, change)
     biases, scales = find_biases(model), activation_scales(model) if steps.of_activations else []
-    own = {book.name for book in books}
-    floats = [*(name for name in trainable(model) if name not in own), *(bias.name for bias in biases)]
+    own = {*(book.name for book in books), *(weight.name for weight in packed)}
+    own_scales = {weight.scale for weight in packed}
+    floats = [*(name for name in trainable(model) if name not in own | own_scales), *(bias.name for bias in biases)]
     chosen = _chosen([*(weight.name for weight in codes), *own, *floats, *scales], train)
     codes, books = [each for each in codes if each.name in chosen], [each for each in books if each.name in chosen]
+    packed = [each for each in packed if each.name in chosen]
     copy = with_floats(model, codes, float_weights(codes, before))
+    with_packed(copy, packed, before)
     with_units(copy, books)
     with_float_biases(copy, biases)
-    mask = _mask(copy, codes, floats, before)
+    mask = _mask(copy, codes, packed, floats, before)
     factors = with_weight_factors(copy, _free(codes, biases, change)) if steps.of_weights else {}
-    factors |= with_activation_factors(copy, [name for name in scales if name in chosen])
-    return Unrounded(copy, codes, books, biases, [name for name in floats if name in chosen], factors, mask)
+    factors |= with_factors(copy, [name for name in scales if name in chosen])
+    factors |= with_factors(copy, list(dict.fromkeys(weight.scale for weight in packed if weight.scale)))
+    return Unrounded(copy, codes, packed, books, biases, [name for name in floats if name in chosen], factors, mask)
 
 
-def _mask(copy: Model, codes: Sequence[Codes], floats: Sequence[str], before: Model | None) -> Mask:
+def _mask(
+    copy: Model, codes: Sequence[Codes], packed: Sequence[Packed], floats: Sequence[str], before: Model | None
+) -> Mask:
     """Not every code of zero was a pruned weight; codebooks hold their zeros by themselves."""
     kept = pruned(codes, before)
     held = {weight.name: filled_mask(weight, kept[weight.name]) for weight in codes if weight.name in kept}
+    for weight in packed:
+        if (keep := weight.kept(before)) is not None:
+            held[weight.name] = keep
     return Mask({**zeros_of(copy, floats).kept, **held})
 
 
-def _stored(model: Model, change: Change) -> tuple[list[Codes], list[Codebook]]:
+def _stored(model: Model, change: Change) -> tuple[list[Codes], list[Packed], list[Codebook]]:
     refuse_contributed(model)
     others, declined = dict(other_forms(model)), Change()
-    codes, books = find_codes(model, declined), find_codebooks(model)
+    codes, packed, books = find_codes(model, declined), find_packed(model), find_codebooks(model)
     faults = [*others.values(), *(f"{held.name}: {held.reason}" for held in declined.declined)]
     change.declined += declined.declined
     for name, reason in others.items():
         change.decline(name, reason)
-    if not codes and not books:
+    if not codes and not packed and not books:
         raise PassError(
-            "the model has no integers behind DequantizeLinear and no codebooks to train", hint=_hint(faults)
+            "the model has no quantized weights: no integers behind DequantizeLinear, no packed codes, no codebooks",
+            hint=_hint(faults),
         )
-    return codes, books
+    return codes, packed, books
 
 
 def _hint(faults: Sequence[str]) -> str:
-    behind = "put the step behind quantize_static, cluster_weights, or quantize_weights: {storage: qdq}"
+    behind = (
+        "put a step that quantizes in front of it, such as - quantize_weights: {storage: qdq}, - quantize_static, "
+        "- cluster_weights, - ternarize_weights or - binarize_weights; a model of floats is trained by - distill"
+    )
     return faults[0] if faults else behind
 
 
@@ -131,6 +151,7 @@ def write_rounded(trained: Unrounded, model: Model, change: Change) -> None:
     change.touched = {}
     learned = _learned(trained)
     _write_codes(trained, learned, model, change)
+    _write_packed(trained, model, change)
     _write_floats(trained, learned, model, change)
     _write_biases(trained, model, change)
 
@@ -154,6 +175,15 @@ def _write_codes(trained: Unrounded, learned: Mapping[str, Array], model: Model,
             change.touch(weight.name, f"{share:.1%} of the codes")
 
 
+def _write_packed(trained: Unrounded, model: Model, change: Change) -> None:
+    numbers = weights_of(trained.model, [weight.name for weight in trained.packed])
+    for weight in trained.packed:
+        codes = weight.rounded(numbers[weight.name])
+        if share := float((codes != weight.numbers).mean()):
+            change.touch(weight.name, f"{share:.1%} of the codes")
+            write_weights(model, weight.stored(codes))
+
+
 def _write_floats(trained: Unrounded, learned: Mapping[str, Array], model: Model, change: Change) -> None:
     """Scales, codebooks and what was float all along."""
     import numpy as np
@@ -168,7 +198,8 @@ def _write_floats(trained: Unrounded, learned: Mapping[str, Array], model: Model
         if not np.array_equal(numbers, old[name]):
             change.touch(name, _told(old[name], numbers) if name in books else "trained")
     for name, factor in learned.items():
-        change.touch(name, f"steps changed by up to {np.abs(factor - 1).max():.1%}")
+        if (factor != 1).any():
+            change.touch(name, f"steps changed by up to {np.abs(factor - 1).max():.1%}")
     write_weights(model, {**new, **{name: scales[name] * factor for name, factor in learned.items()}})
 
 
