@@ -96,7 +96,8 @@ def distill(
 def parameters_of(model: Model, patterns: Sequence[str]) -> list[str]:
     known = trainable(model)
     if not known:
-        raise PassError("the model has no float weight that its outputs depend on", hint="train before quantizing")
+        hint = "put the step in front of the one that quantizes; finetune_quantized trains integers, behind it"
+        raise PassError("the model has no float weight that its outputs depend on", hint=hint)
     found = [name for name in known if any(fnmatchcase(name, pattern) for pattern in patterns)]
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in known):

@@ -78,10 +78,13 @@ def sparsify(
     return change
 
 
+_CUT = "train must match one that can be cut; sparsify belongs in front of the step that quantizes"
+
+
 def _of_two_dimensions(model: Model, names: list[str]) -> list[str]:
     found = [name for name, array in weights_of(model, names).items() if array.ndim > 1]
     if not found:
-        raise PassError("no weight of two dimensions or more is trained", hint="train must match one that can be cut")
+        raise PassError("no weight of two dimensions or more is trained", hint=_CUT)
     return found
 
 

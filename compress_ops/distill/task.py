@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 
     from .train import Write
 
+_SAME = (
+    "it gives what the teacher gives already: put a step that changes it in front, such as prune_channels: {ratio: 0.5}"
+    ", or name another teacher: FILE.onnx"
+)
 _NOTHING = 1e-6  # of a held-out loss: what rounding of single precision leaves where both models are one
 
 
@@ -153,7 +157,7 @@ class Task:
         else:
             _restore(self.model, old)
             lost = f"the held-out loss went from {before:.4g} to {after:.4g}: the weights stay as they were"
-            advice = "it gives what the teacher gives already" if before < _NOTHING else _advice(history, before)
+            advice = _SAME if before < _NOTHING else _advice(history, before)
             change.decline("the training", f"{lost}; {advice}")
         return change
 

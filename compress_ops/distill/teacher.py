@@ -23,7 +23,8 @@ def load_teacher(path: str | None, ctx: Context) -> Model:
     if path is not None:
         return load(ctx.folder / Path(path).expanduser())
     if ctx.original is None:
-        raise PassError("there is no teacher", hint="give one: teacher: FILE.onnx")
+        hint = "give one: teacher: FILE.onnx, or put the step behind the one that changes the model, in the same recipe"
+        raise PassError("there is no teacher", hint=hint)
     return ctx.original
 
 

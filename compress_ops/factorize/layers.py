@@ -82,6 +82,9 @@ def why_not(node: ir.Node) -> str:
     import onnx_ir as ir
 
     value, tensor = node.inputs[1], constant_of(node.inputs[1])
+    made = value.producer() if value is not None else None
+    if made is not None and made.op_type == "DequantizeLinear":
+        return "its weight is quantized already; factorize in front of the step that quantizes"
     if value is None or tensor is None:
         return "its weight is computed, not stored"
     if tensor.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE):

@@ -51,7 +51,7 @@ def correct_bias(
     gets one, unless ``add_missing`` is false. Layers whose bias is computed, or whose outputs are not finite, are
     declined.
     """
-    original, change = unquantized_of(ctx), Change()
+    original, change = unquantized_of(ctx, "correct_bias"), Change()
     pairs = counterparts(model, original, only, skip, change)
     exact = dict(zip(pairs, _means(original, ctx, [(pair.exact.outputs[0].name, pair) for pair in pairs]), strict=True))
     for group in ctx.progress([*_independent(model, pairs)], "correct_bias"):

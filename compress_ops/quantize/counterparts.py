@@ -55,10 +55,10 @@ class Counterpart:
         return self.exact.op_type in ("Gemm", "MatMul")
 
 
-def unquantized_of(ctx: Context) -> Model:
-    """The model before quantization, or an error for callers that did not keep it."""
+def unquantized_of(ctx: Context, step: str) -> Model:
+    """The model before quantization, or an error that tells where in a recipe the step belongs."""
     if ctx.unquantized is None:
-        hint = "put the step behind one that quantizes, in the same recipe"
+        hint = f"put {step} behind a step that quantizes, in the same recipe: passes: [quantize_static, {step}]"
         raise PassError("the model before quantization is needed", hint=hint)
     return ctx.unquantized
 

@@ -70,6 +70,8 @@ def _problem(node: ir.Node) -> str:
 
     weight = constant_of(node.inputs[1])
     value = node.inputs[1]
+    if value is not None and (made := value.producer()) is not None and made.op_type == "DequantizeLinear":
+        return "its weight is quantized already; equalize in front of the step that quantizes"
     if value is None or weight is None:
         return "its weight is computed, not stored"
     if weight.dtype != ir.DataType.FLOAT:

@@ -90,7 +90,7 @@ def keep_float(
     takes a session of onnxruntime for each of them, at most 16. Where the limit holds already, nothing changes: a
     fault, unless allow_unchanged. Products of stored weights in QDQ, dynamic and QOperator form are known.
     """
-    original, change = unquantized_of(ctx), Change()
+    original, change = unquantized_of(ctx, "keep_float"), Change()
     found = quantized_layers(model, original, only, skip, change)
     if layers is None:
         limit = Limit.of(ctx, max_drop, min_cosine)

@@ -60,7 +60,7 @@ def learn_rounding(
     per weight. Needs a few hundred samples: with fewer rows than a layer has inputs it learns the data by
     heart. Grouped convolutions and weights in blocks (quantize_weights, which has GPTQ itself) are declined.
     """
-    original, change = unquantized_of(ctx), Change()
+    original, change = unquantized_of(ctx, "learn_rounding"), Change()
     tasks = _tasks(counterparts(model, original, only, skip, change), change)
     for group in ctx.progress([*in_groups(tasks, lambda task: task.rows)], "learn_rounding"):
         hessians = products(original, ctx, [rows for task in group for rows in task.rows], "learn_rounding: Hessians")

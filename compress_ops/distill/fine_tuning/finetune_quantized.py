@@ -22,7 +22,8 @@ from ..teacher import load_teacher
 from ..training.settings import TrainSettings
 from .blocks import BlockName
 from .blockwise import Blockwise
-from .unrounded import Steps, unrounded, write_rounded
+from .fake_quantization import other_forms
+from .unrounded import Steps, stored_weights, unrounded, write_rounded
 
 
 @register("finetune_quantized", promises=Promise.IMPROVES, needs={Need.TRAINING, Need.UNQUANTIZED})
@@ -91,6 +92,7 @@ def finetune_quantized(
     )
     declined = Change()
     before = replace(ctx, original=ctx.unquantized)
+    stored_weights(model, Change())  # without any it is not the teacher that is missing
     exact = load_teacher(teacher, before) if ctx.unquantized is None else ctx.unquantized
     student = unrounded(model, train, Steps(learn_scales, learn_activation_scales), declined, exact)
     if blocks is not None:
@@ -134,5 +136,7 @@ def _trained(task: Task) -> Change:
     except PassError as error:
         if not error.message.startswith("no gradient is known"):
             raise
-        hint = f"{error.hint}; or train layer by layer, which needs no gradient between layers: blocks: layer"
+        others = [reason for _, reason in other_forms(task.model)]
+        layers = f"{error.hint}; or train layer by layer, which needs no gradient between layers: blocks: layer"
+        hint = f"{others[0]}; {layers}" if others else layers
         raise PassError(error.message, hint=hint) from error

@@ -74,7 +74,7 @@ def unrounded(
     model: Model, train: Sequence[str], steps: Steps, change: Change, before: Model | None = None
 ) -> Unrounded:
     """What patterns ask for; what cannot be trained is declined, and that there is nothing at all is an error."""
-    codes, packed, books = _stored(model, change)
+    codes, packed, books = stored_weights(model, change)
     biases, scales = find_biases(model), activation_scales(model) if steps.of_activations else []
     own = {*(book.name for book in books), *(weight.name for weight in packed)}
     own_scales = {weight.scale for weight in packed}
@@ -105,7 +105,8 @@ def _mask(
     return Mask({**zeros_of(copy, floats).kept, **held})
 
 
-def _stored(model: Model, change: Change) -> tuple[list[Codes], list[Packed], list[Codebook]]:
+def stored_weights(model: Model, change: Change) -> tuple[list[Codes], list[Packed], list[Codebook]]:
+    """The quantized weights that can be trained; other forms are declined, and that there is none is an error."""
     refuse_contributed(model)
     others, declined = dict(other_forms(model)), Change()
     codes, packed, books = find_codes(model, declined), find_packed(model), find_codebooks(model)

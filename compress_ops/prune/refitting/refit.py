@@ -64,7 +64,8 @@ def refit(
     change = Change()
     original = model.reference
     if original is None:
-        raise PassError("nothing was pruned yet", hint="put refit behind prune_channels, prune_heads or prune_weights")
+        hint = "put refit behind prune_channels, prune_heads or prune_weights, in the same recipe: "
+        raise PassError("nothing was pruned yet", hint=f"{hint}passes: [{{prune_channels: {{ratio: 0.5}}}}, refit]")
     layers = _matched(find_layers(model, only, skip, change), original, change)
     if ctx.dry_run:
         for layer in layers:

@@ -128,6 +128,9 @@ class _Sparse:
         return [int(size) for size in self.tensor.shape.numpy()]
 
 
+_MORE = "; prune_weights in front of it makes more: passes: [{prune_weights: {ratio: 0.7}}, pack_sparse]"
+
+
 def _sparse(value: ir.Value, only: list[str], skip: list[str], change: Change) -> _Sparse | None:
     """The weight, where its packed form is smaller; declines it where not."""
     found, tensor = _Sparse(value), value.const_value
@@ -144,7 +147,7 @@ def _sparse(value: ir.Value, only: list[str], skip: list[str], change: Change) -
         reason = "it is an output of the graph"
     elif found.saved <= 0:
         zeros = 1 - found.kept / tensor.size
-        reason = f"its {stored_bytes(value)} bytes would take {found.nbytes}: {zeros:.1%} of it are zeros"
+        reason = f"its {stored_bytes(value)} bytes would take {found.nbytes}: {zeros:.1%} of it are zeros{_MORE}"
     if reason:
         change.decline(value.name, reason)
     return None if reason else found
