@@ -23,7 +23,7 @@ from .eligible import decline_quantized, reasons, weight_indices, weights_of
 from .fidelity import Quality, weight_sqnr
 from .formats import AS_STORED, Layout, Symmetric, as_half, lazy_codes
 from .left import to_the_right
-from .portable import Candidate, Portable, decide, record
+from .portable import Candidate, Portability, Portable, record
 from .providers import AllowSlower, refuse_slower
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ def quantize_dynamic(
     portable: Annotated[
         Portable,
         Field(
-            description="The same outputs on CPUs without VNNI, for 0-1 bit. auto by default: portable where each "
-            "weight keeps 30 dB SQNR, so that accuracy does not depend on the CPU unless it would suffer on all."
+            description="The same outputs on CPUs without VNNI, for 0-1 bit. auto by default: each weight that keeps "
+            "30 dB SQNR so is portable, the others keep all 8 bits; the report names the worst of them."
         ),
     ] = "auto",
     allow_slower: AllowSlower = False,
@@ -86,15 +86,13 @@ def quantize_dynamic(
     found = reasons(to_the_right(model, wanted, change))
     able = [node for node, reason in found.items() if not reason]
     products = [node for node in able if node.op_type not in _WEIGHTS_ALONE]
-    weights = ((node, weight) for node in products for weight in weights_of(node))
-    chosen, told = decide(portable, (_candidate(node, weight, per_channel) for node, weight in weights))
-    work = _Work(model, per_channel, Symmetric(), change, portable=chosen)
+    work = _Work(model, per_channel, Symmetric(), change, Portability(portable))
     decline_quantized(model, operators, only, skip, change)
     for node, reason in ctx.progress(found.items(), "quantize_dynamic", len(wanted)):
         _quantize(work, node, reason)
     if products:
-        work.change.notes = told
-        record(model, chosen)
+        work.change.notes = dict(work.portability.notes())
+        record(model, work.portability.whole)
     work.change.notes |= work.quality.notes()
     model.drop_unused()
     return work.change
@@ -106,7 +104,7 @@ class _Work:
     per_channel: bool
     weights: Symmetric
     change: Change
-    portable: bool = False
+    portability: Portability
     quality: Quality = field(default_factory=Quality)
     inputs: dict[Any, tuple[ir.Value, ...]] = field(default_factory=dict)
     coded: dict[Any, tuple[ir.Value, ir.Value]] = field(default_factory=dict)
@@ -295,8 +293,9 @@ def _coded(
         assert source is not None and isinstance(weight.graph, ir.Graph)
         array = layout.apply(source.numpy())
         least: np.ndarray[Any, Any] | float = 0.0
-        if work.portable and edit.node.op_type not in _WEIGHTS_ALONE:
-            least = replace(_candidate(edit.node, weight, work.per_channel), axes=reduced).least()
+        if edit.node.op_type not in _WEIGHTS_ALONE:
+            candidate = _candidate(edit.node, weight, work.per_channel)
+            least = work.portability.least(replace(candidate, axes=reduced))
         scale = work.weights.scale(array, reduced, least)
         scale = as_half(scale) if half_scale else scale
         work.quality.add(weight.name, weight_sqnr(array, work.weights.restored(array, scale)))

@@ -9,8 +9,7 @@ one sign count. Depthwise QLinearConv has a kernel of its own in onnxruntime, wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..model import Model
@@ -81,16 +80,40 @@ def _any_pairs(weight: Array) -> Array:
     return largest
 
 
-def decide(portable: Portable, candidates: Iterable[Candidate]) -> tuple[bool, dict[str, str]]:
-    """Whether weights become portable, and a note that says so, with the reason where ``auto`` decided against it."""
-    if portable != "auto":
-        return portable, {"portable": "yes" if portable else "no"}
-    for candidate in (candidate for candidate in candidates if candidate.saturates):
-        found = candidate.sqnr()
-        if found < LEAST_SQNR:
-            reason = f"no: {candidate.name} would have {found:.1f} dB, less than {LEAST_SQNR:.0f}"
-            return False, {"portable": f"{reason}; outputs may differ on x86 processors without VNNI"}
-    return True, {"portable": "yes"}
+@dataclass
+class Portability:
+    """Which weights become portable: all, none, or with ``auto`` each that stays precise.
+
+    ``short`` holds the dB that a weight would have had, by the names of those that keep all 8 bits for it.
+    """
+
+    asked: Portable
+    seen: int = 0
+    short: dict[str, float] = field(default_factory=dict)
+
+    def least(self, candidate: Candidate) -> Array:
+        """The smallest scales of a weight, shaped as its scales are; zeros where it need not be portable."""
+        import numpy as np
+
+        self.seen += candidate.saturates
+        if self.asked == "auto" and candidate.saturates and (found := candidate.sqnr()) < LEAST_SQNR:
+            self.short[candidate.name] = found
+        keeps_all = not self.asked or candidate.name in self.short
+        return np.zeros((1,) * candidate.weight.ndim, np.float32) if keeps_all else candidate.least()
+
+    @property
+    def whole(self) -> bool:
+        """Whether all weights are portable."""
+        return bool(self.asked) and not self.short
+
+    def notes(self) -> dict[str, str]:
+        """Whether the step's weights are portable, and which one is least so."""
+        if not self.short:
+            return {"portable": "yes" if self.asked else "no"}
+        worst = min(self.short, key=self.short.__getitem__)
+        some = "no" if len(self.short) == self.seen else f"all but {len(self.short)} of {self.seen} weights"
+        reason = f"{some}: {worst} would have {self.short[worst]:.1f} dB, less than {LEAST_SQNR:.0f}"
+        return {"portable": f"{reason}; outputs may differ on x86 processors without VNNI"}
 
 
 def record(model: Model, portable: bool) -> None:

@@ -9,7 +9,7 @@ from ..graph.edit import MICROSOFT, attribute
 from ..model import Model
 from .fidelity import Quality, weight_sqnr
 from .formats import AS_STORED, Asymmetric, Unsigned, WeightFormat, lazy_codes
-from .portable import Candidate
+from .portable import Candidate, Portability
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,12 +46,15 @@ def _weight_and_axis(node: ir.Node, per_channel: bool) -> tuple[ir.Value, int | 
 
 @dataclass
 class Writer:
-    """Writes the pairs of one model; a weight or activation that several nodes read is written once."""
+    """Writes the pairs of one model; a weight or activation that several nodes read is written once.
+
+    ``portability`` is None where no weight can saturate.
+    """
 
     model: Model
     weights: WeightFormat
     per_channel: bool
-    portable: bool = False
+    portability: Portability | None = None
     quality: Quality = field(default_factory=Quality)
     coded: dict[Any, tuple[ir.Value, np.ndarray[Any, Any]]] = field(default_factory=dict)
     zeros: dict[tuple[int, ...], ir.Value] = field(default_factory=dict)
@@ -116,7 +119,7 @@ class Writer:
         assert source is not None
         shape = [-1 if i == axis else 1 for i in range(len(source.shape))]
         least = self.least.get((weight, axis), np.zeros(1)).reshape(shape if axis is not None else ())
-        least = np.maximum(least, candidate.least()) if self.portable else least
+        least = np.maximum(least, self.portability.least(candidate)) if self.portability else least
         form, scale = self._format(node, axis).fit(candidate.weight, candidate.axes, least)
         self.quality.add(weight.name, weight_sqnr(candidate.weight, form.restored(candidate.weight, scale)))
         stored = self.model.add_weight(f"{weight.name}_{self.kind}", lazy_codes(source, scale, form, AS_STORED))

@@ -24,9 +24,9 @@ from .eligible import RECURRENT, decline_quantized, reasons
 from .formats import Asymmetric, Symmetric, Unsigned
 from .left import to_the_right
 from .placement import CODED_OUTPUTS, CORE, SENSITIVE, Placement, absorbed_output, place
-from .portable import Portable, decide, record
+from .portable import Portability, Portable, record
 from .providers import AllowSlower, refuse_slower
-from .qdq import Writer, candidate_of
+from .qdq import Writer
 from .qoperator import to_operators
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def quantize_static(
     portable: Annotated[
         Portable,
         Field(
-            description="The same outputs on CPUs without VNNI, for 0-1 bit. auto by default: portable where each "
-            "weight keeps 30 dB SQNR, so that accuracy does not depend on the CPU unless it would suffer on all."
+            description="The same outputs on CPUs without VNNI, for 0-1 bit. auto by default: each weight that keeps "
+            "30 dB SQNR so is portable, the others keep all 8 bits; the report names the worst of them."
         ),
     ] = "auto",
     calibrator: Annotated[
@@ -143,14 +143,13 @@ def quantize_static(
         weights = Symmetric(power_of_two=power_of_two) if weight_type == "int8" else Unsigned(power_of_two=power_of_two)
         # u8 x u8 is added in 32 bits everywhere, and 16-bit activations are multiplied in float
         saturates = weight_type == "int8" and not activation_type.endswith("16")
-        candidates = (candidate_of(node, per_channel) for node in placement.core)
-        chosen, told = decide(portable if saturates else True, candidates)
-        writer = Writer(model, weights, per_channel, portable=chosen and saturates)
+        portability = Portability(portable if saturates else True)
+        writer = Writer(model, weights, per_channel, portability if saturates else None)
         forms = _forms(placement, ranges, codes)
         _add_quality(writer, ctx, {value: forms[value] for value in placement.calibrated}, ranges)
         _write(writer, placement, forms, change)
-        change.notes = {**told, **writer.quality.notes()}
-        record(model, chosen)
+        change.notes = {**portability.notes(), **writer.quality.notes()}
+        record(model, portability.whole)
         if form == "qoperator":
             to_operators(model, {*placement.core, *placement.glue})
     model.drop_unused()

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from compress_ops.quantize.dynamic import quantize_dynamic
 from compress_ops.quantize.formats import Symmetric
-from compress_ops.quantize.portable import LEAST_SQNR, METADATA, Candidate, decide
+from compress_ops.quantize.portable import LEAST_SQNR, METADATA, Candidate, Portability
 from compress_ops.quantize.static import quantize_static
 from tests.helpers import Given, context, model_of, noise, outputs, proto_of, reloaded
 
@@ -20,6 +20,9 @@ MATMUL = "g (float[N,40] x) => (float[N,24] y) { y = MatMul(x, w) }"
 GEMM = "g (float[N,40] x) => (float[N,24] y) { y = Gemm<transB=1>(x, w) }"
 CONV = "g (float[N,6,7,7] x) => (float[N,8,?,?] y) { y = Conv(x, w) }"
 W, KERNEL = noise(40, 24), noise(8, 6, 3, 3)
+TWO = "g (float[N,40] x) => (float[N,24] y, float[N,24] z) { y = MatMul(x, w)  z = MatMul(x, v) }"
+COARSE = noise(40, 24, scale=0.01)
+COARSE[3:5, 7] = 1.0  # neighbours: 127 + 127 in codes, so that the rest would have a bit less
 FEEDS = {MATMUL: noise(16, 40), GEMM: noise(16, 40), CONV: noise(4, 6, 7, 7)}
 PASSES = {"static": quantize_static, "dynamic": quantize_dynamic}
 
@@ -118,17 +121,50 @@ def test_the_model_and_the_report_say_which(quantize, portable):
     assert reloaded(model).ir.metadata_props[METADATA] == ("false" if portable is False else "true")
 
 
-def test_auto_is_portable_only_where_every_weight_stays_precise():
+def test_auto_decides_by_what_each_weight_keeps():
     rows = noise(400, 24)
     rows[:, 0] = np.where(np.arange(400) < 2, 1, 3e-2 * rows[:, 0])
-    candidates = [Candidate("good", W, (0,), 0), Candidate("bad", rows[:, :1], None, 0)]
-    found = candidates[1].sqnr()
-    assert candidates[0].sqnr() > LEAST_SQNR > found
-    chosen, notes = decide("auto", candidates)
-    assert not chosen and notes["portable"].startswith(f"no: bad would have {found:.1f} dB, less than 30;")
-    assert decide(True, candidates) == (True, {"portable": "yes"})
-    assert decide(False, candidates) == (False, {"portable": "no"})
-    assert decide("auto", candidates[:1]) == (True, {"portable": "yes"})
+    good, bad = Candidate("good", W, (0,), 0), Candidate("bad", rows[:, :1], None, 0)
+    assert good.sqnr() > LEAST_SQNR > bad.sqnr()
+    auto = Portability("auto")
+    np.testing.assert_array_equal(auto.least(good), good.least())
+    assert auto.whole and auto.notes() == {"portable": "yes"}
+    assert not auto.least(bad).any() and not auto.whole
+    told = f"all but 1 of 2 weights: bad would have {bad.sqnr():.1f} dB, less than 30;"
+    assert auto.notes()["portable"].startswith(told)
+    for asked, note in ((True, "yes"), (False, "no")):
+        all_or_none = Portability(asked)
+        assert all(all_or_none.least(one).any() == asked for one in (good, bad))
+        assert all_or_none.whole == asked and all_or_none.notes() == {"portable": note}
+
+
+def test_auto_counts_no_weight_that_cannot_saturate():
+    auto = Portability("auto")
+    auto.least(Candidate("depthwise", noise(8, 1, 3, 3), None, None, saturates=False))
+    auto.least(Candidate("bad", COARSE, None, 0))
+    assert auto.notes()["portable"].startswith("no: bad would have")
+
+
+def saturating_product(x, codes):
+    """u8 times s8 as processors without VNNI add it: neighbours in pairs, into 16 bits that saturate."""
+    products = x.astype(np.int64)[:, :, None] * codes.astype(np.int64)[None]
+    pairs = products[:, 0::2] + products[:, 1::2]
+    return np.clip(pairs, -(2**15), 2**15 - 1).sum(axis=1)
+
+
+@pytest.mark.parametrize("quantize", PASSES.values(), ids=PASSES)
+def test_one_coarse_weight_leaves_the_others_portable(quantize):
+    """Held against the arithmetic of an older processor, whichever neighbours its kernel pairs."""
+    model = model_of(proto_of(TWO, w=W, v=COARSE))
+    change = quantize(model, context(calibration=Given({"x": FEEDS[MATMUL]})), per_channel=False)
+    assert change.notes["portable"].startswith("all but 1 of 2 weights: v would have")
+    assert reloaded(model).ir.metadata_props[METADATA] == "false"
+    stored = {value.name: value.const_value.numpy() for value in reloaded(model).weights()}
+    x = np.full((1, 38), 255)
+    for first in (0, 1):
+        codes = {name: stored[f"{name}_int8"][first : first + 38].astype(np.int64) for name in "wv"}
+        np.testing.assert_array_equal(saturating_product(x, codes["w"]), x @ codes["w"])
+    assert (saturating_product(x, codes["v"]) != x @ codes["v"]).any()
 
 
 @pytest.mark.parametrize("quantize", PASSES.values(), ids=PASSES)
