@@ -30,7 +30,10 @@ _WARNINGS = 2
 _QUIET = 4  # onnxruntime's log level "fatal": what it refuses comes back as an exception, which we tell
 _MEANT = {"gpu": "cuda"}  # what people call a provider, and its name
 _GPU = ("cuda", "tensorrt")
-_INSTALL_GPU = 'pip uninstall onnxruntime, then pip install "onnxpress[gpu]": the two share one module name'
+_THREADS = {"openvino": "num_of_threads"}  # the option of providers with threads of their own, beside the session's
+_COMPILE_WHOLE = ("openvino",)  # these compile whole graphs, for seconds, and may round what stays inside them
+_INSTEAD = "pip uninstall onnxruntime, then pip install {}: the two share one module name"
+_WHEELS = {**dict.fromkeys(_GPU, '"onnxpress[gpu]"'), "openvino": "onnxruntime-openvino"}
 _INSTALL = 'install one of: pip install "onnxpress[cpu]"   or   pip install "onnxpress[gpu]"'
 
 
@@ -86,8 +89,19 @@ def _refuse(name: str, known: Iterable[str], available: list[str]) -> None:
     if name not in known:
         close = did_you_mean(_MEANT.get(name, name), known)
         raise ProviderError(f"unknown execution provider '{name}'{close}", hint=here)
-    install = _INSTALL_GPU if name in _GPU else "another build of onnxruntime has it"
+    install = _INSTEAD.format(_WHEELS[name]) if name in _WHEELS else "another build of onnxruntime has it"
     raise ProviderError(f"execution provider '{name}' is not in this onnxruntime build", hint=f"{here}; {install}")
+
+
+def for_inner_values(providers: Sequence[Provider]) -> Sequence[Provider]:
+    """Where passes look at inner values: on the providers, or the CPU for one that compiles whole graphs."""
+    return CPU if providers and providers[0].name in _COMPILE_WHOLE else providers
+
+
+def _with_threads(provider: Provider, threads: int) -> Provider:
+    """The provider with that many threads, where it takes none from the session and its options do not say."""
+    option = _THREADS.get(provider.name)
+    return provider if option is None else replace(provider, options={option: str(threads), **provider.options})
 
 
 class Session:
@@ -163,7 +177,7 @@ def open_session(model: Path | bytes, providers: Sequence[Provider] = CPU, **set
 
 def _create(model: Path | bytes, providers: Sequence[Provider], settings: SessionSettings) -> Session:
     ort = onnxruntime_module()
-    wanted = check_providers(providers)
+    wanted = check_providers([_with_threads(provider, settings.threads) for provider in providers])
     _preload_libraries(ort, wanted[0][0])
     source = str(model) if isinstance(model, Path) else "the model in memory"
     if isinstance(model, Path) and (why := unreadable(model)):

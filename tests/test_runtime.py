@@ -14,7 +14,7 @@ import pytest
 
 from compress_ops import runtime
 from compress_ops.errors import ModelError, ProviderError
-from compress_ops.runtime import CPU, Port, Provider, check_providers, open_session, short_name
+from compress_ops.runtime import CPU, Port, Provider, check_providers, for_inner_values, open_session, short_name
 from tests.helpers import noise, proto_of
 
 MODEL = proto_of("g (float[N,8] x) => (float[N,4] y, float[N,4] z) { y = MatMul(x, w)  z = Neg(y) }", w=noise(8, 4))
@@ -69,6 +69,24 @@ def test_providers_and_their_options_are_passed_on_in_order(cuda_wheel, monkeypa
     assert FakeSession.seen["enable_fallback"] == 0
 
 
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [({}, {"num_of_threads": "3"}), ({"num_of_threads": "2", "device_type": "CPU"}, None)],
+    ids=["as the session", "as its options say"],
+)
+def test_openvino_gets_the_threads_that_it_does_not_take_from_the_session(cuda_wheel, monkeypatch, given, passed):
+    name = "OpenVINOExecutionProvider"
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [name, "CPUExecutionProvider"])
+    monkeypatch.setattr(FakeSession, "actual", (name,))
+    open_session(RAW, [Provider("openvino", given), Provider("cpu")], threads=3)
+    assert FakeSession.seen["providers"] == [(name, passed or given), ("CPUExecutionProvider", {})]
+
+
+@pytest.mark.parametrize(("name", "where"), [("cpu", "cpu"), ("cuda", "cuda"), ("openvino", "cpu")])
+def test_inner_values_are_looked_at_on_the_cpu_where_whole_graphs_are_compiled(name, where):
+    assert for_inner_values([Provider(name), Provider("cpu")])[0].name == where
+
+
 @pytest.mark.parametrize(("first", "calls"), [("cuda", 1), ("cpu", 0)])
 def test_cuda_libraries_are_preloaded_for_cuda_alone(cuda_wheel, monkeypatch, first, calls):
     made = []
@@ -91,9 +109,13 @@ def test_a_provider_that_this_build_lacks_is_refused_with_those_that_are_there(m
         check_providers([Provider("cpu"), Provider("cuda")])
     mend = 'pip uninstall onnxruntime, then pip install "onnxpress[gpu]": the two share one module name'
     assert caught.value.hint == f"available here: cpu; {mend}"
-    with pytest.raises(ProviderError) as caught:
-        check_providers([Provider("openvino")])
-    assert caught.value.hint == "available here: cpu; another build of onnxruntime has it"
+    for name, mend in (
+        ("openvino", "pip uninstall onnxruntime, then pip install onnxruntime-openvino: the two share one module name"),
+        ("dml", "another build of onnxruntime has it"),
+    ):
+        with pytest.raises(ProviderError) as caught:
+            check_providers([Provider(name)])
+        assert caught.value.hint == f"available here: cpu; {mend}"
 
 
 def test_a_gpu_is_called_cuda():

@@ -15,7 +15,7 @@ from ..errors import PassError
 from ..measure.fidelity import Fidelity, compare_fidelity
 from ..model import Model
 from ..passes import Context
-from ..runtime import Arrays, Feeds, Session, open_session
+from ..runtime import Arrays, Feeds, Session, for_inner_values, open_session
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -48,7 +48,7 @@ def overridable(model: Model, ctx: Context, weights: Iterable[ir.Value]) -> Iter
     model.graph.inputs.extend(dict.fromkeys(weights))
     try:
         with model.exported() as path:
-            yield open_session(path, ctx.providers, threads=ctx.threads)
+            yield open_session(path, for_inner_values(ctx.providers), threads=ctx.threads)
     finally:
         model.graph.inputs[:] = inputs
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..model import Model
 from ..passes import Context
-from ..runtime import Session, open_session
+from ..runtime import Session, for_inner_values, open_session
 from .edit import MICROSOFT
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def tapped(model: Model, ctx: Context, taps: Sequence[ir.Node]) -> Iterator[Sess
     model.ir.opset_imports.setdefault(MICROSOFT, 1)
     try:
         with model.exported() as path:
-            yield open_session(path, ctx.providers, threads=ctx.threads, in_graph_order=True)
+            yield open_session(path, for_inner_values(ctx.providers), threads=ctx.threads, in_graph_order=True)
     finally:
         graph.outputs[:] = outputs
         graph.remove(added, safe=True)

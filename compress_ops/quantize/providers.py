@@ -3,6 +3,8 @@
 What a provider has no kernel for onnxruntime gives to the CPU, with copies there and back around each node; what has
 kernels for QuantizeLinear and DequantizeLinear alone computes in float between them. For CUDA this is read from
 OperatorKernels.md of onnxruntime; for the others it is what is known of them. No GPU was there to measure it on.
+OpenVINO was measured (onnxruntime-openvino 1.24.1, one thread; processor time of a small transformer): float 1.7 ms,
+Q/DQ 1.2, dynamic 3.4.
 """
 
 from __future__ import annotations
@@ -32,8 +34,12 @@ _SLOWER: dict[str, dict[Form, str]] = {
     "coreml": {**_CUDA, "qdq": "it has no integer kernels: QuantizeLinear and DequantizeLinear run on the CPU"},
     "tensorrt": {"dynamic": _DYNAMIC, "qoperator": _OPERATORS},
     "qnn": {"dynamic": _DYNAMIC},
+    "openvino": {
+        "dynamic": "it finds ranges and multiplies integers in several slow steps, in twice the time of float"
+    },
 }
 _INSTEAD = {
+    "openvino": "quantize_static is what it runs in integers",
     "tensorrt": "quantize_static: {activation_type: int8} is what it runs in integers",
     "qnn": "quantize_static is what it runs in integers",
 }

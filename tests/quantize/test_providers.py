@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from compress_ops.errors import PassError
+from compress_ops.errors import PassError, ProviderError
 from compress_ops.quantize.dynamic import quantize_dynamic
 from compress_ops.quantize.providers import refuse_slower
 from compress_ops.quantize.static import quantize_static
 from compress_ops.quantize.weight_only import support
 from compress_ops.runtime import Provider, open_session
-from tests.helpers import Given, context, model_of, noise, op_types, proto_of
+from tests.helpers import Given, context, model_of, noise, op_types, outputs, proto_of
 
 X, W = noise(8, 40, seed=1), noise(40, 24, seed=2)
 SOURCE = proto_of("g (float[N,40] x) => (float[N,24] y) { y = MatMul(x, w) }", w=W)
@@ -30,12 +31,12 @@ def given(monkeypatch):
     return make
 
 
-@pytest.mark.parametrize("name", ["cuda", "rocm", "coreml", "tensorrt", "qnn"])
+@pytest.mark.parametrize("name", ["cuda", "rocm", "coreml", "tensorrt", "qnn", "openvino"])
 def test_dynamic_quantization_is_refused(given, name):
-    with pytest.raises(PassError, match=r"dynamic quantization is slower than float on .* DynamicQuantizeLinear") as e:
+    with pytest.raises(PassError, match="dynamic quantization is slower than float on") as e:
         quantize_dynamic(*given(name))
     assert "allow_slower: true on the step forces it" in e.value.hint
-    assert ("quantize_static" in e.value.hint) == (name in ("tensorrt", "qnn"))
+    assert ("quantize_static" in e.value.hint) == (name in ("tensorrt", "qnn", "openvino"))
     model, ctx = given(name)
     assert quantize_dynamic(model, ctx, allow_slower=True).touched and op_types(model)["MatMulInteger"] == 1
 
@@ -73,9 +74,30 @@ def test_tensorrt_takes_zero_points_of_zero_alone(given, options):
 
 
 @pytest.mark.parametrize("name", ["cpu", "openvino", "dml", "somenpu"])
-@pytest.mark.parametrize("form", ["dynamic", "qdq"])
+@pytest.mark.parametrize("form", ["dynamic", "qdq", "qoperator"])
 def test_what_is_not_known_to_be_slower_is_not_refused(given, name, form):
-    refuse_slower(given(name)[1], form, allowed=False)
+    if (name, form) != ("openvino", "dynamic"):
+        refuse_slower(given(name)[1], form, allowed=False)
+
+
+def test_what_compiles_whole_graphs_is_calibrated_on_the_cpu():
+    """Nothing of a session on the provider is wanted: it is not in this build, and the pass goes through."""
+    model, ctx = model_of(SOURCE), context(calibration=Given({"x": X}), providers=(Provider("openvino"),))
+    assert quantize_static(model, ctx).touched
+    on_cpu = model_of(SOURCE)
+    quantize_static(on_cpu, context(calibration=Given({"x": X})))
+    (expected,), (found,) = outputs(on_cpu, x=X), outputs(model, x=X)
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(ProviderError, match="'cuda' is not in this onnxruntime build"):
+        quantize_static(
+            model_of(SOURCE), context(calibration=Given({"x": X}), providers=(Provider("cuda"),)), allow_slower=True
+        )
+
+
+def test_the_probe_has_several_outputs_as_weights_have():
+    """OpenVINO takes a weight of one output for a vector, and refused the form."""
+    (packed,) = (v for v in support._probe("MatMulNBits", 4).weights() if v.dtype.name == "UINT8")
+    assert packed.shape[0] > 1
 
 
 def test_bits_that_a_provider_cannot_run_are_refused_with_those_that_it_can(given, monkeypatch):

@@ -15,7 +15,7 @@ from .sites import Site, Weight
 from .standard import QDQ_BITS, write_qdq
 
 Storage = Literal["MatMulNBits", "qdq", "decoded"]
-_INNER, _BLOCK = 32, 16
+_INNER, _ROWS, _BLOCK = 32, 8, 16
 
 
 def require_storage(ctx: Context, storage: Storage, bits: int) -> None:
@@ -49,15 +49,15 @@ def _probe(storage: str, bits: int) -> Model:
     import onnx_ir as ir
 
     x = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([1, _INNER]))
-    tensor = ir.Tensor(np.zeros((_INNER, 1), np.float32), name="weight")
+    tensor = ir.Tensor(np.zeros((_INNER, _ROWS), np.float32), name="weight")
     value = ir.Value(name="weight", type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
     node: ir.Node = ir.node("MatMul", [x, value], name="probe")
     node.outputs[0].name, node.outputs[0].type = "y", ir.TensorType(ir.DataType.FLOAT)
     graph = ir.Graph([x], [node.outputs[0]], nodes=[node], initializers=[value], opset_imports={"": 21}, name="probe")
     model, weight = Model(ir.Model(graph, ir_version=10)), Weight(value, tensor, False, [Site(node, "matrix", False)])
     form = BlockFormat(bits, _BLOCK, symmetric=True)
-    grid = Grid(np.ones((1, _INNER // _BLOCK), np.float32), None)
-    blocked = Blocked(form, 1, _INNER, grid, lambda: np.zeros((1, _INNER), np.uint8), "none")
+    grid = Grid(np.ones((_ROWS, _INNER // _BLOCK), np.float32), None)
+    blocked = Blocked(form, _ROWS, _INNER, grid, lambda: np.zeros((_ROWS, _INNER), np.uint8), "none")
     if storage == "qdq":
         write_qdq(Unpacker(model), weight, blocked)
     else:
