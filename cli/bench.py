@@ -18,6 +18,7 @@ def bench(
     threads: options.Threads = None,
     seed: options.Seed = None,
     dim: options.Dims = None,
+    shape: options.Shapes = None,
     value: options.Values = None,
     batch: options.Batch = None,
     seconds: options.Seconds = None,
@@ -33,7 +34,7 @@ def bench(
     """
     from compress_ops.measure.feeds import MeasureSettings
 
-    from .flags import providers
+    from .flags import made_up, providers
     from .measuring import check_outputs, measure
     from .show import Manner
 
@@ -45,6 +46,6 @@ def bench(
         providers=providers(provider),
         threads=threads or 1,
         seed=seed or 0,
-        settings=MeasureSettings(batch or 1, dict(dim or []), dict(value or []), seconds or 10.0),
+        settings=MeasureSettings(batch=batch or 1, seconds=seconds or 10.0, **made_up(dim, shape, value)),
         parts=["latency"],
     )

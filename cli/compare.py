@@ -26,6 +26,7 @@ def compare(
     threads: options.Threads = None,
     seed: options.Seed = None,
     dim: options.Dims = None,
+    shape: options.Shapes = None,
     value: options.Values = None,
     batch: options.Batch = None,
     seconds: options.Seconds = None,
@@ -43,16 +44,14 @@ def compare(
     from compress_ops.data import DataSettings
     from compress_ops.measure.feeds import MeasureSettings
 
-    from .flags import providers
+    from .flags import made_up, providers
     from .measuring import check_outputs, measure
     from .show import Manner
 
     manner = Manner(as_json, report, quiet, force=force)
     check_outputs(manner, [before, *after], data)
-    sizes, numbers = dict(dim or []), dict(value or [])
-    reading = DataSettings(
-        batch_size=batch_size or 16, labels=labels, seed=seed or 0, dims=sizes, values=numbers, allow_code=allow_code
-    )
+    free = made_up(dim, shape, value)
+    reading = DataSettings(batch_size=batch_size or 16, labels=labels, seed=seed or 0, allow_code=allow_code, **free)
     metrics = metric or (DEFAULT_METRICS if labels else [])
     dataset = _dataset(before, data, reading, metrics)
     measure(
@@ -61,7 +60,7 @@ def compare(
         providers=providers(provider),
         threads=threads or 1,
         seed=seed or 0,
-        settings=MeasureSettings(batch or 1, sizes, numbers, seconds or 10.0),
+        settings=MeasureSettings(batch=batch or 1, seconds=seconds or 10.0, **free),
         evaluation=dataset if metrics else None,
         metrics=metrics,
         fidelity_data=dataset,

@@ -42,6 +42,7 @@ def distill(
     threads: options.Threads = None,
     seed: options.Seed = None,
     dim: options.Dims = None,
+    shape: options.Shapes = None,
     value: options.Values = None,
     set_: options.Set = None,
     show_recipe: Annotated[
@@ -75,7 +76,7 @@ def distill(
     from compress_ops.recipe import dump_recipe
 
     from .execute import execute, output
-    from .flags import kept, limit_of_loss, recipe_from, said
+    from .flags import kept, limit_of_loss, made_up, recipe_from, said
     from .show import Manner, put
 
     chosen = {"teacher": _teacher(teacher), "epochs": epochs, "learning_rate": learning_rate}
@@ -87,7 +88,7 @@ def distill(
         "seed": seed,
         **kept(drop_default_inputs=drop_default_inputs, keep_metadata=keep_metadata),
         "data": read,
-        "measure": said({"dims": dict(dim or []), "values": dict(value or [])}),
+        "measure": made_up(dim, shape, value),
         "budget": limit_of_loss(
             read.get("evaluation", {}).get("metrics"), measured=not (no_measure or dry_run), against=teacher
         ),

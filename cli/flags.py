@@ -22,6 +22,7 @@ _FLAGS = {
     ("data", "evaluation", "labels"): "--labels",
     ("data", "evaluation", "metrics"): "--metric",
     ("measure", "dims"): "--dim",
+    ("measure", "shapes"): "--shape",
     ("measure", "values"): "--value",
     ("drop_default_inputs",): "--drop-default-inputs",
     ("keep_metadata",): "--keep-metadata",
@@ -78,6 +79,11 @@ def limit_of_loss(scored: object, *, measured: bool, against: str | None = None)
     """
     limit = {"max_drop": "5%"} if scored else {"min_closeness": 0.9}
     return said({**limit, "against": against}) if measured else {}
+
+
+def made_up(dim: Sequence[Any] | None, shape: Sequence[Any] | None, value: Sequence[Any] | None) -> dict[str, Any]:
+    """The recipe's measure section: --dim, --shape and --value."""
+    return said({"dims": dict(dim or []), "shapes": dict(shape or []), "values": dict(value or [])})
 
 
 def kept(*, drop_default_inputs: bool, keep_metadata: bool) -> dict[str, Any]:

@@ -36,6 +36,7 @@ def inspect(
     threads: options.Threads = None,
     seed: options.Seed = None,
     dim: options.Dims = None,
+    shape: options.Shapes = None,
     value: options.Values = None,
     allow_code: options.AllowCode = False,
     no_cache: Annotated[
@@ -52,6 +53,7 @@ def inspect(
     tried, with its defaults, on a copy in memory. With --sensitivity and --data, instead, parts of the model are
     changed one at a time, and the table says what each does to the outputs; results are kept in the user's cache.
     """
+    from .flags import made_up
     from .show import Manner
 
     manner = Manner(as_json, None, quiet, verbose)
@@ -59,7 +61,7 @@ def inspect(
     if sensitivity is None:
         running = {"--data": data, "--labels": labels, "--provider": provider, "--threads": threads, "--value": value}
         _refuse(changes | running, "belongs to a scan", "give --sensitivity prune or quantize with it")
-        _show_model(model, dict(dim or []), manner, nodes=nodes)
+        _show_model(model, made_up(dim, shape, None), manner, nodes=nodes)
         return
     foreign = {name: changes[name] for name in (["--bits"] if sensitivity == "prune" else ["--ratio", "--heads"])}
     _refuse(foreign, f"does not go with --sensitivity {sensitivity}", "leave out one of the two")
@@ -68,7 +70,7 @@ def inspect(
         "provider": provider,
         "threads": threads,
         "seed": seed,
-        "measure": {"dims": dict(dim or []), "values": dict(value or [])},
+        "measure": made_up(dim, shape, value),
     }
     loaded = _recipe(sections, data, labels, batch_size, step)
     _show_scan(model, loaded, manner, allow_code=allow_code, cache=None if no_cache else _cache_folder())
@@ -95,16 +97,16 @@ def _recipe(
     """The step as a recipe; labels are named only so that they are not taken for an input."""
     from compress_ops.errors import UsageError
 
-    from .flags import data_section, recipe_from, said
+    from .flags import data_section, recipe_from
 
     if data is None:
         raise UsageError("a sensitivity scan needs data", hint="give --data DATA")
     labelled = {"path": data if labels else None, "labels": labels, "metrics": None}
-    written = {**sections, "measure": said(sections["measure"]), "data": data_section(data, batch_size, labelled)}
+    written = {**sections, "data": data_section(data, batch_size, labelled)}
     return recipe_from("inspect", (), {**written, "passes": ["simplify", step]})
 
 
-def _show_model(model: Path, sizes: dict[str, int], manner: Any, *, nodes: bool) -> None:
+def _show_model(model: Path, free: dict[str, Any], manner: Any, *, nodes: bool) -> None:
     from compress_ops.measure.inspection import inspect_model
     from compress_ops.measure.inspection_page import inspection_page
     from compress_ops.measure.report import plain
@@ -112,7 +114,7 @@ def _show_model(model: Path, sizes: dict[str, int], manner: Any, *, nodes: bool)
 
     from .show import put_json, put_page
 
-    found = inspect_model(model, sizes)
+    found = inspect_model(model, **free)
     tried = [] if manner.quiet else prospects(model)
     if manner.as_json:
         put_json({**plain(found), "prospects": plain(tried)})

@@ -17,6 +17,13 @@ class Size(NamedTuple):
     size: int
 
 
+class Shape(NamedTuple):
+    """``input=1,3,48,192`` of --shape."""
+
+    name: str
+    shape: list[int]
+
+
 class Value(NamedTuple):
     """``name=V`` of --value."""
 
@@ -29,6 +36,14 @@ def _size(text: str) -> Size:
     if not (name and equals and number.isdecimal() and int(number)):
         raise typer.BadParameter(f"'{text}': write name=N with a whole number from 1, such as seq=64")
     return Size(name, int(number))
+
+
+def _shape(text: str) -> Shape:
+    name, equals, sizes = text.rpartition("=")
+    parts = [part.strip() for part in sizes.strip("[]").replace("x", ",").split(",")]
+    if not (name and equals and all(part.isdecimal() and int(part) for part in parts)):
+        raise typer.BadParameter(f"'{text}': write INPUT=N,N,... with whole numbers from 1, such as image=1,3,48,192")
+    return Shape(name, [int(part) for part in parts])
 
 
 def _value(text: str) -> Value:
@@ -80,6 +95,12 @@ Seed = Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="Se
 Dims = Annotated[
     list[Size] | None,
     typer.Option("--dim", metavar="NAME=N", parser=_size, help="Size of a free dimension; repeatable."),
+]
+Shapes = Annotated[
+    list[Shape] | None,
+    typer.Option(
+        "--shape", metavar="INPUT=N,N", parser=_shape, help="Whole shape of an input with free dimensions; repeatable."
+    ),
 ]
 Values = Annotated[
     list[Value] | None,

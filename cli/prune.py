@@ -36,6 +36,7 @@ def prune(
     threads: options.Threads = None,
     seed: options.Seed = None,
     dim: options.Dims = None,
+    shape: options.Shapes = None,
     value: options.Values = None,
     set_: options.Set = None,
     show_recipe: Annotated[
@@ -70,7 +71,7 @@ def prune(
     from compress_ops.recipe import dump_recipe
 
     from .execute import execute, output
-    from .flags import data_section, kept, limit_of_loss, recipe_from, said
+    from .flags import data_section, kept, limit_of_loss, made_up, recipe_from
     from .show import Manner, put
 
     sections = {
@@ -79,7 +80,7 @@ def prune(
         "seed": seed,
         **kept(drop_default_inputs=drop_default_inputs, keep_metadata=keep_metadata),
         "data": data_section(data, batch_size, {"path": evaluation, "labels": labels, "metrics": metric}),
-        "measure": said({"dims": dict(dim or []), "values": dict(value or [])}),
+        "measure": made_up(dim, shape, value),
         "budget": limit_of_loss(labels or metric, measured=not (no_measure or dry_run)),
         "passes": _passes({"--heads": heads, "--layers": layers, "--weights": weights}, ratio, by, steps, data),
     }

@@ -34,6 +34,7 @@ def quantize(
     threads: options.Threads = None,
     seed: options.Seed = None,
     dim: options.Dims = None,
+    shape: options.Shapes = None,
     value: options.Values = None,
     set_: options.Set = None,
     bits: Annotated[
@@ -82,7 +83,7 @@ def quantize(
     from compress_ops.writing import Output
 
     from .execute import carry_out, execute, output
-    from .flags import data_section, kept, recipe_from, said
+    from .flags import data_section, kept, made_up, recipe_from
     from .show import Manner, put
 
     _refuse_passes(set_ or ())
@@ -92,7 +93,7 @@ def quantize(
         "seed": seed,
         **kept(drop_default_inputs=drop_default_inputs, keep_metadata=keep_metadata),
         "data": data_section(data, batch_size, {"path": evaluation, "labels": labels, "metrics": metric}),
-        "measure": said({"dims": dict(dim or []), "values": dict(value or [])}),
+        "measure": made_up(dim, shape, value),
     }
     told = _told(bits, float16, clusters)
     _say_what_is_taken(sections, told, data, evaluation, quiet=quiet)

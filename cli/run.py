@@ -22,6 +22,7 @@ def run(
     threads: options.Threads = None,
     seed: options.Seed = None,
     dim: options.Dims = None,
+    shape: options.Shapes = None,
     value: options.Values = None,
     set_: options.Set = None,
     drop_default_inputs: options.DropDefaults = False,
@@ -49,7 +50,7 @@ def run(
     from compress_ops.recipe import read_recipe
 
     from .execute import execute, output
-    from .flags import from_here, given, kept
+    from .flags import from_here, given, kept, made_up
     from .show import Manner
 
     sections = {
@@ -58,7 +59,7 @@ def run(
         "seed": seed,
         **kept(drop_default_inputs=drop_default_inputs, keep_metadata=keep_metadata),
         "data": {"calibration": from_here(data) if data is not None else None},
-        "measure": {"dims": dict(dim or []), "values": dict(value or [])},
+        "measure": made_up(dim, shape, value),
     }
     loaded = read_recipe(recipe, set_ or (), given(sections))
     job = Job(

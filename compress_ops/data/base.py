@@ -47,10 +47,10 @@ class DataSettings:
     """How data is opened: the recipe's ``data`` and ``measure`` sections, as far as they concern data.
 
     ``labels`` names the array that is no input; it may be absent unless ``needs_labels`` (calibration data often
-    holds labels that nobody asks for). ``dims`` (by symbolic name) sizes random data; ``values`` fills
-    random inputs and supplies single-number inputs that the data lacks. ``base`` is the folder that relative paths
-    refer to. ``samples`` is how many random samples there are; ``runs`` tries a random feed (such as
-    ``Session.run``), without it the first guess at free dimensions is taken.
+    holds labels that nobody asks for). ``dims`` (by symbolic name) and ``shapes`` (whole, by input)
+    size random data; ``values`` fills random inputs and supplies single-number inputs that the data lacks. ``base`` is
+    the folder that relative paths refer to. ``samples`` is how many random samples there are; ``runs`` tries a random
+    feed (such as ``Session.run``), without it the first guess at free dimensions is taken.
     """
 
     batch_size: int = 16
@@ -59,6 +59,7 @@ class DataSettings:
     images: ImageSettings | None = None
     seed: int = 0
     dims: Mapping[str, int] = field(default_factory=dict)
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     values: Mapping[str, float] = field(default_factory=dict)
     allow_code: bool = False
     base: Path = Path()

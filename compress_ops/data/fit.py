@@ -28,24 +28,49 @@ _NUMBERS = (
 
 
 def settings_faults(ports: Sequence[Port], settings: DataSettings) -> Iterator[DataError]:
-    """Inputs that NumPy cannot hold, and ``dims`` and ``values`` that the model has no use for."""
+    """Inputs that NumPy cannot hold, and ``dims``, ``values`` and ``shapes`` that the model has no use for."""
     for port in ports:
         if port.dtype not in (*_NUMBERS, "string"):
             yield DataError(f"input '{port.name}' is of type {port.dtype}, which NumPy arrays cannot hold")
-    yield from size_faults(ports, settings.dims, settings.values)
+    yield from size_faults(ports, settings.dims, settings.values, settings.shapes)
     if settings.labels in [port.name for port in ports]:
         hint = "store the labels as an array of their own"
         yield DataError(f"labels '{settings.labels}' is also an input of the model", hint=hint)
 
 
-def size_faults(ports: Sequence[Port], dims: Mapping[str, int], values: Mapping[str, float]) -> Iterator[DataError]:
-    """Sizes of dimensions and numbers for inputs that the model does not have, or that do not fit."""
+def size_faults(
+    ports: Sequence[Port],
+    dims: Mapping[str, int],
+    values: Mapping[str, float],
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Iterator[DataError]:
+    """Sizes of dimensions, numbers and shapes for inputs that the model does not have, or that do not fit."""
     symbols = [size for port in ports for size in port.shape if isinstance(size, str)]
     yield from _unknown("dimension", dims, symbols)
     yield from _unknown("input", values, [port.name for port in ports])
     for port in ports:
         if port.name in values and not _holds(port.dtype, values[port.name]):
             yield DataError(f"the value {values[port.name]} does not fit input '{port.name}' of type {port.dtype}")
+    yield from _unfit_shapes(ports, dims, shapes or {})
+
+
+def _unfit_shapes(
+    ports: Sequence[Port], dims: Mapping[str, int], shapes: Mapping[str, Sequence[int]]
+) -> Iterator[DataError]:
+    """Shapes of inputs that do not exist, of another rank or fixed size, or that give one name two sizes."""
+    yield from _unknown("input", shapes, [port.name for port in ports])
+    known = dict(dims)
+    for port in ports:
+        shape = shapes.get(port.name)
+        if shape is None or not port.shape:  # shape () may also mean that the model does not say
+            continue
+        if not fits(tuple(shape), port.shape):
+            message = f"the shape {text(tuple(shape))} does not fit input '{port.name}', which is {text(port.shape)}"
+            yield DataError(message)
+            continue
+        for name, size in zip(port.shape, shape, strict=True):
+            if isinstance(name, str) and known.setdefault(name, size) != size:
+                yield DataError(f"dimension '{name}' is given two sizes, {known[name]} and {size}")
 
 
 def name_faults(

@@ -2,13 +2,15 @@
 
 The first axis is the batch, unless ``dims`` names it. Height and width of images start at 224 and only end at 1,
 because a 1x1 image means nothing; other free dimensions start at 1. One symbolic name has one size everywhere;
-all dimensions of a kind are equal first, then each varies by itself.
+all dimensions of a kind are equal first, then each varies by itself. An input whose whole shape is given has no free
+dimension, and gives the sizes of the names in it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from enum import Enum, auto
 from itertools import chain, islice, product
 
@@ -27,6 +29,27 @@ class Kind(Enum):
     SPATIAL = auto()
     CHANNELS = auto()
     OTHER = auto()
+
+
+def with_shapes(ports: Sequence[Port], shapes: Mapping[str, Sequence[int]]) -> list[Port]:
+    """The ports as if the model said the ``shapes`` given for some of them, and the sizes of the names in these."""
+    named = named_sizes(ports, shapes)
+    return [
+        replace(
+            port,
+            shape=tuple(shapes[port.name])
+            if port.name in shapes
+            else tuple(named.get(size, size) if isinstance(size, str) else size for size in port.shape),
+        )
+        for port in ports
+    ]
+
+
+def named_sizes(ports: Sequence[Port], shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """Sizes of the symbolic names in the inputs whose whole shapes are given."""
+    pairs = ((port.shape, shapes[port.name]) for port in ports if port.name in shapes and port.shape)
+    sizes = (pair for shape, given in pairs for pair in zip(shape, given, strict=True))
+    return {name: size for name, size in sizes if isinstance(name, str)}
 
 
 def candidate_sizes(ports: Sequence[Port], settings: DataSettings) -> Iterator[Sizes]:

@@ -12,14 +12,14 @@ from ..errors import DataError, ModelError, raise_all
 from ..runtime import Arrays, Feeds, Port
 from .base import Batch, Dataset, DataSettings
 from .fit import settings_faults
-from .sizes import Sizes, batch_of, candidate_sizes, shape_of
+from .sizes import Sizes, batch_of, candidate_sizes, shape_of, with_shapes
 
 if TYPE_CHECKING:
     import numpy as np
 
     from .base import Array
 
-_HINT = "give sizes (--dim NAME=N), numbers (--value NAME=V), or real data (--data PATH)"
+_HINT = "give sizes (--dim NAME=N, --shape INPUT=1,3,48,192), numbers (--value NAME=V), or real data (--data PATH)"
 
 
 class RandomData(Dataset):
@@ -29,7 +29,8 @@ class RandomData(Dataset):
     synthetic = True
 
     def __init__(self, ports: Sequence[Port], settings: DataSettings) -> None:
-        self._ports, self._settings = ports, settings
+        self._ports = ports = with_shapes(ports, settings.shapes)
+        self._settings = settings
         self._sizes = sizes_that_run(ports, settings, settings.runs or (lambda feed: None))
         self._batch = batch_of(ports, settings)
         if not self._batch:
@@ -62,6 +63,7 @@ def feed_that_runs(ports: Sequence[Port], settings: DataSettings, runs: Callable
     when it refuses every size that is tried.
     """
     raise_all(settings_faults(ports, replace(settings, labels=None)))
+    ports = with_shapes(ports, settings.shapes)
     return random_feed(ports, sizes_that_run(ports, settings, runs), settings, 0)
 
 

@@ -12,6 +12,6 @@ def feed_for(session: Session, ctx: Context) -> Arrays:
     """The feed that a run is timed on (``measure`` of the recipe), from the calibration data where there is any."""
     feed = latency_feed({"model": session}, ctx.calibration, ctx.measure or MeasureSettings(), seed=0)
     if isinstance(feed, NoFeed):
-        hint = "give --data, sizes (--dim NAME=N) or numbers (--value NAME=V)"
+        hint = "give --data, sizes (--dim NAME=N, --shape INPUT=1,3,48,192) or numbers (--value NAME=V)"
         raise PassError(f"no made-up input runs: {feed.reason}", hint=hint)
     return feed

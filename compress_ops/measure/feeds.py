@@ -17,11 +17,13 @@ SYNTHETIC = "synthetic"
 
 @dataclass(frozen=True)
 class MeasureSettings:
-    """A recipe's ``measure`` section: samples per inference, sizes and numbers of free inputs, seconds to spend."""
+    """A recipe's ``measure`` section: samples per inference, sizes, shapes and numbers of free inputs, seconds to
+    spend."""
 
     batch: int = 1
     dims: Mapping[str, int] = field(default_factory=dict)
     values: Mapping[str, float] = field(default_factory=dict)
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     seconds: float = 10.0
 
 
@@ -80,7 +82,9 @@ def _run_all(sessions: Mapping[str, Session], feeds: Feeds) -> None:
 def _random_settings(settings: MeasureSettings, seed: int) -> DataSettings:
     from ..data import DataSettings
 
-    return DataSettings(batch_size=settings.batch, seed=seed, dims=settings.dims, values=settings.values)
+    return DataSettings(
+        batch_size=settings.batch, seed=seed, dims=settings.dims, shapes=settings.shapes, values=settings.values
+    )
 
 
 def _first_batch(data: Dataset) -> Batch:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UsageError, did_you_mean
+from ..data.fit import size_faults
+from ..data.sizes import named_sizes
+from ..errors import UsageError, did_you_mean, raise_all
 from ..interface import type_text
 from ..model import Model, load
+from ..runtime import Port
 from ..stored_half import stored_bytes, stored_half
 from .size import Size, measure_size
 
@@ -47,7 +50,8 @@ class WeightFacts:
 class Inspection:
     """All that is known of a model. ``flops`` sums what is known; ``uncounted`` is how many nodes it leaves out.
 
-    ``assumed`` are the sizes that free dimensions were given; ``free`` names those of the inputs that stayed free.
+    ``assumed`` are the sizes that free dimensions were given, ``shapes`` those of whole inputs; ``free`` names the
+    dimensions of inputs that stayed free, ``unsized`` holds the shapes of inputs in which some have no name.
     """
 
     path: Path
@@ -62,18 +66,25 @@ class Inspection:
     flops: int
     uncounted: int
     assumed: Mapping[str, int]
+    shapes: Mapping[str, Sequence[int]]
     free: list[str]
+    unsized: Mapping[str, str]
     operators: Mapping[str, int]
     precision: Mapping[str, WeightFacts]
     readers: Mapping[str, int]
     nodes: list[NodeFacts]
 
 
-def inspect_model(path: Path, dims: Mapping[str, int] | None = None) -> Inspection:
-    """Look at a model; ``dims`` sizes its free dimensions by name, and a free first axis (the batch) is 1."""
+def inspect_model(
+    path: Path, dims: Mapping[str, int] | None = None, shapes: Mapping[str, Sequence[int]] | None = None
+) -> Inspection:
+    """Look at a model.
+
+    ``dims`` sizes its free dimensions by name, ``shapes`` whole inputs; else a free first axis (the batch) is 1.
+    """
     model = load(path)
     ports = [[_port(model, value) for value in side] for side in (model.graph.inputs, model.graph.outputs)]
-    assumed = _set_sizes(model, dims or {})
+    assumed = _set_sizes(model, dims or {}, shapes or {})
     model.infer_shapes()
     nodes = [_facts(node) for node in model.nodes()]
     return Inspection(
@@ -89,7 +100,9 @@ def inspect_model(path: Path, dims: Mapping[str, int] | None = None) -> Inspecti
         flops=sum(node.flops or 0 for node in nodes),
         uncounted=sum(node.flops is None for node in nodes),
         assumed=assumed,
+        shapes=dict(shapes or {}),
         free=sorted(_free_names(model)),
+        unsized=_unsized(model),
         operators=dict(Counter(node.operator for node in nodes).most_common()),
         precision=_precision(model),
         readers=_readers(model),
@@ -109,12 +122,17 @@ def _dimension(size: int | ir.SymbolicDim) -> str:
     return str(size) if isinstance(size, int) else size.value or "?"
 
 
-def _set_sizes(model: Model, dims: Mapping[str, int]) -> dict[str, int]:
+def _set_sizes(model: Model, dims: Mapping[str, int], shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
     """Give the free dimensions of the inputs their sizes; returns the sizes that were set, by name."""
     import onnx_ir as ir
 
     _check_names(model, dims)
-    assumed = dict(dims)
+    ports = [Port(value.name or "", "", _sizes(value)) for value in model.graph.inputs]
+    raise_all(size_faults(ports, dims, {}, shapes))
+    assumed = {**dims, **named_sizes(ports, shapes)}
+    for value in model.graph.inputs:
+        if (shape := shapes.get(value.name or "")) is not None:
+            value.shape = ir.Shape(shape)
     for value in model.graph.inputs:
         for axis, size in enumerate(value.shape or ()):
             if isinstance(size, ir.SymbolicDim) and size.value and (axis == 0 or size.value in dims):
@@ -125,6 +143,19 @@ def _set_sizes(model: Model, dims: Mapping[str, int]) -> dict[str, int]:
     for value in model.graph.outputs:
         value.shape = None
     return assumed
+
+
+def _sizes(value: ir.Value) -> tuple[int | str | None, ...]:
+    return tuple(size if isinstance(size, int) else size.value for size in value.shape or ())
+
+
+def _unsized(model: Model) -> dict[str, str]:
+    """Inputs with a dimension that has no name, or without a shape: ``1,3,N,N``, as --shape takes it."""
+    return {
+        value.name or "": ",".join(str(size or "N") for size in _sizes(value)) or "N,N"
+        for value in model.graph.inputs
+        if value.shape is None or None in _sizes(value)
+    }
 
 
 def _sized(size: int | ir.SymbolicDim, axis: int, sizes: Mapping[str, int]) -> int | ir.SymbolicDim:

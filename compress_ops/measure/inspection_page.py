@@ -58,12 +58,14 @@ def _model_table(found: Inspection) -> Table:
 
 
 def _flops_notes(found: Inspection) -> Iterator[str]:
-    sizes = ", ".join(f"{name} = {size}" for name, size in found.assumed.items())
+    shapes = {name: "x".join(map(str, shape)) for name, shape in found.shapes.items()}
+    sizes = ", ".join(f"{name} = {size}" for name, size in {**found.assumed, **shapes}.items())
     at = f" at {sizes}" if sizes else ""
     yield f"FLOPs: 2 x multiply-accumulates of Conv, ConvTranspose, Gemm and MatMul{at}."
     if found.uncounted:
-        sizes = " ".join(f"--dim {name}=N" for name in found.free) or "no size of an input would tell"
-        yield f"Shapes of {units.count(found.uncounted)} such nodes are not known: {sizes}"
+        flags = [f"--dim {name}=N" for name in found.free] + [f"--shape {n}={s}" for n, s in found.unsized.items()]
+        told = " ".join(flags) or "no size of an input would tell"
+        yield f"Shapes of {units.count(found.uncounted)} such nodes are not known: {told}"
 
 
 def _operators_table(found: Inspection) -> Table:

@@ -143,6 +143,7 @@ def data_settings(job: Job, role: str) -> DataSettings:
         images=ImageSettings(**images.model_dump()) if images is not None else None,
         seed=recipe.seed,
         dims=recipe.measure.dims,
+        shapes=recipe.measure.shapes,
         values=recipe.measure.values,
         allow_code=job.allow_code,
         base=job.loaded.folder,
@@ -204,6 +205,9 @@ def _unfit_sizes(job: Job, ports: tuple[Port, ...]) -> Iterator[OnnxpressError]:
     for name, size in measure.dims.items():
         for fault in size_faults(ports, {name: size}, {}):
             yield fault.moved(_place(job, ("measure", "dims", name), size))
+    for name, shape in measure.shapes.items():
+        for fault in size_faults(ports, measure.dims, {}, {name: shape}):
+            yield fault.moved(_place(job, ("measure", "shapes", name), shape))
     for name, value in measure.values.items():
         for fault in size_faults(ports, {}, {name: value}):
             yield fault.moved(_place(job, ("measure", "values", name), value))

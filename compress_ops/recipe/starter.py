@@ -33,6 +33,7 @@ _EXAMPLES: dict[str, Any] = {
     "evaluation": {"path": "evaluation.npz", "labels": "label", "metrics": ["top1"]},
     "resize": [224, 224],
     "dims": {"sequence": 64},
+    "shapes": {"input": [1, 3, 48, 192]},
     "values": {"sample_rate": 16000},
     "max_size": "30%",
     "min_speedup": 1.5,

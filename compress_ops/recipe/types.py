@@ -75,6 +75,7 @@ class Measure(Section):
 
     batch: int = Field(1, ge=1, description="Samples per timed run.")
     dims: dict[str, PositiveInt] = Field({}, description="Sizes of dynamic dimensions by symbolic name.")
+    shapes: dict[str, list[PositiveInt]] = Field({}, description="Whole shapes of inputs, by name of the input.")
     values: dict[str, float] = Field({}, description="Values of scalar inputs by name.")
     seconds: float = Field(10.0, gt=0, description="Time limit of the latency measurement.")
 

@@ -31,6 +31,18 @@ def test_inspect_as_json(call: Call, model: Path) -> None:
     assert "quantize_dynamic" in [tried["name"] for tried in found["prospects"] if isinstance(tried, dict)]
 
 
+@pytest.mark.parametrize("shape", ["x=10,32", "x=10x32", "x=[10, 32]"])
+def test_a_whole_shape(call: Call, model: Path, shape: str) -> None:
+    assert json.loads(call("inspect", model, "--shape", shape, "--json").stdout)["flops"] == 10 * FLOPS
+
+
+@pytest.mark.parametrize("shape", ["x", "x=", "x=1,0", "x=1,a", "=1,2"])
+def test_a_shape_that_is_none(call: Call, model: Path, shape: str) -> None:
+    result = call("inspect", model, "--shape", shape)
+    assert result.exit_code == 2
+    assert "write INPUT=N,N,... with whole numbers from 1, such as image=1,3,48,192" in result.stderr
+
+
 def test_nodes_are_listed_on_demand(call: Call, model: Path) -> None:
     assert "\nfirst  MatMul" in call("inspect", model, "--nodes").stdout
     assert "\nfirst  MatMul" not in call("inspect", model).stdout

@@ -47,6 +47,19 @@ def test_reports_by_ending_and_the_replay_of_one(
     assert again.read_bytes() == out.read_bytes()
 
 
+def test_what_is_timed_has_the_shape_that_is_given(
+    call: Call, recipe: Path, model: Path, out: Path, tmp_path: Path
+) -> None:
+    recipe.write_text("version: 1\nmeasure: {seconds: 0.05, shapes: {x: [3, 32]}}\npasses: [quantize_dynamic]\n")
+    by_recipe = json.loads(call("run", recipe, model, "-o", out, "--json").stdout)
+    assert by_recipe["comparison"]["feed"]["shapes"] == {"x": [3, 32]}
+    by_flag = call("run", recipe, model, "-o", out, "--force", "--json", "--shape", "x=5,32")
+    assert json.loads(by_flag.stdout)["comparison"]["feed"]["shapes"] == {"x": [5, 32]}
+    wrong = call("run", recipe, model, "-o", out, "--force", "--shape", "x=5,33")
+    assert wrong.exit_code == 2
+    assert "--shape: the shape [5, 33] does not fit input 'x', which is [batch, 32]" in wrong.stderr
+
+
 @pytest.mark.parametrize("report", ["r.txt", "absent/r.md", "."])
 def test_a_report_that_cannot_be_written_stops_before_any_work(
     call: Call, recipe: Path, model: Path, out: Path, tmp_path: Path, report: str

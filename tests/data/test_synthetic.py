@@ -36,6 +36,27 @@ def test_the_first_axis_is_the_batch_and_sequences_start_at_one():
     assert shapes(ports, batch_size=3, dims={"seq": 9, "batch": 2}) == {"ids": (2, 9), "state": (2, 2, 4)}
 
 
+def test_a_whole_shape_sizes_its_input_and_its_names_elsewhere():
+    ports = [Port("x", "float32", ("n", 3, None, None)), Port("ids", "int64", ("n", "seq")), Port("any", "float32", ())]
+    given = {"x": [2, 3, 48, 192], "any": [5, 7]}
+    assert shapes(ports, batch_size=4, shapes=given) == {"x": (2, 3, 48, 192), "ids": (2, 1), "any": (5, 7)}
+    assert len(open_data("random", ports, DataSettings(batch_size=4, shapes=given, samples=6))) == 6
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"shapes": {"y": [1]}}, "no input named 'y'"),
+        ({"shapes": {"x": [1, 4, 4]}}, r"the shape \[1, 4, 4\] does not fit input 'x', which is \[n, 4\]"),
+        ({"shapes": {"x": [1, 5]}}, r"the shape \[1, 5\] does not fit"),
+        ({"shapes": {"x": [2, 4]}, "dims": {"n": 3}}, "'n' is given two sizes, 3 and 2"),
+    ],
+)
+def test_shapes_that_do_not_fit(settings, told):
+    with pytest.raises(DataError, match=told):
+        shapes([X], **settings)
+
+
 @pytest.mark.parametrize(
     ("shape", "expected"),
     [

@@ -10,7 +10,7 @@ import onnx.parser
 import pytest
 from onnx import numpy_helper
 
-from compress_ops.errors import UsageError
+from compress_ops.errors import DataError, UsageError
 from compress_ops.measure.inspection import Inspection, inspect_model
 from compress_ops.measure.inspection_page import inspection_page
 
@@ -72,6 +72,25 @@ def test_a_free_batch_is_1_and_other_sizes_must_be_given(tmp_path: Path) -> None
 def test_flops_are_never_negative(graph: str, tmp_path: Path) -> None:
     found = _inspect(tmp_path, graph, w=_zeros(4, 2))
     assert found.flops >= 0
+
+
+UNNAMED = "m (float[N,3,H,W] x) => (float y) { y = Conv(x, w) }"
+
+
+def test_whole_shapes_size_dimensions_without_a_name(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]>\n{UNNAMED}')
+    for dim in model.graph.input[0].type.tensor_type.shape.dim:
+        dim.ClearField("dim_param")
+    model.graph.initializer.append(numpy_helper.from_array(_zeros(8, 3, 3, 3), "w"))
+    onnx.save(model, tmp_path / "m.onnx")
+    unknown = inspect_model(tmp_path / "m.onnx")
+    assert (unknown.flops, unknown.uncounted) == (0, 1)
+    notes = [note for table in inspection_page(unknown, []).tables for note in table.notes]
+    assert "Shapes of 1 such nodes are not known: --shape x=1,3,N,N" in notes
+    found = inspect_model(tmp_path / "m.onnx", shapes={"x": [2, 3, 10, 12]})
+    assert (found.flops, found.uncounted) == (2 * (2 * 8 * 8 * 10) * 27, 0)
+    with pytest.raises(DataError, match="does not fit"):
+        inspect_model(tmp_path / "m.onnx", shapes={"x": [2, 4, 10, 12]})
 
 
 def test_a_size_that_is_not_free(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_the_report_tells_sizes_times_and_verdicts(digits: Report) -> None:
 def test_the_resolved_recipe_holds_every_default(digits: Report) -> None:
     assert digits.recipe["version"] == 1 and digits.recipe["provider"] == ["cpu"]
     assert (digits.recipe["threads"], digits.recipe["seed"], digits.recipe["data"]["batch_size"]) == (1, 0, 16)
-    assert digits.recipe["measure"] == {"batch": 1, "dims": {}, "values": {}, "seconds": 0.05}
+    assert digits.recipe["measure"] == {"batch": 1, "dims": {}, "shapes": {}, "values": {}, "seconds": 0.05}
     for entry, step in zip(digits.recipe["passes"], digits.steps, strict=True):
         from compress_ops.catalogue import PASSES
 
