@@ -16,22 +16,33 @@ recipe = typer.Typer(name="recipe", help="Begin, check and describe recipes.", n
 
 
 @recipe.command()
-def new(out: options.Out = None, force: options.Force = False) -> None:
+def new(
+    model: Annotated[Path | None, typer.Argument(metavar="MODEL", help="The ONNX model that it is for.")] = None,
+    out: options.Out = None,
+    force: options.Force = False,
+) -> None:
     """Write a commented recipe to start from.
 
+    With a model it is short, suits that model, and runs as it is. Without one it lists every section, pass and option.
     It goes to stdout, or to -o FILE.
     """
     from compress_ops.errors import raise_all
-    from compress_ops.recipe.starter import starter
-    from compress_ops.writing import Output, output_faults, write
+    from compress_ops.writing import Input, Output, output_faults, write
 
     from .show import put
 
     if out is None:
-        put(starter())
+        put(_new(model, Path()))
         return
-    raise_all(output_faults([Output(out)], force=force))
-    write(out, starter(), force=force)
+    raise_all(output_faults([Output(out)], [Input(model, "the model")] if model is not None else [], force=force))
+    write(out, _new(model, out.parent), force=force)
+
+
+def _new(model: Path | None, folder: Path) -> str:
+    from compress_ops.pipeline import suggestion
+    from compress_ops.recipe.starter import starter
+
+    return starter() if model is None else suggestion(model, folder)
 
 
 @recipe.command()

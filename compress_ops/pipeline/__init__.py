@@ -7,6 +7,7 @@ from .execute import plan, run
 from .job import Job, with_passes
 from .preparing import raised_first, raising
 from .providers import reason_of
+from .suggestion import suggestion
 
 __all__ = [
     "CLOSE_ENOUGH",
@@ -18,5 +19,6 @@ __all__ = [
     "reason_of",
     "run",
     "run_chosen",
+    "suggestion",
     "with_passes",
 ]

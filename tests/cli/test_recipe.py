@@ -17,6 +17,23 @@ def test_the_new_recipe_passes_its_own_check(call: Call, model: Path, tmp_path: 
     assert json.loads(call("recipe", "check", path, "--json").stdout) == {"ok": True, "steps": 2}
 
 
+def test_a_new_recipe_for_a_model_runs_as_it_is(call: Call, model: Path, tmp_path: Path, out: Path) -> None:
+    path = tmp_path / "deep" / "new.yaml"
+    path.parent.mkdir()
+    assert call("recipe", "new", model, "-o", path).exit_code == 0
+    assert "model: ../model.onnx" in path.read_text()
+    result = call("run", path, "-o", out, "--set", "measure.seconds=0.05")
+    assert result.exit_code == 0, result.stderr
+    assert "budget met" in result.stdout
+    assert len(call("recipe", "new", model).stdout.splitlines()) <= 40
+
+
+def test_a_new_recipe_does_not_replace_its_model(call: Call, model: Path) -> None:
+    before = model.read_bytes()
+    assert call("recipe", "new", model, "-o", model, "--force").exit_code == 2
+    assert model.read_bytes() == before
+
+
 def test_new_replaces_nothing_without_force(call: Call, tmp_path: Path) -> None:
     path = tmp_path / "new.yaml"
     path.write_text("mine")
