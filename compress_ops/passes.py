@@ -144,8 +144,8 @@ class Context:
         """The calibration feeds, one batch at a time, with progress shown under ``label``."""
         if self.calibration is None:
             raise PassError("calibration data is needed", hint="give --data, or data.calibration in the recipe")
-        batches = self.calibration.batches(limit=1 if self.dry_run else None)
-        return (batch.feeds for batch in self.progress(batches, label))
+        watched = self.calibration.watched(self.progress, label, limit=1 if self.dry_run else None)
+        return (batch.feeds for batch in watched)
 
 
 PassFunction = Callable[..., Change]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..progress import Progress
 from ..runtime import Arrays, Feeds
 
 if TYPE_CHECKING:
@@ -71,6 +72,11 @@ class DataSettings:
         return self.labels if self.needs_labels else None
 
 
+def at_most(count: int, limit: int | None) -> int:
+    """How many of ``count`` batches go by under a limit."""
+    return count if limit is None else min(count, limit)
+
+
 class Dataset(ABC):
     """Samples that can be gone through any number of times. Arrays may be read-only: copy before writing.
 
@@ -89,6 +95,14 @@ class Dataset(ABC):
     @abstractmethod
     def batches(self, limit: int | None = None) -> Iterator[Batch]:
         """A fresh pass over the samples, in the same order each time, of at most ``limit`` batches."""
+
+    def batch_count(self, limit: int | None = None) -> int | None:
+        """How many batches ``batches(limit)`` yields, where that is known before."""
+        return None
+
+    def watched(self, progress: Progress, label: str, limit: int | None = None) -> Iterable[Batch]:
+        """``batches(limit)``, shown going by."""
+        return progress(self.batches(limit), label, self.batch_count(limit))
 
     @abstractmethod
     def digest(self) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import DataError, Place, raise_all
 from ..runtime import Arrays, Port
-from .base import Batch, Dataset, DataSettings
+from .base import Batch, Dataset, DataSettings, at_most
 from .fit import feed_faults, told_once
 from .headers import Header, digest_of, npz_headers, reading
 from .values import check_finite, supplied
@@ -35,6 +35,9 @@ class FolderOfFeeds(Dataset):
     def batches(self, limit: int | None = None) -> Iterator[Batch]:
         for number, file in enumerate(self._files[:limit]):
             yield whole_batch(self._load(file, number), self._ports, self._settings)
+
+    def batch_count(self, limit: int | None = None) -> int:
+        return at_most(len(self._files), limit)
 
     def digest(self) -> str:
         return digest_of((file.name, file) for file in self._files)

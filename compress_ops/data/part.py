@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from .base import Batch, Dataset
+from .base import Batch, Dataset, at_most
 
 
 class Part(Dataset):
@@ -25,6 +25,10 @@ class Part(Dataset):
 
     def batches(self, limit: int | None = None) -> Iterator[Batch]:
         return islice(islice(self.whole.batches(), self.first, None, 2), limit)
+
+    def batch_count(self, limit: int | None = None) -> int | None:
+        whole = self.whole.batch_count()
+        return None if whole is None else at_most((whole - self.first + 1) // 2, limit)
 
     def digest(self) -> str:
         return f"{self.whole.digest()}:{self.first}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import Place
 from ..runtime import Port
-from .base import Batch, Dataset, DataSettings
+from .base import Batch, Dataset, DataSettings, at_most
 from .headers import Header, digest_of, member_name, npz_headers, read_header, reading
 from .layout import lay_out
 from .rows import ArrayRows, Rows, SameRows, StreamedRows
@@ -47,6 +47,9 @@ class Stacked(Dataset):
         with self.open_rows() as rows:
             for start in islice(range(0, len(self), self._layout.batch), limit):
                 yield self._batch(rows, start, min(self._layout.batch, len(self) - start))
+
+    def batch_count(self, limit: int | None = None) -> int:
+        return at_most(-(-len(self) // self._layout.batch), limit)
 
     def digest(self) -> str:
         return digest_of(iter([("", self.path)]))

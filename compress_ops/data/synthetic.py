@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DataError, ModelError, raise_all
 from ..runtime import Arrays, Feeds, Port
-from .base import Batch, Dataset, DataSettings
+from .base import Batch, Dataset, DataSettings, at_most
 from .fit import settings_faults
 from .sizes import Sizes, batch_of, candidate_sizes, shape_of, with_shapes
 
@@ -43,6 +43,9 @@ class RandomData(Dataset):
     def batches(self, limit: int | None = None) -> Iterator[Batch]:
         for number in islice(range(self._count), limit):
             yield Batch(random_feed(self._ports, self._sizes, self._settings, number), None, self._batch)
+
+    def batch_count(self, limit: int | None = None) -> int:
+        return at_most(self._count, limit)
 
     def digest(self) -> str:
         ports = [(port.name, port.dtype, shape_of(port, self._sizes)) for port in self._ports]

@@ -246,7 +246,7 @@ class Task:
         enricher, data = self._enricher(inputs), self.lesson.data
 
         def batches() -> Iterable[tuple[Arrays, int]]:
-            for batch in self.ctx.progress(data.batches(), "distill: teacher"):
+            for batch in data.watched(self.ctx.progress, "distill: teacher"):
                 yield enricher(batch), batch.size
 
         return store.keep(batches, len(data), lambda: sum(1 for _ in data.batches()))

@@ -57,4 +57,5 @@ def compared(ctx: Context, session: Session, others: Mapping[str, Session]) -> F
     """How close other sessions come to this one on the calibration data."""
     if ctx.calibration is None:
         raise PassError("a sensitivity scan needs calibration data", hint="give --data")
-    return compare_fidelity({"as it is": session, **others}, ctx.calibration.batches(), progress=ctx.progress)
+    models, data = {"as it is": session, **others}, ctx.calibration
+    return compare_fidelity(models, data.batches(), progress=ctx.progress, total=data.batch_count())

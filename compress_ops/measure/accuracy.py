@@ -57,7 +57,7 @@ def _collect(
     import numpy as np
 
     parts: dict[str, dict[str, list[NDArray[Any]]]] = {m.name: {model: [] for model in sessions} for m in metrics}
-    for batch in progress(dataset.batches(), "scoring"):
+    for batch in dataset.watched(progress, "scoring"):
         for model, session in sessions.items():
             output = _first_output(session, batch)
             for metric in metrics:

@@ -129,7 +129,8 @@ class _Job:
         data = self.data if self.data is not None else synthetic_data(self.exact, self.settings, self.seed)
         if isinstance(data, NoFeed):
             return f"not measured: {data.reason}"
-        return compare_fidelity(self.exact, data.batches(), outputs=self.outputs, progress=self.progress)
+        total = data.batch_count()
+        return compare_fidelity(self.exact, data.batches(), outputs=self.outputs, progress=self.progress, total=total)
 
     def latency(self) -> LatencyResult | str:
         if isinstance(self.feed, NoFeed):

@@ -78,8 +78,9 @@ def compare_fidelity(
     *,
     outputs: Mapping[str, str] | None = None,
     progress: Progress = silent,
+    total: int | None = None,
 ) -> Fidelity:
-    """Run all models on the same batches and compare their outputs with the first model's.
+    """Run all models on the same batches, ``total`` of them, and compare their outputs with the first model's.
 
     ``outputs`` tells which output of the first model belongs to each of the others'; absent, names must be the same.
     """
@@ -90,7 +91,7 @@ def compare_fidelity(
     fixed = _fixed_axes(sessions[reference])
     sums: dict[str, dict[str, _Sums]] = {model: {} for model in others}
     samples = padding = 0
-    for batch in progress(batches, "comparing outputs"):
+    for batch in progress(batches, "comparing outputs", total):
         samples += batch.size
         kept = kept_positions(batch.feeds)
         padding += 0 if kept is None else int((~kept).sum())

@@ -228,8 +228,8 @@ def _session(model: Model, made: Sequence[ir.Value]) -> Iterator[Session | None]
 def _feeds(ctx: Context) -> Iterator[dict[str, Array]]:
     yield from ctx.calibration_batches("prune_embedding: rows seen")
     if ctx.training is not None and ctx.training is not ctx.calibration:
-        batches = ctx.training.batches(limit=1 if ctx.dry_run else None)
-        yield from (batch.feeds for batch in ctx.progress(batches, "prune_embedding: rows seen in training"))
+        label, limit = "prune_embedding: rows seen in training", 1 if ctx.dry_run else None
+        yield from (batch.feeds for batch in ctx.training.watched(ctx.progress, label, limit))
 
 
 def _why_not(group: _Group, keep: Array, unseen: Unseen) -> str:

@@ -37,6 +37,12 @@ def _not_on_github(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
 
 
+@pytest.fixture(autouse=True)
+def _no_lines_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is told of a run does not depend on how busy the machine is."""
+    monkeypatch.setattr("cli.progress.SECONDS_BETWEEN_LINES", float("inf"))
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """x[32] -> 256 -> 4, in 37 kB; the labels of ``data`` are its own answers."""

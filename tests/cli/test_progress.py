@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from cli.progress import Bars, watching
+from cli.progress import Bars, Lines, watching
 
 
 class _Terminal(io.StringIO):
@@ -34,12 +34,47 @@ def test_a_bar_ends_with_the_work_even_if_it_fails(monkeypatch: pytest.MonkeyPat
         assert not bars._display.tasks
 
 
-@pytest.mark.parametrize("quiet", [False, True])
-def test_silence(quiet: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", _Terminal() if quiet else io.StringIO())
-    with watching(quiet=quiet) as progress:
-        assert not isinstance(progress, Bars)
+@pytest.mark.parametrize("screen", [_Terminal(), io.StringIO()])
+def test_silence(screen: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", screen)
+    with watching(quiet=True) as progress:
+        assert not isinstance(progress, Bars | Lines)
         assert list(progress([1], "work")) == [1]
+
+
+def test_lines_in_a_pipe_come_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", pipe)
+    monkeypatch.setattr("cli.progress.SECONDS_BETWEEN_LINES", 10)
+    with watching(quiet=False) as progress:
+        assert isinstance(progress, Lines)
+        assert list(progress([1], "work")) == [1]
+    assert pipe.getvalue() == ""  # it took less
+    now = [100.0]
+    lines = Lines(lambda: now[0])
+    for _ in lines(range(2), "passes"):
+        for _ in lines((n for n in range(4)), lambda: "scoring", 4):
+            now[0] += 6
+    assert pipe.getvalue().splitlines() == [
+        "12 s: passes 0 of 2, scoring 2 of 4",
+        "24 s: passes 0 of 2, scoring 4 of 4",
+        "36 s: passes 1 of 2, scoring 2 of 4",
+        "48 s: passes 1 of 2, scoring 4 of 4",
+    ]
+
+
+def test_a_line_says_when_a_stage_without_parts_took_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe, now = io.StringIO(), [0.0]
+    monkeypatch.setattr(sys, "stderr", pipe)
+    monkeypatch.setattr("cli.progress.SECONDS_BETWEEN_LINES", 10)
+    lines = Lines(lambda: now[0])
+    now[0] = 15
+    assert list(lines((n for n in range(1)), "timing")) == [0]
+    assert pipe.getvalue() == "15 s: timing 0\n"
+    stopped = lines([1, 2], "work")
+    next(stopped)
+    stopped.close()
+    assert not lines._stages
 
 
 def test_a_label_may_change_as_the_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
