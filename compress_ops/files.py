@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import ModelError
+from .foreign import ONNX, kind_of_file
 from .protos import external_entries, is_external, set_location, tensors
 from .reading import unreadable
 from .temporary import temporary_folder
@@ -39,16 +40,32 @@ def read_proto(path: Path) -> Any:
     import onnx
 
     if why := unreadable(path):
-        raise ModelError(f"{path} {why}", hint="name the .onnx file in it" if why == "is a folder" else "")
+        raise _no_file(path, why)
     try:
         proto = onnx.load(path, "protobuf", load_external_data=False)
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:  # protobuf's DecodeError has no public name across versions
-        raise ModelError(f"{path} is not an ONNX file, or it is truncated", hint=str(error)) from error
+        raise _no_model(path, str(error)) from error
     if not proto.HasField("graph") or not (proto.graph.node or proto.graph.output):
-        raise ModelError(f"{path} is not an ONNX file, or it is truncated: it holds no graph")
+        raise _no_model(path, "it holds no graph")
     return proto
+
+
+def _no_file(path: Path, why: str) -> ModelError:
+    """A path that cannot be read; people name the folder of a model, too."""
+    kind = kind_of_file(path) if why == "is a folder" else None
+    if kind is None:
+        return ModelError(f"{path} {why}", hint="name the .onnx file in it" if why == "is a folder" else "")
+    return ModelError(f"{path} is {kind.what}", hint=kind.way_for(path))
+
+
+def _no_model(path: Path, why: str) -> ModelError:
+    """A file that holds no ONNX model, with what it is and the way to ONNX where that is known."""
+    kind = kind_of_file(path)
+    if kind is None or kind == ONNX:
+        return ModelError(f"{path} is not an ONNX file, or it is truncated", hint=why)
+    return ModelError(f"{path} is not an ONNX file: it is {kind.what}", hint=kind.way_for(path))
 
 
 class Staged:

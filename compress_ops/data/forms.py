@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError, Place, did_you_mean, raise_all
+from ..foreign import kind_of_file
 from ..reading import unreadable
 from ..runtime import Port
 from .arrays import open_array
@@ -115,5 +116,6 @@ def _unclaimed(source: str, path: Path) -> DataError:
         return DataError(f"the data {why}", place=Place(source))
     if path.is_dir():
         return DataError("the folder holds no .npz files and no images", place=Place(source))
-    forms = ", ".join(form.name for form in FORMS)
-    return DataError("data of this kind is not known", hint=f"data is one of: {forms}", place=Place(source))
+    forms, kind = ", ".join(form.name for form in FORMS), kind_of_file(path)
+    told = f"data of this kind is not known: it is {kind.what}" if kind else "data of this kind is not known"
+    return DataError(told, hint=f"data is one of: {forms}", place=Place(source))

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..catalogue import PASSES
 from ..errors import OnnxpressError, Place, RecipeError, raise_all
+from ..foreign import DATA, ONNX, kind_of_file
 from ..reading import reason_of, unreadable
 from .check import checked_document, step_from
 from .text import Document, Flag, dump_recipe, read_document, set_flag, set_value
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 
+_ORDER = "the recipe comes first: onnxpress run RECIPE MODEL -o OUT"
 _LARGEST_RECIPE = 10**6  # bytes: what people write has a thousandth of that
 _LARGEST_REPORT = 64 * 10**6  # bytes: a report lists all that was touched
 _TOO_LARGE = "the recipe is larger than 1 MB (a report than 64 MB), which nobody has written"
@@ -78,12 +80,15 @@ def _text(path: Path) -> str:
     if why := unreadable(path):
         hint = "start with: onnxpress recipe new" if why == "does not exist" else ""
         raise RecipeError(f"the recipe {why}", hint=hint, place=place)
+    if (kind := kind_of_file(path)) in (ONNX, DATA):
+        raise RecipeError(f"the recipe is {kind.what}", hint=_ORDER, place=place)
     try:
         if path.stat().st_size > (_LARGEST_REPORT if path.suffix == ".json" else _LARGEST_RECIPE):
             raise RecipeError(_TOO_LARGE, place=place)
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"the recipe cannot be read: {reason_of(error)}", place=place) from error
+        told = f"is {kind.what}" if kind is not None else f"cannot be read: {reason_of(error)}"
+        raise RecipeError(f"the recipe {told}", hint=_ORDER, place=place) from error
 
 
 def parse_recipe(text: str, file: str = "recipe", overrides: Sequence[str] = (), folder: Path = Path()) -> LoadedRecipe:

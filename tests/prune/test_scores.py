@@ -11,7 +11,7 @@ from compress_ops.errors import PassError
 from compress_ops.prune.channels import find_groups, prepare
 from compress_ops.prune.evidence import evidence_of, measure
 from compress_ops.prune.scores import NEEDS_DATA, SCORES, CannotScore, Evidence, ScoreName, normalized
-from tests.helpers import context, model_of, noise
+from tests.helpers import Given, context, model_of, noise
 
 MAKES = noise(5, 7, seed=1)
 
@@ -88,7 +88,7 @@ WEIGHTS = {
 }  # fmt: skip
 
 
-class Batches:
+class Batches(Given):
     """Calibration data in two batches."""
 
     def batches(self, limit: int | None = None):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import ml_dtypes
 import numpy as np
 import onnx
@@ -13,19 +11,11 @@ import pytest
 from compress_ops.errors import PassError
 from compress_ops.quantize.float16 import rounding_quality, to_float16
 from compress_ops.runtime import Provider
-from tests.helpers import context, model_of, noise, op_types, outputs, proto, proto_of
+from tests.helpers import Given, context, model_of, noise, op_types, outputs, proto, proto_of
 
 HALF = 2.0**-11  # largest relative rounding error of float16
 MLP = "g (float[B, 32] x) => (float[B, 16] y) { h = MatMul(x, v) r = Relu(h) y = MatMul(r, w) }"
 MLP_WEIGHTS = {"v": noise(32, 64), "w": noise(64, 16, seed=1)}
-
-
-class Batches:
-    def __init__(self, *feeds):
-        self.feeds = feeds
-
-    def batches(self, limit=None):
-        return (SimpleNamespace(feeds=feeds) for feeds in self.feeds[:limit])
 
 
 def converted(source, /, calibration=None, **options):
@@ -121,7 +111,7 @@ def test_a_weight_that_both_read_is_stored_for_both():
 
 def test_what_overflows_on_the_data_stays_float32():
     text = "g (float[B, 32] x) => (float[B, 64] y) { h = MatMul(x, v) q = Mul(h, h) y = Sqrt(q) }"
-    big, small = Batches({"x": noise(16, 32, scale=100)}), Batches({"x": noise(16, 32)})
+    big, small = Given({"x": noise(16, 32, scale=100)}), Given({"x": noise(16, 32)})
     model, change = converted(model_of(text, v=MLP_WEIGHTS["v"]), big)
     assert half_nodes(model) == set()
     assert "Mul: overflows in float16 on the calibration data" in {declined.reason for declined in change.declined}
@@ -133,7 +123,7 @@ def test_what_overflows_on_the_data_stays_float32():
 def test_cancellation_keeps_what_feeds_it_in_float32():
     text = "g (float[B, 32] x) => (float[B, 64] y) { h = MatMul(x, v) s = Add(h, c) d = Sub(s, c) y = Relu(d) }"
     weights = {"v": noise(32, 64, scale=0.01), "c": np.float32([1000])}
-    model, change = converted(model_of(text, **weights), Batches({"x": noise(16, 32)}))
+    model, change = converted(model_of(text, **weights), Given({"x": noise(16, 32)}))
     assert {"Sub_d"} <= {declined.name for declined in change.declined}
     assert half_nodes(model) <= {"Cast", "MatMul", "Relu"}
     x = noise(16, 32)
@@ -142,7 +132,7 @@ def test_cancellation_keeps_what_feeds_it_in_float32():
 
 
 def test_the_outputs_quality_is_told():
-    data = Batches({"x": noise(16, 32)})
+    data = Given({"x": noise(16, 32)})
     model, change = converted(model_of(MLP, **MLP_WEIGHTS), data)
     (found,), (plain,) = outputs(model, **data.feeds[0]), outputs(proto_of(MLP, **MLP_WEIGHTS), **data.feeds[0])
     expected = 10 * np.log10(np.square(plain).sum() / np.square(plain - found).sum())
@@ -187,7 +177,7 @@ CHAIN = (
 )
 def test_what_spoils_the_whole_model_is_found_by_halves_and_stays_float32(monkeypatch, spoil, told):
     sizes = spoiling(monkeypatch, {"Add_d"}, spoil)
-    data = Batches({"x": noise(16, 32)})
+    data = Given({"x": noise(16, 32)})
     model, change = converted(model_of(CHAIN, s=np.ones(32, np.float32)), data)
     assert set(change.touched) == {"Mul_a", "Add_b", "Mul_c", "Mul_y"}
     assert [(declined.name, told in declined.reason) for declined in change.declined] == [("Add_d", True)]
@@ -197,7 +187,7 @@ def test_what_spoils_the_whole_model_is_found_by_halves_and_stays_float32(monkey
 
 def test_where_every_node_spoils_the_model_it_stays_as_it_is(monkeypatch):
     spoiling(monkeypatch, {"Mul_a", "Add_b", "Mul_c", "Add_d", "Mul_y"}, overflow)
-    model, change = converted(model_of(CHAIN, s=np.ones(32, np.float32)), Batches({"x": noise(16, 32)}))
+    model, change = converted(model_of(CHAIN, s=np.ones(32, np.float32)), Given({"x": noise(16, 32)}))
     assert not change.touched and len(change.declined) == 5 and op_types(model)["Cast"] == 0
 
 
@@ -213,7 +203,7 @@ def test_an_operator_that_cannot_be_tried_does_not_keep_others_from_it(monkeypat
         return taps
 
     monkeypatch.setattr(half_trials, "_trial", trial)
-    _, change = converted(model_of(CHAIN, s=np.ones(32, np.float32)), Batches({"x": noise(16, 32)}))
+    _, change = converted(model_of(CHAIN, s=np.ones(32, np.float32)), Given({"x": noise(16, 32)}))
     assert "Mul: could not be tried in float16 on the calibration data" in {d.reason for d in change.declined}
     assert {"Mul_a", "Mul_y"} <= set(change.touched)
 
@@ -359,6 +349,6 @@ def test_sequences_keep_the_type_that_they_declare(operator):
 
 def test_an_absent_output_is_not_tried():
     text = 'g (float[N, 4, 8] x) => (float[N, 4, 8] y) { y, "" = LayerNormalization(x, g) }'
-    model, change = converted(model_of(text, g=np.ones(8, np.float32)), Batches({"x": noise(16, 4, 8)}))
+    model, change = converted(model_of(text, g=np.ones(8, np.float32)), Given({"x": noise(16, 4, 8)}))
     assert set(change.touched) == {"LayerNormalization_y"}
     assert np.isfinite(outputs(model, x=noise(2, 4, 8))[0]).all()

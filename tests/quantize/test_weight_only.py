@@ -15,7 +15,7 @@ from compress_ops.quantize.weight_only.blocks import Blocked, BlockFormat, Grid,
 from compress_ops.quantize.weight_only.gptq import compensated_codes
 from compress_ops.quantize.weight_only.rounding import half_quadratic, nearest
 from compress_ops.runtime import open_session
-from tests.helpers import context, model_of, noise, op_types, outputs, proto, proto_of, reloaded
+from tests.helpers import Given, context, model_of, noise, op_types, outputs, proto, proto_of, reloaded
 
 EPS = np.finfo(np.float32).eps
 MATMUL = "g (float[B, 96] x) => (float[B, 40] y) { y = MatMul(x, w) }"
@@ -30,19 +30,7 @@ TIED = """g (int64[B, S] ids) => (float[B, S, 50] y) {
 TIED_GEMM = "g (int64[B] ids) => (float[B, 50] y) { rows = Gather(table, ids)  y = Gemm<transB = 1>(rows, table) }"
 
 
-class Batches:
-    """Calibration data: the feeds as given."""
-
-    def __init__(self, *feeds: dict[str, np.ndarray]) -> None:
-        self.feeds = feeds
-
-    def batches(self, limit: int | None = None):
-        from types import SimpleNamespace
-
-        return (SimpleNamespace(feeds=feeds) for feeds in self.feeds[:limit])
-
-
-def quantized(source, /, calibration: Dataset | Batches | None = None, **options):
+def quantized(source, /, calibration: Dataset | None = None, **options):
     """The model after the pass, checked for a kept contract and a valid graph, and what the pass told."""
     model = source if hasattr(source, "ir") else model_of(source)
     before = model.contract()
@@ -356,9 +344,9 @@ def test_hqq_keeps_zero_points_whole_and_scales_of_one_sign(symmetric):
     assert (grid.scale != 0).all()
 
 
-def calibration(seed: int, count: int = 3) -> Batches:
+def calibration(seed: int, count: int = 3) -> Given:
     mixing = noise(10, 96, seed=seed)  # inputs go together in ten directions, which is what GPTQ can make use of
-    return Batches(*({"x": noise(64, 10, seed=seed + i) @ mixing + noise(64, 96, seed=100 + i)} for i in range(count)))
+    return Given(*({"x": noise(64, 10, seed=seed + i) @ mixing + noise(64, 96, seed=100 + i)} for i in range(count)))
 
 
 def test_gptq_through_the_pass_lessens_the_output_error():
@@ -391,7 +379,7 @@ def test_gptq_of_a_convolution_sees_patches():
     plain = outputs(proto_of(CONV, **CONV_WEIGHTS), x=x)[0]
     errors = {}
     for method in ("rtn", "gptq"):
-        model, change = quantized(model_of(CONV, **CONV_WEIGHTS), Batches({"x": x}), method=method)
+        model, change = quantized(model_of(CONV, **CONV_WEIGHTS), Given({"x": x}), method=method)
         errors[method] = np.square(outputs(model, x=x)[0] - plain).mean()
     assert errors["gptq"] < 0.6 * errors["rtn"]
     assert list(change.touched.values()) == ["4 bits in blocks of 32 by gptq"]
@@ -399,7 +387,7 @@ def test_gptq_of_a_convolution_sees_patches():
 
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
 def test_data_that_does_not_exercise_a_weight_falls_back_to_hqq(value):
-    data = Batches({"x": np.full((4, 96), value, np.float32)})
+    data = Given({"x": np.full((4, 96), value, np.float32)})
     model, change = quantized(model_of(MATMUL, w=noise(96, 40)), data, method="gptq")
     assert op_types(model) == {"MatMulNBits": 1}
     (told,) = change.touched.values()
@@ -560,7 +548,7 @@ def test_weights_of_subgraphs(storage):
 def test_float16_models_keep_their_type(storage):
     text = MATMUL.replace("float[", "float16[")
     weight, x = noise(96, 40).astype(np.float16), noise(3, 96, seed=1).astype(np.float16)
-    model, _ = quantized(model_of(text, w=weight), Batches({"x": x}), storage=storage, accuracy_level=0)
+    model, _ = quantized(model_of(text, w=weight), Given({"x": x}), storage=storage, accuracy_level=0)
     (found,), (plain,) = outputs(model, x=x), outputs(proto_of(text, w=weight), x=x)
     assert found.dtype == np.float16
     assert np.abs(found - plain).max() < 0.2 * np.abs(plain).max()

@@ -59,7 +59,7 @@ def test_binary_junk_is_no_recipe(tmp_path: Path, junk: bytes) -> None:
 
 def test_a_model_given_for_a_recipe_is_a_fault(tmp_path: Path) -> None:
     samples = Path(__file__).parents[2] / "sample_models"
-    assert "cannot be read" in _told(samples / "digits-cnn.onnx")
+    assert "the recipe is an ONNX model" in _told(samples / "digits-cnn.onnx")
 
 
 def test_a_json_recipe_has_places_too(tmp_path: Path) -> None:
