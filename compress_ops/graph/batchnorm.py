@@ -13,6 +13,8 @@ from .edit import attribute, constant_of, stand_in
 from .linear import absorb, linear_before, numbers, scale_and_shift
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import onnx_ir as ir
 
 
@@ -21,8 +23,24 @@ def fold_batchnorm(model: Model) -> None:
     for node in model.nodes():
         if node.op_type == "BatchNormalization" and node.domain in ONNX_DOMAINS and _only_normalizes(node):
             linear = linear_before(node, 0)
-            if linear is not None and _is_sole_reader(linear, node) and stand_in(linear.outputs[0], node.outputs[0]):
+            if linear is None or not _is_sole_reader(linear, node) or _has_no_root(node):
+                continue
+            if stand_in(linear.outputs[0], node.outputs[0]):
                 _fold(model, linear, node)
+
+
+def left_unfolded(model: Model) -> Iterator[tuple[str, str]]:
+    """The BatchNormalizations that give NaN, by name, with the reason why they stay."""
+    for node in model.nodes():
+        if node.op_type == "BatchNormalization" and node.domain in ONNX_DOMAINS and _has_no_root(node):
+            yield node.name or "", "BatchNormalization: its variance is negative or NaN, so what it gives is NaN"
+
+
+def _has_no_root(node: ir.Node) -> bool:
+    """Whether variance + epsilon is not above 0 for some channel."""
+    if constant_of(node.inputs[4]) is None:
+        return False
+    return not bool((numbers(node.inputs[4]) + attribute(node, "epsilon", 1e-5) > 0).all())
 
 
 def _only_normalizes(node: ir.Node) -> bool:

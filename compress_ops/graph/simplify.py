@@ -12,6 +12,7 @@ from ..model import ONNX_DOMAINS, Model, make_uniform
 from ..passes import Change, Context, Promise, register
 from .affine import fold_affine
 from .batchnorm import fold_batchnorm as fold_batchnorm_into_linear
+from .batchnorm import left_unfolded
 from .constants import fold_constants
 from .duplicates import merge_duplicate_nodes, merge_duplicate_weights
 from .edit import constant_of, stand_in
@@ -62,6 +63,8 @@ def simplify(
     for what, action in _ACTIONS.items():
         if what != _FOLD_BATCHNORM or fold_batchnorm:
             _apply(model, change, what, action)
+    for name, reason in left_unfolded(model) if fold_batchnorm else ():
+        change.decline(name, reason)
     return change
 
 

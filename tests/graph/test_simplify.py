@@ -388,6 +388,25 @@ LINEAR = {
 }
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [-0.5, -0.01, np.nan])
+def test_a_batchnorm_without_a_root_stays_with_its_reason(value):
+    """Folded it would make NaN of weights; as it is, the channels that it spoils are its own."""
+    weights = {"w": noise(6, 4, 3, 3), **bn_weights(6)}
+    weights["v"][2] = value
+    model = model_of(
+        f"m (float[2,4,5,5] x) => (float[2,6,3,3] y) {{ h = Conv(x, w) y = {BN}(h, g, b, m, v) }}", **weights
+    )
+    before = outputs(model, x=noise(2, 4, 5, 5))
+    change = simplify(model, context())
+    assert [(one.name, one.reason.partition(":")[0]) for one in change.declined] == [
+        (node.name, "BatchNormalization") for node in model.nodes() if node.op_type == "BatchNormalization"
+    ]
+    assert op_types(model) == {"Conv": 1, "BatchNormalization": 1}
+    np.testing.assert_array_equal(outputs(model, x=noise(2, 4, 5, 5))[0], before[0])
+    assert simplify(model, context(), fold_batchnorm=False).declined == []
+
+
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(("op", "shape", "channels", "x_shape"), LINEAR.values(), ids=LINEAR)
 def test_batchnorm_folds_into_the_linear_operator_before_it(op, shape, channels, x_shape, bias):
