@@ -81,12 +81,13 @@ class Dataset(ABC):
     """Samples that can be gone through any number of times. Arrays may be read-only: copy before writing.
 
     ``name`` is what reports call it; ``dropped`` counts samples left out because the model fixes its batch and they
-    do not fill the last one.
+    do not fill the last one. ``classes`` are the names of its labels 0, 1, ..., where it knows them.
     """
 
     name: str
     synthetic: bool = False
     dropped: int = 0
+    classes: Sequence[str] = ()
 
     @abstractmethod
     def __len__(self) -> int:

@@ -90,6 +90,11 @@ def brings_labels(source: str, base: Path) -> bool:
     return form is not None and form.brings_labels
 
 
+def is_known(source: str, base: Path) -> bool:
+    """Whether there is data of a known form."""
+    return _form(source, base) is not None
+
+
 def is_path(source: str) -> bool:
     """Whether a source names a file or folder; not all data does."""
     return source != "random" and not source.startswith("user:")

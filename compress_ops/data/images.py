@@ -1,4 +1,4 @@
-"""A folder of images; one sub-folder per class (in the order of their names) gives the labels.
+"""A folder of images; one sub-folder per class (in the order of their names, or numbers) gives the labels.
 
 Where images keep sizes of their own, each is a batch.
 """
@@ -47,6 +47,7 @@ class ImageFolder(Stacked):
         if pictures[0].label >= 0:
             settings = replace(settings, labels=_CLASS)
             headers[_CLASS] = Header(np.dtype("int64"), (len(pictures),))
+            self.classes = [folder.name for folder in class_folders(path)]
         ragged = len(set(shapes)) > 1
         super().__init__(name, path, headers, ports, replace(settings, batch_size=1) if ragged else settings)
         if ragged and self._layout.batch > 1:
@@ -96,9 +97,16 @@ def open_images(source: str, ports: Sequence[Port], settings: DataSettings) -> D
     return ImageFolder(source, path, pictures, port, ports, settings)
 
 
+def class_folders(path: Path) -> list[Path]:
+    """The folders of the classes, by name, or by number where all names are numbers: 0, 90, 180, 270."""
+    found = [folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
+    by_number = all(folder.name.isdecimal() for folder in found)
+    return sorted(found, key=lambda folder: (int(folder.name) if by_number else 0, folder.name))
+
+
 def _find(path: Path, place: Place) -> list[Picture]:
     """All images: either right in the folder, or in one sub-folder per class."""
-    classes = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    classes = class_folders(path)
     loose = [Picture(file, _place(place, path, file)) for file in sorted(filter(_is_image, path.iterdir()))]
     classed = [
         Picture(file, _place(place, path, file), number)

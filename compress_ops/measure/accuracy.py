@@ -27,11 +27,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """All metrics, by name, on the same ``samples`` samples of the data called ``data``."""
+    """All metrics, by name, on the same ``samples`` samples of the data called ``data``.
+
+    ``classes`` are the names of labels 0, 1, ..., where the data knows them; ``kinds`` is how many different labels
+    there are, where a sample has one of a few.
+    """
 
     samples: int
     data: str
     metrics: dict[str, MetricScores]
+    classes: Sequence[str] = ()
+    kinds: int | None = None
+
+    @property
+    def guesses(self) -> bool:
+        """Whether the first model is right about as often as guessing is: above chance by less than a half of it."""
+        scores = self.metrics.get("top1")
+        if scores is None or self.kinds is None or self.kinds < 2:
+            return False
+        first, chance = next(iter(scores.models.values())), 1 / self.kinds
+        low = first.interval.low if first.interval is not None else first.value
+        return first.value is not None and low is not None and low <= chance and first.value < 1.5 * chance
 
 
 def evaluate(
@@ -46,18 +62,22 @@ def evaluate(
     parsed = [parse_metric(name) for name in dict.fromkeys(metrics)]
     if not parsed:
         raise DataError("there is no metric to evaluate", hint="name at least one, such as top1")
-    records = _collect(sessions, dataset, parsed, progress)
+    seen: set[int] = set()
+    records = _collect(sessions, dataset, parsed, progress, seen)
     samples = len(next(iter(records[parsed[0].name].values())))
-    return Accuracy(samples, dataset.name, _score_all(parsed, records, samples, seed))
+    scores = _score_all(parsed, records, samples, seed)
+    return Accuracy(samples, dataset.name, scores, list(dataset.classes), len(seen) or None)
 
 
 def _collect(
-    sessions: Mapping[str, Session], dataset: Dataset, metrics: Sequence[Metric], progress: Progress
+    sessions: Mapping[str, Session], dataset: Dataset, metrics: Sequence[Metric], progress: Progress, seen: set[int]
 ) -> Records:
     import numpy as np
 
     parts: dict[str, dict[str, list[NDArray[Any]]]] = {m.name: {model: [] for model in sessions} for m in metrics}
     for batch in dataset.watched(progress, "scoring"):
+        if batch.labels is not None and batch.labels.ndim == 1 and batch.labels.dtype.kind in "iu":
+            seen.update(np.unique(batch.labels).tolist())
         for model, session in sessions.items():
             output = _first_output(session, batch)
             for metric in metrics:

@@ -53,7 +53,8 @@ def metric_change(comparison: Comparison) -> Iterator[str]:
         return
     name, scores = next(iter(comparison.accuracy.metrics.items()))
     first, *_, last = scores.models.values()
-    change = f"{units.score(first.value, scores.better)} -> {units.score(last.value, scores.better)}"
+    within = last.drop.interval if last.drop is not None else None
+    change = " -> ".join(units.score(score.value, scores.better, within) for score in (first, last))
     yield f"{name} {change} ({_drop_verdict(last.drop)})"
 
 
@@ -174,11 +175,27 @@ def _accuracy_tables(accuracy: Accuracy | str) -> Iterator[Table]:
         yield Table("Accuracy", notes=[accuracy])
         return
     names = list(next(iter(accuracy.metrics.values())).models)
-    note = f"{units.count(accuracy.samples)} samples of {_source(accuracy.data)}; 95 % intervals."
-    yield Table("Accuracy", ["Model", *accuracy.metrics], [_score_row(name, accuracy) for name in names], [note])
+    rows = [_score_row(name, accuracy) for name in names]
+    yield Table("Accuracy", ["Model", *accuracy.metrics], rows, [*_about_accuracy(names[0], accuracy)])
     if len(names) > 1:
         rows = [_drop_row(name, accuracy) for name in names[1:]]
         yield Table(f"Drop against {names[0]}", ["Model", *accuracy.metrics], rows, [_about_drops(accuracy)])
+
+
+_LISTED = 12  # classes
+
+
+def _about_accuracy(first: str, accuracy: Accuracy) -> Iterator[str]:
+    """What it is of; how class folders became labels; and that a model which guesses was fed something else."""
+    yield f"{units.count(accuracy.samples)} samples of {_source(accuracy.data)}; 95 % intervals."
+    if accuracy.classes:
+        listed = ", ".join(f"{number} = {name}" for number, name in enumerate(accuracy.classes[:_LISTED]))
+        more = f" ... and {len(accuracy.classes) - _LISTED} more" if len(accuracy.classes) > _LISTED else ""
+        yield f"Labels by class folder: {listed}{more}."
+    if accuracy.guesses:
+        score = units.score(next(iter(accuracy.metrics["top1"].models.values())).value, "higher")
+        guessing = f"{first} scores {score} on {accuracy.kinds} classes, about what guessing does"
+        yield f"{guessing}: labels or preprocessing do not fit?"
 
 
 def _score_row(model: str, accuracy: Accuracy) -> list[str]:

@@ -78,11 +78,22 @@ _AT_K: dict[str, Callable[[str, int], Metric]] = {
     "hit_rate": lambda name, k: Metric(name, "higher", partial(ranking.hit, k=k), ratio_of_sums, share=True),
     "ndcg": lambda name, k: Metric(name, "higher", partial(ranking.discounted_gain, k=k), ratio_of_sums),
 }
+_ALSO = {
+    **dict.fromkeys(("accuracy", "acc", "top-1", "top1_accuracy"), "top1"),
+    **dict.fromkeys(("top-5", "top5_accuracy"), "top5"),
+    **dict.fromkeys(("f1_score", "macro_f1", "f1-score"), "f1"),
+    **dict.fromkeys(("roc_auc", "auroc"), "auc"),
+    **dict.fromkeys(("mean_squared_error", "l2"), "mse"),
+    **dict.fromkeys(("mean_absolute_error", "l1"), "mae"),
+    "ppl": "perplexity",
+}
+"""What other tools call them."""
 METRIC_NAMES = (*METRICS, *(f"{family}@k" for family in _AT_K))
 
 
 def parse_metric(name: str) -> Metric:
-    """The metric of that name; ``hit_rate@k`` and ``ndcg@k`` take any k from 1."""
+    """The metric of that name, or of one that it has elsewhere; ``hit_rate@k`` and ``ndcg@k`` take any k from 1."""
+    name = _ALSO.get(name.lower(), name)
     if name in METRICS:
         return METRICS[name]
     family = re.fullmatch(r"(\w+)@([1-9]\d*)", name)

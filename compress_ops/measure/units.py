@@ -78,11 +78,14 @@ def factor_with(value: float, interval: Interval) -> str:
     return f"{factor(value)} [{_three_digits(interval.low)}, {_three_digits(interval.high)}]"
 
 
-def score(value: float | None, better: Literal["higher", "lower"]) -> str:
-    """Metrics that are better higher lie between 0 and 1 and read as percentages; losses stay as they are."""
+def score(value: float | None, better: Literal["higher", "lower"], interval: Interval | None = None) -> str:
+    """Metrics that are better higher lie between 0 and 1 and read as percentages; losses stay as they are.
+
+    Percentages have as many digits as the interval of the value, or of what it is compared with, warrants.
+    """
     if value is None:
         return "not a number"
-    return f"{_percent(value)} %" if better == "higher" else _alike(value)[0]
+    return f"{_percent(value, _decimals(interval))} %" if better == "higher" else _alike(value)[0]
 
 
 def score_with(value: float | None, interval: Interval | None, better: Literal["higher", "lower"]) -> str:
@@ -90,7 +93,10 @@ def score_with(value: float | None, interval: Interval | None, better: Literal["
     if value is None or interval is None:
         return score(value, better)
     ends = (interval.low, interval.high)
-    return _with_interval([score(value, better), *map(_percent, ends)] if better == "higher" else _alike(value, *ends))
+    if better == "lower":
+        return _with_interval(_alike(value, *ends))
+    decimals = _decimals(interval)
+    return _with_interval([score(value, better, interval), *(_percent(end, decimals) for end in ends)])
 
 
 def drop_with(value: float | None, interval: Interval | None, better: Literal["higher", "lower"]) -> str:
@@ -98,7 +104,9 @@ def drop_with(value: float | None, interval: Interval | None, better: Literal["h
     if value is None:
         return UNKNOWN
     ends = [interval.low, interval.high] if interval is not None else []
-    texts = [*map(_percent, [value, *ends])] if better == "higher" else _alike(value, *ends, digits=3)
+    decimals = _decimals(interval)
+    shares = [_percent(number, decimals) for number in (value, *ends)]
+    texts = shares if better == "higher" else _alike(value, *ends, digits=3)
     return f"{'+' if value > 0 and texts[0].strip('0.') else ''}{_with_interval(texts)}"
 
 
@@ -108,6 +116,16 @@ def _with_interval(texts: Sequence[str]) -> str:
     return f"{value} [{', '.join(ends)}]" if ends else value
 
 
-def _percent(value: float) -> str:
-    text = f"{value * 100:.1f}"
-    return "0.0" if text == "-0.0" else text
+_MOST_DECIMALS = 4
+
+
+def _decimals(interval: Interval | None) -> int:
+    """Of a percentage: one, and more where the interval is so narrow that its ends would look alike."""
+    width = 100 * (interval.high - interval.low) if interval is not None else 0.0
+    if not 0 < width < 0.5:
+        return 1
+    return min(_MOST_DECIMALS, 1 + math.ceil(-math.log10(2 * width)))
+
+
+def _percent(value: float, decimals: int) -> str:
+    return f"{round(value * 100, decimals) + 0.0:.{decimals}f}"  # + 0.0 makes 0 of -0

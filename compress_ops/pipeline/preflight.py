@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 from ..data import Dataset, DataSettings, ImageSettings, brings_labels, open_data
 from ..data.fit import size_faults
-from ..data.forms import is_data_file, is_path
+from ..data.forms import is_data_file, is_known, is_path
 from ..distill.training.checkpoint import read_state, refuse_other_training
 from ..errors import OnnxpressError, OutputError, Place, RecipeError, UsageError, did_you_mean, raise_all
 from ..files import model_files
@@ -21,7 +21,7 @@ from ..model import Model
 from ..passes import Need, unmatched
 from ..reading import unreadable
 from ..recipe import Step
-from ..runtime import CPU, Port, check_providers, open_session
+from ..runtime import CPU, Port, check_providers, open_session, short_name
 from ..writing import Input, output_faults, resolved
 from .against import reference_faults, reference_of
 from .job import Job, Prepared, checkpoint_of, counted_bytes, model_digest, model_of, training_identity
@@ -76,7 +76,8 @@ def _provider_place(job: Job) -> Place | None:
     written = job.loaded.document.at(("provider",))
     entries = written if isinstance(written, list) else [written]
     names = [next(iter(entry), None) if isinstance(entry, dict) else entry for entry in entries]
-    return _place(job, ("provider",), written) if names == [p.name for p in job.recipe.provider] else None
+    short = [short_name(name) if isinstance(name, str) else name for name in names]
+    return _place(job, ("provider",), written) if short == [p.name for p in job.recipe.provider] else None
 
 
 def _inputs(job: Job, model: Model | None) -> Iterator[Input]:
@@ -292,7 +293,7 @@ def _unknown_metrics(job: Job) -> Iterator[OnnxpressError]:
             parse_metric(name)
         except OnnxpressError as fault:
             yield fault.moved(document.place((*path, index)))
-    if evaluation and evaluation.metrics and not _labels(job):
+    if evaluation and evaluation.metrics and not _labels(job) and is_known(evaluation.path, job.loaded.folder):
         hint = "name the array that holds them: data.evaluation.labels: label in a recipe, or --labels label"
         yield RecipeError("metrics need labels", hint=hint, place=document.place(path))
 

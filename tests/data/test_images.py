@@ -45,6 +45,21 @@ def test_class_folders_give_labels_in_the_order_of_their_names(tmp_path):
     assert np.concatenate([batch.feeds["x"][:, 0, 0, 0] for batch in batches]).tolist() == [0, 1, 2, 0, 1]
 
 
+def test_class_folders_that_are_numbers_are_in_the_order_of_numbers(tmp_path):
+    for number, folder in enumerate(("0", "90", "180", "270")):
+        paint(tmp_path / "set" / folder / "a.png", (number, 0, 0))
+    data = opened(tmp_path)
+    assert data.classes == ["0", "90", "180", "270"]
+    (batch,) = data.batches()
+    assert batch.labels.tolist() == batch.feeds["x"][:, 0, 0, 0].tolist() == [0, 1, 2, 3]
+
+
+def test_one_name_that_is_no_number_makes_names_of_all(tmp_path):
+    for folder in ("9", "10", "none"):
+        paint(tmp_path / "set" / folder / "a.png")
+    assert opened(tmp_path).classes == ["10", "9", "none"]
+
+
 def test_a_flat_folder_has_no_labels(tmp_path):
     for number in range(5):
         paint(tmp_path / "set" / f"{number}.png")

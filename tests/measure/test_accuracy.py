@@ -68,6 +68,22 @@ def test_a_share_and_its_paired_drop(sessions: dict[str, Session]) -> None:
     assert after.drop.relative_interval.high == pytest.approx(after.drop.interval.high / 0.8)
 
 
+def test_a_model_that_guesses_is_seen(sessions: dict[str, Session]) -> None:
+    """Ten classes; 0 is always said, which is right for one in ten; saying the label is right for all."""
+    labels = np.arange(50) % 10
+    right, guess = answers(*labels, count=10), answers(*[0] * 50, count=10)
+    guessing = evaluate(sessions, Samples(labels, a=guess, b=right), ["top1"])
+    assert (guessing.kinds, guessing.guesses) == (10, True)
+    assert not evaluate(sessions, Samples(labels, a=right, b=guess), ["top1"]).guesses
+    few = evaluate(sessions, Samples(labels[:4] % 2, a=answers(0, 1, 0, 0), b=answers(0, 1, 0, 1)), ["top1"])
+    assert (few.kinds, few.guesses) == (2, False)  # three of four may be luck, and are no sign of a mistake
+
+
+def test_of_numbers_there_are_no_kinds(sessions: dict[str, Session]) -> None:
+    data = Samples(np.zeros((5, 3), np.float32), a=answers(0, 0, 0, 0, 1), b=answers(0, 0, 1, 1, 0))
+    assert evaluate(sessions, data, ["mse"]).kinds is None
+
+
 def test_all_correct_is_not_certain(sessions: dict[str, Session]) -> None:
     labels = np.array([0, 1, 2] * 20)
     data = Samples(labels, a=answers(*labels), b=answers(*labels))

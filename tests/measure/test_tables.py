@@ -446,6 +446,37 @@ def test_drops_have_a_sign_unless_they_are_nothing(value: float, text: str) -> N
     assert units.drop_with(value, Interval(-0.001, 0.005), "higher") == text
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (0.971, 0.990, "98.8 % [97.1, 99.0]"),
+        (0.9871, 0.9882, "98.77 % [98.71, 98.82]"),
+        (0.98762, 0.98769, "98.765 % [98.762, 98.769]"),
+        (0.98765, 0.98765, "98.8 % [98.8, 98.8]"),
+    ],
+)
+def test_as_many_digits_as_the_interval_warrants(low: float, high: float, text: str) -> None:
+    assert units.score_with(0.98765, Interval(low, high), "higher") == text
+
+
+def test_drops_have_the_digits_of_their_interval() -> None:
+    assert units.drop_with(0.00042, Interval(0.0001, 0.0008), "higher") == "+0.04 [0.01, 0.08]"
+    assert units.drop_with(-0.00001, Interval(-0.0004, 0.0008), "higher") == "0.00 [-0.04, 0.08]"
+
+
+GUESSES = replace(Accuracy(540, "d", {"top1": _top1(0.0, -0.003, 0.008)}), classes=["0", "90", "180"], kinds=3)
+
+
+def test_how_class_folders_became_labels_is_told() -> None:
+    page = comparison_page(replace(COMPARISON, accuracy=GUESSES))
+    (notes,) = (table.notes for table in page.tables if table.title == "Accuracy")
+    assert "Labels by class folder: 0 = 0, 1 = 90, 2 = 180." in notes
+    assert not any("guessing" in note for note in notes)
+    many = replace(GUESSES, classes=[str(number) for number in range(100)])
+    (notes,) = (t.notes for t in comparison_page(replace(COMPARISON, accuracy=many)).tables if t.title == "Accuracy")
+    assert any(note.endswith("10 = 10, 11 = 11 ... and 88 more.") for note in notes)
+
+
 def test_numbers_stand_to_the_right() -> None:
     table = Table(
         "", ["a", "b", "c", "d"], [["1.2 MB", "-", "11 on cpu", "98.3 % [97.1, 99.0]"], ["3", "1e-05", "x", "-"]]

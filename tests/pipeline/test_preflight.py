@@ -177,6 +177,12 @@ def test_made_up_data_brings_no_labels(job: MakeJob, told: Told) -> None:
     assert fault == "r.yaml:2:44: metrics need labels"
 
 
+@pytest.mark.parametrize("source", ["no-images", "no.npz"])
+def test_data_that_is_missing_is_not_said_to_lack_labels(job: MakeJob, told: Told, source: str) -> None:
+    (fault,) = told(job(f"data: {{evaluation: {{path: {source}, metrics: [top1]}}}}\n{MATRIX}"))
+    assert fault == f"r.yaml:2:27: {source}: the data does not exist"
+
+
 def test_missing_data_beside_other_faults(job: MakeJob, told: Told, tmp_path: Path) -> None:
     text = "data: {calibration: none.npz}\npasses:\n  - quantize_static: {skip: nothing}\nprovider: cdua"
     first, second, third = told(job(text, folder=tmp_path))
