@@ -101,7 +101,7 @@ def distill(
     job = Job(
         loaded,
         model=student,
-        out=output(out, dry_run=dry_run),
+        out=output(out, student, "distilled", dry_run=dry_run),
         force=force,
         measure=not no_measure,
         check_steps=check_steps,

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from compress_ops.errors import OutputError
+    from compress_ops.measure.budget import Verdict
     from compress_ops.measure.report import Report
     from compress_ops.pipeline import Job
 
@@ -60,10 +61,13 @@ def carry_out(
     except (KeyboardInterrupt, OnnxpressError):
         _say_how_to_go_on(job)
         raise
-    undelivered = give(report_page(report, verbose=manner.verbose), report.plain, manner)
+    undelivered: list[OutputError] = []
     if keep is not None:
         attempt(lambda: keep(report), undelivered)
-    _end(report, undelivered, allow_unproven=allow_unproven)
+    failures = _failures(report, allow_unproven=allow_unproven)
+    page = report_page(report, verbose=manner.verbose)
+    undelivered = give(page, report.plain, manner, failed=bool(failures), undelivered=undelivered)
+    _end(job, report, failures, undelivered)
 
 
 def _say_how_to_go_on(job: Job) -> None:
@@ -89,21 +93,27 @@ def watched(action: Callable[[Job], T], job: Job, manner: Manner) -> T:
         return action(replace(job, progress=progress, others=others, before_commit=finish))
 
 
-def _end(report: Report, undelivered: Sequence[OutputError], *, allow_unproven: bool) -> None:
+def _failures(report: Report, *, allow_unproven: bool) -> list[Verdict]:
+    """The limits that end the run with exit status 1."""
+    failing = ["missed"] if allow_unproven else ["missed", "not proven"]
+    return [verdict for verdict in report.verdicts if verdict.verdict in failing]
+
+
+def _end(job: Job, report: Report, failures: Sequence[Verdict], undelivered: Sequence[OutputError]) -> None:
     """Exit status 1 for a limit that is missed, or not proven, and for a report that could not be written.
 
     The output is there, and stderr says what is amiss.
     """
+    from compress_ops.errors import OnnxpressError
     from compress_ops.measure.advice import advice
 
     from . import faults
     from .guard import UNFULFILLED
 
-    failing = ["missed"] if allow_unproven else ["missed", "not proven"]
-    failures = [verdict for verdict in report.verdicts if verdict.verdict in failing]
     for failure in failures:
-        limit = f"{failure.limit}: wanted {failure.wanted}, measured {failure.measured}"
-        faults.say(f"budget {failure.verdict}: {limit}")
+        told = f"budget {failure.verdict}: {failure.limit}: wanted {failure.wanted}, measured {failure.measured}"
+        faults.say(told)
+        faults.annotate([OnnxpressError(told, place=job.loaded.document.place(("budget", failure.limit)))])
     for sentence in advice(report):
         faults.say(f"  might help: {sentence}")
     faults.tell(undelivered)
@@ -113,10 +123,14 @@ def _end(report: Report, undelivered: Sequence[OutputError], *, allow_unproven: 
         raise typer.Exit(UNFULFILLED)
 
 
-def output(out: Path | None, *, dry_run: bool) -> Path | None:
-    """Where the result goes: nowhere on a dry run, and else it must be said."""
-    from compress_ops.errors import UsageError
+def output(out: str | None, model: Path, suffix: str, *, dry_run: bool) -> Path | None:
+    """Where the result goes: nowhere on a dry run, into a folder under the model's name, else beside the model."""
+    import os
+    from pathlib import Path
 
-    if out is None and not dry_run:
-        raise UsageError("where should the result go?", hint="give -o FILE, or --dry-run to see the plan alone")
-    return None if dry_run else out
+    if dry_run:
+        return None
+    if out is None:
+        return model.with_name(f"{model.stem}-{suffix}.onnx")
+    is_folder = out.endswith(("/", os.sep)) or (os.path.isdir(out) and not os.path.islink(out))
+    return Path(out) / model.name if is_folder else Path(out)

@@ -32,14 +32,19 @@ def _put(text: str) -> None:
 
 def tell(faults: Sequence[OnnxpressError]) -> None:
     """One line each on stderr, the hint indented below, of no more than people read; on GitHub an annotation, too."""
-    import os
-
     for fault in faults[:_SHOWN]:
         say(_told(fault))
     if len(faults) > _SHOWN:
         say(f"... and {len(faults) - _SHOWN:,} more")
-    if os.environ.get("GITHUB_STEP_SUMMARY"):
-        for fault in faults[:_SHOWN]:
+    annotate(faults[:_SHOWN])
+
+
+def annotate(faults: Sequence[OnnxpressError]) -> None:
+    """Annotations, where GitHub runs this."""
+    import os
+
+    if os.environ.get("GITHUB_STEP_SUMMARY") or os.environ.get("GITHUB_ACTIONS") == "true":
+        for fault in faults:
             _put(annotation(fault))
 
 

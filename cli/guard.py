@@ -53,7 +53,8 @@ def _ended(action: Callable[[], object], as_json: bool) -> int:
     try:
         try:
             _silence_logs()
-            status = action()
+            with _no_warnings():
+                status = action()
         except (KeyboardInterrupt, typer.Abort):
             finish()
             status = INTERRUPTED
@@ -70,6 +71,21 @@ def _silence_logs() -> None:
     import logging
 
     logging.getLogger().addHandler(logging.NullHandler())
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """What NumPy warns of (a square root of something negative) is told by passes, in words that help, or not at all.
+
+    Whoever asks Python for warnings (-W, PYTHONWARNINGS) gets them.
+    """
+    import sys
+    import warnings
+
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+        yield
 
 
 def finish() -> None:
@@ -137,13 +153,13 @@ def tell_undelivered(message: str) -> None:
 def _failed(error: Exception, as_json: bool) -> int:
     from compress_ops.errors import Faults, OnnxpressError, UsageError
 
-    from . import faults
+    from . import elsewhere, faults
 
     if type(error).__name__ == "NoArgsIsHelpError":
         faults.say(str(error))  # the help of a command group without a command
         return FAULT
     if hasattr(error, "format_message"):  # Click's own usage errors; its module has moved between versions of Typer
-        error = UsageError(error.format_message(), hint=_help_hint(getattr(error, "ctx", None)))
+        error = UsageError(elsewhere.told(error), hint=elsewhere.hint(error))
     if isinstance(error, OSError) and error.errno in faults.MACHINE:
         error = faults.of_the_machine(error)
     if not isinstance(error, OnnxpressError):
@@ -153,10 +169,6 @@ def _failed(error: Exception, as_json: bool) -> int:
     if as_json:
         faults.tell_as_json(type(error).__name__, found, FAULT)
     return FAULT
-
-
-def _help_hint(context: Any) -> str:
-    return f"see: {context.command_path} --help" if context is not None else ""
 
 
 def _interrupted(as_json: bool) -> int:

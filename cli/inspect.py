@@ -25,7 +25,8 @@ def inspect(
     data: options.Data = None,
     labels: options.Labels = None,
     ratio: Annotated[
-        float | None, typer.Option("--ratio", metavar="R", help="Share of each group that is cut. [0.5]")
+        float | None,
+        typer.Option("--ratio", metavar="R", parser=options.share, help="Share of each group that is cut. [0.5]"),
     ] = None,
     heads: Annotated[bool, typer.Option("--heads", help="Cut whole attention heads instead of channels.")] = False,
     bits: Annotated[
@@ -112,12 +113,12 @@ def _show_model(model: Path, free: dict[str, Any], manner: Any, *, nodes: bool) 
     from compress_ops.measure.report import plain
     from compress_ops.pipeline.prospects import prospects
 
-    from .show import put_json, put_page
+    from .show import put_answer, put_page
 
     found = inspect_model(model, **free)
     tried = [] if manner.quiet else prospects(model)
     if manner.as_json:
-        put_json({**plain(found), "prospects": plain(tried)})
+        put_answer({**plain(found), "prospects": plain(tried)})
     else:
         put_page(inspection_page(found, tried, nodes=nodes, verbose=manner.verbose), quiet=manner.quiet)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from .bench import bench
 from .compare import compare
 from .distill import distill
 from .guard import Guarded
+from .helping import example
 from .inspect import inspect
 from .passes import passes
 from .prune import prune
@@ -26,10 +28,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS = (run, quantize, prune, distill, compare, bench, inspect, passes)
+COMMANDS: dict[Callable[..., None], str] = {
+    run: "run recipe.yaml model.onnx -o small.onnx",
+    quantize: "quantize model.onnx --data calibration.npz",
+    prune: "prune model.onnx --ratio 30% --data calibration.npz",
+    distill: "distill small.onnx --teacher model.onnx --data training.npz",
+    compare: "compare model.onnx small.onnx --data test.npz",
+    bench: "bench model.onnx small.onnx --threads 4",
+    inspect: "inspect model.onnx --shape image=1,3,48,192",
+    passes: "passes quantize_static",
+}
+"""Each with an example."""
 
-for command in COMMANDS:
-    app.command()(command)
+for command, words in COMMANDS.items():
+    app.command(**example(words))(command)
 app.add_typer(recipe)
 
 

@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from compress_ops.errors import UsageError
+    from compress_ops.model import Model
 
     from .show import Manner
 
 
 def measure(models: Sequence[Path], manner: Manner, **asked: Any) -> None:
     """Measure models side by side; ``asked`` goes to compare_models."""
+    from compress_ops.errors import raise_all
     from compress_ops.measure.comparison import compare_models
     from compress_ops.measure.report import plain
     from compress_ops.measure.tables import comparison_page
@@ -22,11 +26,32 @@ def measure(models: Sequence[Path], manner: Manner, **asked: Any) -> None:
     from .show import end_undelivered, give
 
     paths = named(models)
-    for path in dict.fromkeys(models):
-        load(path)  # through the gate, before onnxruntime sees it
+    loaded = {path: load(path) for path in dict.fromkeys(models)}  # through the gate, before onnxruntime sees them
+    raise_all(_other_inputs({path: _inputs(model) for path, model in loaded.items()}))
     with watching(quiet=manner.quiet) as progress:
         comparison = compare_models(paths, progress=progress, **asked)
     end_undelivered(give(comparison_page(comparison), lambda beside: plain(comparison), manner))
+
+
+def _inputs(model: Model) -> dict[str, str]:
+    """Types of the inputs that must be fed, by name."""
+    fed = [value for value in model.graph.inputs if value.name not in model.defaults]
+    return {value.name or "": value.dtype.name.lower() if value.dtype else "unknown" for value in fed}
+
+
+def _other_inputs(inputs: Mapping[Path, Mapping[str, str]]) -> Iterator[UsageError]:
+    """Models that cannot be fed what the first one is fed."""
+    from compress_ops.errors import UsageError
+
+    (first, expected), *others = inputs.items()
+    for path, found in others:
+        if found != expected:
+            message = f"{path} takes {_listed(found)}; {first} takes {_listed(expected)}"
+            yield UsageError(message, hint="models can be compared if their inputs have the same names and types")
+
+
+def _listed(inputs: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} ({kind})" for name, kind in inputs.items()) or "no inputs"
 
 
 def check_outputs(manner: Manner, models: Sequence[Path], data: str | None = None) -> None:

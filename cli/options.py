@@ -56,6 +56,14 @@ def _value(text: str) -> Value:
     raise typer.BadParameter(f"'{text}': write name=V with a number, such as sr=16000")
 
 
+def share(text: str | float) -> float:
+    """``0.5`` or ``50%`` of --ratio; its default is a number."""
+    try:
+        return float(str(text).removesuffix("%")) / (100 if str(text).endswith("%") else 1)
+    except ValueError:
+        raise typer.BadParameter(f"'{text}': write a share such as 0.5, or 50%") from None
+
+
 def _report(text: str) -> Path:
     path = Path(text)
     if path.suffix not in REPORT_ENDINGS:
@@ -66,7 +74,15 @@ def _report(text: str) -> Path:
 _ORDER = "In order; repeatable."
 
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX model.")]
-Out = Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="The file to write.")]
+Out = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        help="The file to write, or a folder. [a new name beside the model]",
+    ),
+]
 Data = Annotated[
     str | None,
     typer.Option("--data", metavar="DATA", help="Data: .npz, .npy, a folder, 'random', or user:module:function."),

@@ -36,10 +36,10 @@ def _show_all(as_json: bool) -> None:
     from compress_ops.catalogue import PASSES
     from compress_ops.measure.page import Page, Table
 
-    from .show import put_json, put_page
+    from .show import put_answer, put_page
 
     if as_json:
-        put_json({"passes": [_plain(operation) for operation in PASSES.values()]})
+        put_answer({"passes": [_plain(operation) for operation in PASSES.values()]})
         return
     rows = [[operation.name, operation.promises.value, operation.summary] for operation in PASSES.values()]
     notes = [
@@ -53,10 +53,10 @@ def _show_one(operation: Pass, as_json: bool) -> None:
     from compress_ops.measure.page import Page, Table
     from compress_ops.recipe.reference import option_facts
 
-    from .show import put_json, put_page
+    from .show import put_answer, put_page
 
     if as_json:
-        put_json(_plain(operation))
+        put_answer(_plain(operation))
         return
     needs = ", ".join(sorted(operation.needs)) or "nothing"
     facts = [("promises", operation.promises.value), ("needs", needs)]

@@ -13,7 +13,10 @@ def prune(
     model: options.ModelPath,
     out: options.Out = None,
     ratio: Annotated[
-        float, typer.Option("--ratio", metavar="R", help="Share of channels, heads, layers or weights that goes.")
+        float,
+        typer.Option(
+            "--ratio", metavar="R", parser=options.share, help="Share of channels, heads, layers or weights that goes."
+        ),
     ] = 0.5,
     heads: Annotated[bool, typer.Option("--heads", help="Cut whole attention heads instead of channels.")] = False,
     layers: Annotated[bool, typer.Option("--layers", help="Leave out whole residual blocks; needs --data.")] = False,
@@ -92,7 +95,7 @@ def prune(
     job = Job(
         loaded,
         model=model,
-        out=output(out, dry_run=dry_run),
+        out=output(out, model, "pruned", dry_run=dry_run),
         force=force,
         measure=not no_measure,
         check_steps=check_steps,

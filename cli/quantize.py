@@ -102,7 +102,7 @@ def quantize(
     job = Job(
         recipe_from("quantize", set_ or (), {**sections, "passes": passes, "budget": budget}),
         model=model,
-        out=output(out, dry_run=dry_run or show_recipe),
+        out=output(out, model, _suffix(bits, float16, clusters), dry_run=dry_run or show_recipe),
         force=force,
         measure=not no_measure,
         check_steps=check_steps,
@@ -141,11 +141,12 @@ def _say_what_is_taken(
 ) -> None:
     """On stderr: the choice that a provider makes, and accuracy that is judged on what the ranges were fixed with."""
     from compress_ops.pipeline import reason_of
+    from compress_ops.runtime import short_name
 
     from .faults import say
 
     scored = sections["data"].get("evaluation", {}).get("path")
-    first = sections["provider"][0] if sections["provider"] else "cpu"
+    first = short_name(sections["provider"][0]) if sections["provider"] else "cpu"
     notes = [] if told else [reason_of(first, with_data=data is not None)]
     if scored is not None and evaluation is None:
         notes.append("scored on --data, which the model is fitted to; --evaluation DATA is a fairer judge")
@@ -168,6 +169,11 @@ def _told(bits: int | None, float16: bool, clusters: int | None) -> list[Any]:
             "--bits, --float16 and --clusters are different ways", hint="give one of them, or write a recipe"
         )
     return passes
+
+
+def _suffix(bits: int | None, float16: bool, clusters: int | None) -> str:
+    """What a result is called that no name is given for: ``MODEL-int8.onnx``."""
+    return "float16" if float16 else f"{clusters}-values" if clusters is not None else f"int{bits or 8}"
 
 
 def _refuse_passes(overrides: Sequence[str]) -> None:

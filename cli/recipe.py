@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
+from .helping import example
 
 if TYPE_CHECKING:
     from compress_ops.recipe import LoadedRecipe
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
 recipe = typer.Typer(name="recipe", help="Begin, check and describe recipes.", no_args_is_help=True)
 
 
-@recipe.command()
+@recipe.command(**example("recipe new model.onnx -o recipe.yaml"))
 def new(
     model: Annotated[Path | None, typer.Argument(metavar="MODEL", help="The ONNX model that it is for.")] = None,
-    out: options.Out = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="The file to write.")] = None,
     force: options.Force = False,
 ) -> None:
     """Write a commented recipe to start from.
@@ -45,7 +46,7 @@ def _new(model: Path | None, folder: Path) -> str:
     return starter() if model is None else suggestion(model, folder)
 
 
-@recipe.command()
+@recipe.command(**example("recipe check recipe.yaml model.onnx"))
 def check(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe (.yaml).")],
     model: Annotated[Path | None, typer.Argument(metavar="MODEL", help="The ONNX model; else the recipe's.")] = None,
@@ -60,7 +61,7 @@ def check(
     from compress_ops.errors import raise_all
     from compress_ops.recipe import read_recipe
 
-    from .show import put, put_json
+    from .show import put, put_answer
 
     loaded = read_recipe(recipe, set_ or ())
     if model is not None or loaded.recipe.model is not None:
@@ -68,7 +69,7 @@ def check(
     raise_all(loaded.faults)
     steps = len(loaded.recipe.passes)
     if as_json:
-        put_json({"ok": True, "steps": steps})
+        put_answer({"ok": True, "steps": steps})
     else:
         put(f"ok: {steps} {'step' if steps == 1 else 'steps'}\n")
 
@@ -82,7 +83,7 @@ def _check_on_model(loaded: LoadedRecipe, model: Path | None, allow_code: bool) 
     prepare(Job(loaded, model=model_of(loaded, model), out=None, allow_code=allow_code))
 
 
-@recipe.command()
+@recipe.command(**example("recipe schema > recipe.schema.json"))
 def schema() -> None:
     """Print the JSON Schema of recipes.
 

@@ -62,10 +62,11 @@ def run(
         "measure": made_up(dim, shape, value),
     }
     loaded = read_recipe(recipe, set_ or (), given(sections))
+    given_model = model_of(loaded, model)
     job = Job(
         loaded,
-        model=model_of(loaded, model),
-        out=output(out, dry_run=dry_run),
+        model=given_model,
+        out=output(out, given_model, "small", dry_run=dry_run),
         force=force,
         measure=not no_measure,
         check_steps=check_steps,

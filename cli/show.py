@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from rich.table import Table as RichTable
@@ -117,8 +117,17 @@ def _too_wide(table: Table, width: int) -> bool:
     return sum(max(map(len, column)) + _GAP for column in columns) - _GAP > width
 
 
-def give(page: Page, document: Any, manner: Manner) -> list[OutputError]:
-    """The answer in all its forms; returns why some of them could not be written, if so.
+def put_answer(document: Mapping[str, Any], status: int = 0) -> None:
+    """The one JSON document of a command that came to its end, with the exit status that follows."""
+    put_json({**document, "exit_status": status})
+
+
+def give(
+    page: Page, document: Any, manner: Manner, *, failed: bool = False, undelivered: Sequence[OutputError] = ()
+) -> list[OutputError]:
+    """The answer in all its forms; returns why some of them, and some before, could not be written, if so.
+
+    ``failed``: the exit status will be 1 all the same.
 
     Report files come first, so that a reader of stdout that leaves early costs none of them. ``document`` makes the
     JSON form for the folder that it will lie in (paths in it are relative to that).
@@ -129,13 +138,13 @@ def give(page: Page, document: Any, manner: Manner) -> list[OutputError]:
     from compress_ops.measure.markdown import to_markdown
     from compress_ops.writing import append
 
-    undelivered: list[OutputError] = []
+    undelivered = list(undelivered)
     for path in manner.reports or []:
-        attempt(partial(_write_report, path, page, document, force=manner.force), undelivered)
+        attempt(partial(_write_report, path, page, document, int(failed), force=manner.force), undelivered)
     if summary := _summary():
         attempt(partial(append, Path(summary), to_markdown(page) + "\n"), undelivered)
     if manner.as_json:
-        put_json(document(Path()))
+        put_answer(document(Path()), int(failed or bool(undelivered)))
     else:
         put_page(page, quiet=manner.quiet)
     return undelivered
@@ -163,7 +172,7 @@ def end_undelivered(undelivered: Sequence[OutputError]) -> None:
         raise typer.Exit(UNFULFILLED)
 
 
-def _write_report(path: Path, page: Page, document: Any, *, force: bool) -> None:
+def _write_report(path: Path, page: Page, document: Any, status: int, *, force: bool) -> None:
     import json
 
     from compress_ops.measure.html import to_html
@@ -172,7 +181,7 @@ def _write_report(path: Path, page: Page, document: Any, *, force: bool) -> None
 
     match path.suffix:
         case ".json":
-            text = json.dumps(document(path.parent), indent=2, allow_nan=False) + "\n"
+            text = json.dumps({**document(path.parent), "exit_status": status}, indent=2, allow_nan=False) + "\n"
         case ".md":
             text = to_markdown(page)
         case _:

@@ -35,7 +35,14 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Fraction = Annotated[float, Field(gt=0, lt=1)]
+def _as_share(value: Any) -> Any:
+    """``50%`` is 0.5; what is no number is left to be told as such."""
+    number = value[:-1].strip() if isinstance(value, str) and value.endswith("%") else ""
+    return float(number) / 100 if number.replace(".", "", 1).isdecimal() else value
+
+
+_Written = Annotated[float, Field(gt=0, lt=1)] | Annotated[str, Field(pattern=r"^[0-9]{1,2}(\.[0-9]+)? ?%$")]
+Fraction = Annotated[float, BeforeValidator(_as_share, json_schema_input_type=_Written), Field(gt=0, lt=1)]
 Patterns = Annotated[list[str], BeforeValidator(_as_list, json_schema_input_type=str | list[str])]
 Only = Annotated[Patterns, Field(description="Glob patterns of node names or operator types: nothing else is touched.")]
 Skip = Annotated[Patterns, Field(description="Glob patterns of node names or operator types that stay as they are.")]

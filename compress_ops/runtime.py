@@ -37,12 +37,21 @@ _WHEELS = {**dict.fromkeys(_GPU, '"onnxpress[gpu]"'), "openvino": "onnxruntime-o
 _INSTALL = 'install one of: pip install "onnxpress[cpu]"   or   pip install "onnxpress[gpu]"'
 
 
+def short_name(provider: str) -> str:
+    """``CUDAExecutionProvider`` -> ``cuda``."""
+    return provider.removesuffix(_ENDING).lower()
+
+
 @dataclass(frozen=True)
 class Provider:
     """An execution provider by short name, with onnxruntime's options for it."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """onnxruntime's own long name is the same provider."""
+        object.__setattr__(self, "name", short_name(self.name))
 
 
 CPU = (Provider("cpu"),)
@@ -64,11 +73,6 @@ def onnxruntime_module() -> Any:
     except ImportError as error:
         raise ProviderError(f"onnxruntime cannot be imported ({error})", hint=_INSTALL) from error
     return onnxruntime
-
-
-def short_name(provider: str) -> str:
-    """``CUDAExecutionProvider`` -> ``cuda``."""
-    return provider.removesuffix(_ENDING).lower()
 
 
 def check_providers(providers: Sequence[Provider]) -> list[tuple[str, dict[str, Any]]]:

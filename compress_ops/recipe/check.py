@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..errors import OnnxpressError, RecipeError, did_you_mean, raise_all
+from ..errors import OnnxpressError, Place, RecipeError, did_you_mean, raise_all
 from ..passes import Pass, StepOptions
 from .gradually import NAME as GRADUALLY
 from .gradually import Gradually, expanded
@@ -69,15 +69,22 @@ def _steps(document: Document, catalogue: dict[str, Pass], faults: list[Onnxpres
     entries = document.data.get("passes", [])
     if not isinstance(entries, list) or not entries:
         if "passes" in document.data:
-            faults.append(
-                RecipeError("passes must be a list with at least one step", place=document.place(("passes",)))
-            )
+            faults.append(_no_list(entries, document.place(("passes",))))
         return []
     if len(entries) > _MOST_STEPS:
         return _too_many(len(entries), document, faults)
     listed = [_entry(entry, ("passes", i), document, catalogue, faults) for i, entry in enumerate(entries)]
     steps = [step for steps in listed for step in steps]
     return steps if len(steps) <= _MOST_STEPS else _too_many(len(steps), document, faults)
+
+
+def _no_list(entries: Any, place: Place) -> RecipeError:
+    message = "passes must be a list with at least one step"
+    if not isinstance(entries, dict) or not entries:
+        return RecipeError(message, hint="write each step on a line of its own: - simplify", place=place)
+    name = next(iter(entries))
+    line = f"- {name}" + (":" if entries[name] else "")
+    return RecipeError(f"{message}, and is a mapping", hint=f"put a dash before each step: {line}", place=place)
 
 
 def _too_many(count: int, document: Document, faults: list[OnnxpressError]) -> list[Step]:

@@ -92,7 +92,7 @@ def _syntax_error(error: Any, text: str, file: str) -> RecipeError:
     if isinstance(error, RecursionError):
         told = "nested too deeply"
     elif hasattr(error, "problem"):
-        told = ", ".join(part for part in (error.context, error.problem) if part)
+        told = _TAB if _is_tab(error) else ", ".join(part for part in (error.context, error.problem) if part)
         place = _place(file, error.problem_mark or error.context_mark)
     elif hasattr(error, "character"):
         told, before = f"character U+{error.character:04X} is not allowed", text[: error.position]
@@ -100,6 +100,13 @@ def _syntax_error(error: Any, text: str, file: str) -> RecipeError:
     else:
         told = str(error) or type(error).__name__
     return RecipeError(f"not valid YAML: {told}", place=place)
+
+
+_TAB = "there is a tab; lines are indented with spaces"
+
+
+def _is_tab(error: Any) -> bool:
+    return "'\\t'" in str(error.problem)
 
 
 @cache

@@ -7,10 +7,12 @@ import sys
 import time
 from itertools import accumulate, islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 
+from cli.helping import _GROUP_OF
 from cli.main import app
 
 from .conftest import Call
@@ -42,6 +44,30 @@ def test_help_documents_every_command_and_option(call: Call, words: tuple[str, .
     result = call(*words, "--help")
     assert result.exit_code == 0
     assert command.help.splitlines()[0] in result.stdout
+
+
+def _command(words: tuple[str, ...]) -> Any:
+    command: Any = GROUP
+    for word in words:
+        command = command.commands[word]
+    return command
+
+
+@pytest.mark.parametrize("words", [words for words in _commands() if words not in ((), ("recipe",))], ids=" ".join)
+def test_help_is_in_groups_and_ends_with_an_example_that_is_a_command(call: Call, words: tuple[str, ...]) -> None:
+    text = call(*words, "--help").stdout
+    groups = [line.rstrip(":") for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert groups == [group for group in ("Input", "What to do", "Data", "Measuring", "Output") if group in groups]
+    assert "Output" in groups
+    example = text.rstrip().splitlines()[-1].strip().removeprefix("Example: onnxpress ").partition(" > ")[0].split()
+    assert tuple(example[: len(words)]) == words
+    command = _command(words)
+    command.make_context(words[-1], example[len(words) :], parent=GROUP.make_context("onnxpress", ["passes"]))
+
+
+def test_every_flag_that_the_groups_name_exists() -> None:
+    flags = {flag for words in _commands() for parameter in _command(words).params for flag in parameter.opts}
+    assert set(_GROUP_OF) - {"--help"} <= flags
 
 
 def test_summaries_are_shown_whole(call: Call) -> None:

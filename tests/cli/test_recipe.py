@@ -14,7 +14,11 @@ def test_the_new_recipe_passes_its_own_check(call: Call, model: Path, tmp_path: 
     assert path.read_text() == call("recipe", "new").stdout
     assert call("recipe", "check", path).stdout == "ok: 2 steps\n"
     assert call("recipe", "check", path, model).stdout == "ok: 2 steps\n"
-    assert json.loads(call("recipe", "check", path, "--json").stdout) == {"ok": True, "steps": 2}
+    assert json.loads(call("recipe", "check", path, "--json").stdout) == {
+        "ok": True,
+        "steps": 2,
+        "exit_status": 0,
+    }
 
 
 def test_a_new_recipe_for_a_model_runs_as_it_is(call: Call, model: Path, tmp_path: Path, out: Path) -> None:

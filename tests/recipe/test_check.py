@@ -41,6 +41,40 @@ def _parsed(text: str) -> Any:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
+        (
+            "version: 1\npasses:\n  simplify:\n  quantize_dynamic: {per_channel: true}\n",
+            "recipe:3:3: passes must be a list with at least one step, and is a mapping\n"
+            "  put a dash before each step: - simplify",
+        ),
+        (
+            "version: 1\npasses:\n  quantize_dynamic: {per_channel: true}\n",
+            "recipe:3:3: passes must be a list with at least one step, and is a mapping\n"
+            "  put a dash before each step: - quantize_dynamic:",
+        ),
+        ("version: 1\npasses:\n\t- simplify\n", "recipe:3:1: not valid YAML: there is a tab; lines are indented with"),
+    ],
+)
+def test_what_people_write_first(text: str, told: str) -> None:
+    with pytest.raises(OnnxpressError) as caught:
+        parse_recipe(text)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("ratio", ["50%", "50.0%", "'50 %'", "0.5"])
+def test_a_share_may_be_written_in_percent(ratio: str) -> None:
+    step = parse_recipe(f"version: 1\npasses: [{{prune_channels: {{ratio: {ratio}}}}}]\n").recipe.passes[0]
+    assert step.arguments()["ratio"] == 0.5
+
+
+@pytest.mark.parametrize("ratio", ["150%", "'%'", "'a%'", "100%"])
+def test_a_share_is_between_0_and_1(ratio: str) -> None:
+    with pytest.raises(OnnxpressError, match="ratio: should be"):
+        parse_recipe(f"version: 1\npasses: [{{prune_channels: {{ratio: {ratio}}}}}]\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
         ("", "r.yaml: the recipe is empty"),
         ("# nothing\n", "r.yaml: the recipe is empty"),
         ("\n---\n", "r.yaml:3:1: the recipe is empty"),
@@ -63,7 +97,7 @@ def test_the_version_is_one(written: str) -> None:
     assert re.match(r"r\.yaml:1:(9|10): version: should be 1\b", fault)
 
 
-@pytest.mark.parametrize("written", ["", "[]", "simplify", "{simplify: {}}", "5", "null"])
+@pytest.mark.parametrize("written", ["", "[]", "simplify", "{}", "5", "null"])
 def test_passes_are_a_list_with_a_step(written: str) -> None:
     (fault,) = _faults(f"version: 1\npasses: {written}\n")
     assert fault == f"r.yaml:2:{9 if written else 8}: passes must be a list with at least one step"

@@ -151,7 +151,7 @@ def test_a_key_that_is_no_scalar_is_a_fault(key: str) -> None:
         ("a: !!bool yes\n", "r.yaml:1:4: not valid YAML: tag 'tag:yaml.org,2002:bool' is not supported"),
         ("- !mine {a: 1}\n", "r.yaml:1:3: not valid YAML: tag '!mine' is not supported"),
         ("? !mine a\n: 1\n", "r.yaml:1:3: not valid YAML: tag '!mine' is not supported"),
-        ("a:\n\t- 1\n", "r.yaml:2:1: not valid YAML: while scanning for the next token, found character '\\t'"),
+        ("a:\n\t- 1\n", "r.yaml:2:1: not valid YAML: there is a tab; lines are indented with spaces"),
         ("a: 1\n---\nb: 2\n", "r.yaml:2:1: not valid YAML: expected a single document in the stream"),
         ("a: b: c\n", "r.yaml:1:5: not valid YAML: mapping values are not allowed here"),
         ("a: [1,\n", "r.yaml:2:1: not valid YAML: while parsing a flow"),
