@@ -5,6 +5,7 @@ What needs data, or costs accuracy, stands beside it as a comment: taking away `
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from ..measure.report import StepReport
 from ..model import Model, load
 from ..recipe import LoadedRecipe, Recipe, Step
 from ..runtime import Arrays, Port, Session, open_session
-from ..visible import visible
+from ..visible import visible, without_commands
 from .candidates import candidates
 from .job import Job, Prepared, with_passes
 from .preparing import steps_of
@@ -55,8 +56,8 @@ def suggestion(model: Path, folder: Path) -> str:
     tried = _best(model, speaks=metric == _LANGUAGE)
     name = Path(os.path.relpath(model, folder)).as_posix()
     lines = [
-        f"## A recipe for {visible(model.name)}, to run as it is:",
-        f"##   onnxpress run recipe.yaml -o {visible(model.stem)}-small.onnx",
+        f"## A recipe for {_shown(model.name)}, to run as it is:",
+        f"##   onnxpress run recipe.yaml -o {_shown(model.stem)}-small.onnx",
         "## onnxpress quantize tries several such recipes, and takes the fastest whose outputs stay close.",
         '## Lines that begin with "# " are ways to go on: take the "# " away to use them.',
         "version: 1",
@@ -109,12 +110,17 @@ def _tried(model: Path, prepared: Prepared, steps: Sequence[Step]) -> _Tried | N
 
 
 def _data(session: Session, metric: str) -> Iterator[str]:
-    ports = [f"{port.name}: {port.dtype} {_shape(port)}" for port in session.inputs]
+    ports = [_shown(f"{port.name}: {port.dtype} {_shape(port)}") for port in session.inputs]
     more = [f"... and {len(ports) - _LISTED} more"] if len(ports) > _LISTED else []
     yield "# data: # a .npz that stacks samples in arrays named as the inputs, or another form (see the tutorial)"
     yield from (f"##   {port}" for port in [*ports[:_LISTED], *more])
     yield "#   calibration: calibration.npz"
     yield f"#   evaluation: {{path: test.npz, labels: label, metrics: [{metric}]}}"
+
+
+def _shown(text: str) -> str:
+    """What others named, in a comment."""
+    return without_commands(visible(text))
 
 
 def _shape(port: Port) -> str:
@@ -190,7 +196,9 @@ def _budget(tried: _Tried | None) -> Iterator[str]:
 
 
 def _yaml(value: Any) -> str:
+    """A value in one line: as JSON where a name holds line breaks, or a command of GitHub's logs, which it escapes."""
     import yaml
 
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
-    return text.removesuffix("...\n").strip()
+    dumped: str = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
+    text = dumped.removesuffix("...\n").strip()
+    return json.dumps(value).replace("##[", "\\u0023#[") if "\n" in text or "##[" in text else text

@@ -246,6 +246,7 @@ def evil(model: Path, tmp_path: Path) -> Path:
         ["quantize", "{}", "-o", "o.onnx", "--provider", "\n::error::\x1b[0m"],
         ["quantize", "{}", "-o", "o.onnx", "--set", "\n::error::=\x1b[0m"],
         ["bench", "{}", "{}", "--seconds", "0.01"],
+        ["recipe", "new", "{}"],
         ["\n::error::"],
         ["inspect", "{}", "--\x1b[0m\n::error::"],
         ["passes", "##[error]\n::error::"],
@@ -261,7 +262,7 @@ def test_names_do_not_act(
     assert result.exit_code in (0, 1, 2), result.stderr
     annotations = [line for line in result.stderr.splitlines() if line.startswith("::error")]
     others = [line for line in (result.stdout + result.stderr).splitlines() if line not in annotations]
-    assert not any(line.lstrip().startswith("::") or "##[" in line for line in others)
+    assert [line for line in others if line.lstrip().startswith("::") or "##[" in line] == []
     missed = sum(line.startswith("budget ") for line in result.stderr.splitlines())
     assert len(annotations) == (1 if result.exit_code == 2 else missed)
     written = [path.read_text() for path in tmp_path.iterdir() if path.suffix in (".md", ".html", ".json")]
