@@ -24,7 +24,7 @@ from .steps import apply_steps
 
 _SECONDS = 2.0  # of timing for each candidate
 _TOGETHER = 2  # trials that are open at once beside the original: each session holds its weights and its activations
-_LARGE = 200_000_000  # bytes of a model of which one trial at a time is open
+_LARGE = 32_000_000  # bytes of a model of which one trial at a time is open
 
 
 @dataclass(frozen=True)
