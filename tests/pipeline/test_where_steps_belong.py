@@ -55,7 +55,7 @@ def reasons(change: Change) -> str:
 
 
 def test_what_has_no_zeros_is_to_be_pruned_first() -> None:
-    assert "passes: [{prune_weights: {ratio: 0.7}}, pack_sparse]" in reasons(PASSES["pack_sparse"](net(), ready()))
+    assert "put prune_weights: {ratio: 0.7} in front" in reasons(PASSES["pack_sparse"](net(), ready()))
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,11 @@ def test_dense_weights_are_declined_with_both_sizes():
     model = model_of(MATMUL, w=noise(48, 40), b=BIAS)
     change = pack_sparse(model, context())
     assert [(d.name, d.reason) for d in change.declined] == [
-        ("w", f"its 7680 bytes would take {240 + 4 * 1921 + 900}: 0.0% of it are zeros")
+        (
+            "w",
+            f"its 7680 bytes would take {240 + 4 * 1921 + 900}: 0.0% of it are zeros; "
+            "put prune_weights: {ratio: 0.7} in front",
+        )
     ]
     assert change.touched == {} and change.notes == {"bytes_before": 0, "bytes_after": 0}
     assert op_types(model) == {"MatMul": 1, "Add": 1}

@@ -128,7 +128,7 @@ class _Sparse:
         return [int(size) for size in self.tensor.shape.numpy()]
 
 
-_MORE = "; prune_weights in front of it makes more: passes: [{prune_weights: {ratio: 0.7}}, pack_sparse]"
+_MORE = "; put prune_weights: {ratio: 0.7} in front"
 
 
 def _sparse(value: ir.Value, only: list[str], skip: list[str], change: Change) -> _Sparse | None:
