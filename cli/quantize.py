@@ -70,9 +70,10 @@ def quantize(
     """Make a model int8, by the recipe that suits it best.
 
     Candidates are tried on the model: with --data static and dynamic quantization, smoothing, clipped outliers, and
-    single layers left in float; without it dynamic quantization. The fastest one whose outputs stay close to the float
-    model's (--min-cosine, judged on the data) is taken, and proven. --recipe-out keeps it as a recipe. With --provider
-    other than cpu it is what that one computes fast: float16 for cuda, symmetric int8 for tensorrt; stderr says why.
+    single layers left in float; without it dynamic quantization; always 8-bit weights computed in float. Of those whose
+    outputs stay close to the float model's (--min-cosine, judged on the data) the one that gains most in speed and size
+    is taken, and proven. --recipe-out keeps it as a recipe. With --provider other than cpu it is what that one computes
+    fast: float16 for cuda, symmetric int8 for tensorrt; stderr says why.
 
     The result must not be slower than the original: where that is missed or not proven, the exit status is 1 (the
     output is written). --bits, --float16 and --clusters do what they say instead, and promise no speed.

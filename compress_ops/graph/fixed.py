@@ -3,7 +3,8 @@
 Of a matrix (axes of size 1 aside), all rows, or all columns, are
     sinusoids  x[t+1] + x[t-1] = c x[t]: the basis of a DFT, a table of positions
     windowed   all but 1e-3 of the energy of each lies in seven neighbouring frequencies: the basis of an STFT
-    bands      never negative, rising to one peak and falling, zero elsewhere, the peaks in order: mel filters
+    bands      never negative, rising to one peak and falling, zero elsewhere, the peaks in order: mel filters (an
+               identity, whose bands are one number, is none)
 and they differ. Training leaves noise in every row: one that does not fit is enough for a weight to be a trained one.
 """
 
@@ -23,6 +24,7 @@ _LARGEST = 2**22  # numbers of a front end's matrix
 _ROUNDING = 1e-5  # of a row's energy, in float16 too
 _LEAKAGE = 1e-3  # of a row's energy
 _NEIGHBOURS, _WINDOWED = 7, 64  # frequencies, and numbers of a row from which so many are few
+_WIDTH = 2  # numbers of a band on average: an identity is no bank
 _MOVES = 1.9  # 2 cos(w) of a sinusoid that turns visibly from one number to the next
 
 
@@ -96,7 +98,8 @@ def _are_bands(rows: Array, whole: bool) -> bool:
     slack = 1e-6 * rows.max(axis=1, keepdims=True)
     if (np.where(rising, -steps, steps) > slack).any() or (np.diff(peaks) < 0).any():
         return False
-    return not whole or bool((rows == 0).mean() > 0.5 and len(np.unique(peaks)) > len(rows) / 2)
+    sparse, wide = (rows == 0).mean() > 0.5, np.count_nonzero(rows) >= _WIDTH * len(rows)
+    return not whole or bool(sparse and wide and len(np.unique(peaks)) > len(rows) / 2)
 
 
 _KINDS: dict[str, Callable[[Array, bool], bool]] = {
