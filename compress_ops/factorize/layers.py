@@ -1,4 +1,8 @@
-"""The linear operators whose weight can be factorized, and why others cannot."""
+"""The linear operators whose weight can be factorized, and why others cannot.
+
+A table of rows (Gather) that is an output layer too, through a Transpose or as a Gemm's transB, is tied: it is one
+weight of that layer, and its lookups go with it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..graph.edit import attribute, constant_of
 from ..graph.fixed import why_fixed
 from ..model import ONNX_DOMAINS, Model
-from ..passes import Change, selected
+from ..passes import Change, matches, selected
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,10 +25,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Layer:
-    """A MatMul, Gemm or Conv with a weight of its own."""
+    """A MatMul, Gemm or Conv with a weight that no other such layer reads; ``lookups`` are the Gathers that do."""
 
     node: ir.Node
     tensor: ir.TensorProtocol
+    lookups: tuple[ir.Node, ...] = ()
+
+    @property
+    def value(self) -> ir.Value:
+        """The stored weight."""
+        value, _ = _stored(self.node)
+        assert value is not None
+        return value
 
     @property
     def is_conv(self) -> bool:
@@ -36,14 +48,19 @@ class Layer:
         sizes = self.tensor.shape.numpy()
         if self.is_conv:
             return math.prod(sizes[1:])
-        return int(sizes[1] if attribute(self.node, "transB", 0) else sizes[0])
+        return int(sizes[1] if self._by_rows else sizes[0])
 
     def weight(self) -> Array:
         """float64: the kernel as it is stored, or the matrix as [inner, outputs]."""
         import numpy as np
 
         weight: Array = self.tensor.numpy().astype(np.float64)
-        return weight.T if attribute(self.node, "transB", 0) else weight
+        return weight.T if self._by_rows else weight
+
+    @property
+    def _by_rows(self) -> bool:
+        """Whether the matrix is stored as [outputs, inner]."""
+        return bool(attribute(self.node, "transB", 0)) != _stored(self.node)[1]
 
     def reading(self) -> tuple[float, ...]:
         """Input positions per output position on each axis of a Conv; its strides where sizes are not known."""
@@ -69,27 +86,53 @@ def find_layers(
     """The layers that can be factorized, in order; the others are declined."""
     for node in model.nodes():
         if node.op_type in operators and node.domain in ONNX_DOMAINS and selected(node, only, skip):
-            tensor, reason = constant_of(node.inputs[1]), why_not(node)
-            if reason:
-                change.decline(node.name, f"{node.op_type}: {reason}")
+            lookups = _lookups(node)
+            tensor, reason = constant_of(_stored(node)[0]), why_not(node, lookups)
+            kept = [lookup.name for lookup in lookups if any(matches(pattern, lookup) for pattern in skip)]
+            if reason or kept:
+                change.decline(node.name, f"{node.op_type}: {reason or f'{kept[0]} reads its table, and is skipped'}")
             elif tensor is not None:
-                yield Layer(node, tensor)
+                yield Layer(node, tensor, lookups)
 
 
-def why_not(node: ir.Node) -> str:
-    """Why a node's weight cannot be factorized; empty when it can."""
+def _stored(node: ir.Node) -> tuple[ir.Value | None, bool]:
+    """The value that a node has for its weight, and whether it reads it through a Transpose, as tied tables are."""
+    value = node.inputs[1]
+    turn = value.producer() if value is not None else None
+    if value is None or turn is None or turn.op_type != "Transpose" or turn.domain not in ONNX_DOMAINS:
+        return value, False
+    tensor = constant_of(turn.inputs[0])
+    turns = tensor is not None and len(tensor.shape) == 2 and list(attribute(turn, "perm", [1, 0])) == [1, 0]
+    alone = len(value.uses()) == 1 and not value.is_graph_output()
+    return (turn.inputs[0], True) if turns and alone else (value, False)
+
+
+def _lookups(node: ir.Node) -> tuple[ir.Node, ...]:
+    """The Gathers that look up rows of a layer's weight; none where it is not stored as [outputs, inner]."""
+    value, turned = _stored(node)
+    if value is None or bool(attribute(node, "transB", 0)) == turned:
+        return ()
+    return tuple(user for user, index in value.uses() if index == 0 and _looks_up_rows(user))
+
+
+def _looks_up_rows(node: ir.Node) -> bool:
+    return node.op_type == "Gather" and node.domain in ONNX_DOMAINS and attribute(node, "axis", 0) == 0
+
+
+def why_not(node: ir.Node, lookups: Sequence[ir.Node] = ()) -> str:
+    """Why a node's weight cannot be factorized; empty when it can. ``lookups`` may read it as well."""
     import numpy as np
     import onnx_ir as ir
 
-    value, tensor = node.inputs[1], constant_of(node.inputs[1])
-    made = value.producer() if value is not None else None
+    value, turned = _stored(node)
+    tensor, made = constant_of(value), value.producer() if value is not None else None
     if made is not None and made.op_type == "DequantizeLinear":
         return "its weight is quantized already; factorize in front of the step that quantizes"
-    if value is None or tensor is None:
+    if value is None or tensor is None or (turned and not lookups):
         return "its weight is computed, not stored"
     if tensor.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE):
         return f"its weight is {tensor.dtype.name.lower()}, not floating point"
-    if len(value.uses()) > 1 or value.is_graph_output():
+    if len(value.uses()) > 1 + len(lookups) or value.is_graph_output():
         return "its weight is read by others too, or is an output"
     if constant_of(node.inputs[0]) is not None:
         return "both inputs are constants; run simplify first"

@@ -73,10 +73,11 @@ def low_rank(
     (Tucker-2). With calibration data the error of the layer's output is minimized instead of that of the weight
     (SVD-LLM, arXiv:2403.07378), which keeps far more at the same rank. The default energy of 0.999 lets each layer's
     output be off by 3 % (root mean square); errors add up over layers. A ratio takes the largest energy, the same for
-    all layers, that is small enough. Layers where that would not save 10 % of both parameters and multiply-accumulates
-    are declined. A speedup is reached by measuring: each layer is timed as it is and at several ranks, those that are
-    not faster are out, and of the rest the ranks are taken that lose the least energy. What it comes to is told as
-    ``ranks``, with which nothing is timed.
+    all layers, that is small enough. A table that is tied to an output layer is factorized for both and stays stored
+    once. Layers where that would not save 10 % of both parameters and multiply-accumulates are declined. A speedup is
+    reached by measuring: each layer is timed as it is and at several ranks, those that are not faster are out, and of
+    the rest the ranks are taken that lose the least energy. What it comes to is told as ``ranks``, with which nothing
+    is timed.
     """
     if sum(target is not None for target in (energy, ratio, speedup)) > 1:
         raise PassError("give one of energy, ratio and speedup", hint="for example low_rank: {energy: 0.99}")
@@ -204,6 +205,10 @@ def _timed(
         choices = distinct(_best(layer, schemes, energy) for energy in _TIMED)
         if layer.node not in clock.shapes:
             change.decline(layer.node.name, f"{layer.node.op_type}: it stands in a branch, where it cannot be timed")
+        elif layer.lookups:
+            change.decline(
+                layer.node.name, f"{layer.node.op_type}: its table is tied, and is not timed; ratio takes it"
+            )
         elif not choices:
             change.decline(layer.node.name, f"{layer.node.op_type}: {_why_not(schemes[0], _TIMED[-1])}")
         else:

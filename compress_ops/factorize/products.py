@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LARGEST = 4096  # numbers of a row or patch up to which its product is made
 _DAMPING = 0.01  # of the mean diagonal, as in GPTQ (arXiv:2210.17323): what the data never showed still counts a little
+_LOOKED_UP = 1.0  # the same for tied tables: rows are read as they are, so that all directions count
 
 
 def with_roots(
@@ -34,7 +35,8 @@ def with_roots(
             if product is not None and not np.isfinite(product).all():
                 change.decline(layer.node.name, f"{layer.node.op_type}: it reads NaN or infinite values")
             else:
-                yield layer, root_of(product) if product is not None else None
+                damping = _LOOKED_UP if layer.lookups else _DAMPING
+                yield layer, root_of(product, damping) if product is not None else None
 
 
 def can_be_tapped(model: Model, layer: Layer) -> bool:
@@ -48,12 +50,12 @@ def _rows(layer: Layer) -> list[Rows]:
     return [Rows(value, layer.inner, layer.node if layer.is_conv else None)]
 
 
-def root_of(product: Array) -> Array | None:
+def root_of(product: Array, damping: float = _DAMPING) -> Array | None:
     """R with R R^T = X^T X, scaled to a mean diagonal of 1 and damped; None where nothing but zeros was read."""
     import numpy as np
 
     mean = np.trace(product) / len(product)
     if mean == 0:
         return None
-    root: Array = np.linalg.cholesky(product / mean + _DAMPING * np.eye(len(product)))
+    root: Array = np.linalg.cholesky(product / mean + damping * np.eye(len(product)))
     return root

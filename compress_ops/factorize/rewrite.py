@@ -1,4 +1,7 @@
-"""Write the factors of a layer into the graph: one node for each, the bias on the last."""
+"""Write the factors of a layer into the graph: one node for each, the bias on the last.
+
+Of a tied table W = B^T A^T, stored as [outputs, inner], rows of B^T are looked up: x W^T = (x A) B, W[i] = B^T[i] A^T.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,37 @@ if TYPE_CHECKING:
 
 def rewrite(model: Model, layer: Layer, scheme: str, factors: tuple[Array, ...]) -> None:
     """Let the factors of a scheme stand for the layer's weight."""
-    edit, weight = Editor(model, layer.node), layer.node.inputs[1]
-    assert weight is not None
-    dtype = layer.tensor.dtype.numpy()
-    stored = [edit.constant(f"{weight.name}_factor", factor.astype(dtype, order="C")) for factor in factors]
-    for factor in stored:
-        store_like(factor, weight)
+    if layer.lookups:
+        _rewrite_tied(model, layer, *factors)
+        return
+    edit = Editor(model, layer.node)
+    stored = [_store(model, layer, factor, edit.graph) for factor in factors]
     edit.replace(_REWRITES[scheme if layer.is_conv else layer.node.op_type](edit, stored))
+
+
+def _store(model: Model, layer: Layer, factor: Array, graph: ir.Graph) -> ir.Value:
+    import onnx_ir as ir
+
+    tensor = ir.Tensor(factor.astype(layer.tensor.dtype.numpy(), order="C"))
+    stored = model.add_weight(f"{layer.value.name}_factor", tensor, graph)
+    store_like(stored, layer.value)
+    return stored
+
+
+def _rewrite_tied(model: Model, layer: Layer, first: Array, second: Array) -> None:
+    """Both factors are stored once, where all readers of the table see them."""
+    import onnx_ir as ir
+
+    owner = layer.value.graph
+    assert isinstance(owner, ir.Graph)
+    narrow, rows = (_store(model, layer, factor, owner) for factor in (first, second.T))
+    for lookup in layer.lookups:
+        edit = Editor(model, lookup)
+        picked = edit.op("Gather", rows, lookup.inputs[1], axis=0)
+        edit.replace(edit.op("MatMul", picked, edit.op("Transpose", narrow, perm=[1, 0])))
+    edit = Editor(model, layer.node)
+    wide = edit.op("Transpose", rows, perm=[1, 0])
+    edit.replace(_REWRITES[layer.node.op_type](edit, [narrow, wide]))
 
 
 def _matmul(edit: Editor, factors: list[ir.Value]) -> ir.Value:

@@ -382,3 +382,90 @@ def test_half_of_the_digits_models_keeps_their_accuracy(name, least, options):
     assert model.stored_bytes() < 0.52 * before
     logits = outputs(model, image=test["image"])[0]
     assert (logits.argmax(axis=1) == test["label"]).mean() >= least
+
+
+TIED = {
+    "Transpose": """g (int64[N,S] ids) => (float[N,S,60] y) {
+        rows = Gather(table, ids)  z = Tanh(rows)  t = Transpose<perm=[1,0]>(table)  y = MatMul(z, t) }""",
+    "transB": """g (int64[N] ids) => (float[N,60] y) {
+        rows = Gather(table, ids)  z = Tanh(rows)  y = Gemm<alpha=0.5, beta=2.0, transB=1>(z, table, b) }""",
+    "two lookups": """g (int64[N,S] ids) => (float[N,S,60] y) {
+        rows = Gather(table, ids)  first = Gather(table, zero)  z = Add(rows, first)
+        t = Transpose(table)  y = MatMul(z, t) }""",
+}
+BIAS, ZERO, TABLE = noise(60, seed=7), np.array(0), planted(60, 24, rank=5)
+IDS = np.array([[0, 7, -1], [59, 3, 3]])
+
+
+def ids_of(text):
+    return IDS[0] if "Gemm" in text else IDS
+
+
+@pytest.mark.parametrize("text", TIED.values(), ids=TIED)
+@pytest.mark.parametrize("with_data", [False, True])
+def test_a_tied_table_becomes_two_factors_for_both_uses_each_stored_once(text, with_data):
+    source, ids = proto_of(text, table=TABLE, b=BIAS, zero=ZERO), ids_of(text)
+    model = model_of(source)
+    model.infer_shapes()
+    change = low_rank(model, context(calibration=Given({"ids": ids}) if with_data else None))
+    onnx.checker.check_model(proto(model), full_check=True)
+    (told,) = change.touched.values()
+    assert told.startswith(f"product, rank 5: {5 * (60 + 24)} of {60 * 24} parameters")
+    assert sorted(w.shape for w in weights(model).values() if w.ndim == 2) == [(24, 5), (60, 5)]
+    close(outputs(model, ids=ids)[0], outputs(source, ids=ids)[0])
+
+
+def test_a_tied_table_weighs_what_is_looked_up_and_what_the_output_layer_reads_alike():
+    """By the definition: |R^T (W - A B)| is the least there is, R R^T = X^T X / mean + 1."""
+    table, ids = noise(60, 24), IDS
+    model = model_of(proto_of(TIED["Transpose"], table=table))
+    model.infer_shapes()
+    low_rank(model, context(calibration=Given({"ids": ids})), ranks={"MatMul_y": "product 6"})
+    narrow, rows = sorted((w for w in weights(model).values()), key=len)
+    read = np.tanh(table[ids]).reshape(-1, 24).astype(np.float64)
+    product = read.T @ read
+    root = np.linalg.cholesky(product / (np.trace(product) / 24) + np.eye(24))
+    whitened = root.T @ table.T
+    left = np.square(root.T @ (table.T - narrow @ rows.T)).sum() / np.square(whitened).sum()
+    assert left == pytest.approx(tail(whitened, 6), rel=1e-5)
+
+
+def test_a_tied_table_around_a_branch():
+    text = """g (bool c, int64[N] ids) => (float[N,60] y) {
+        rows = Gather(table, ids)
+        y = If (c) <then_branch = p () => (float[N,60] u) { t = Transpose(table)  u = MatMul(rows, t) },
+                    else_branch = q () => (float[N,60] v) { v = MatMul(rows, k) }> }"""
+    source = proto_of(text, table=TABLE, k=noise(24, 60))
+    model = model_of(source)
+    model.infer_shapes()
+    assert len(low_rank(model, context(), only=["MatMul_u"]).touched) == 1
+    for c in (True, False):
+        feeds = {"c": np.array(c), "ids": IDS[0]}
+        close(outputs(model, **feeds)[0], outputs(source, **feeds)[0])
+
+
+NEEDED = {
+    "a lookup that is skipped": (
+        TIED["Transpose"],
+        {"skip": ["Gather_rows"]},
+        "Gather_rows reads its table, and is skipped",
+    ),
+    "a sum over it": (
+        TIED["transB"].replace("Tanh(rows)", "Add(rows, m)").replace("{\n", "{ m = ReduceSum<keepdims=0>(table)\n"),
+        {},
+        "its weight is read by others too",
+    ),
+    "columns that are looked up": (
+        TIED["transB"].replace("Gather(", "Gather<axis=1>(").replace("Tanh(rows)", "MatMul(k, rows)"),
+        {},
+        "its weight is read by others too",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "options", "reason"), NEEDED.values(), ids=NEEDED)
+def test_a_tied_table_that_something_else_needs_is_declined(text, options, reason):
+    model = model_of(proto_of(text, table=TABLE, b=BIAS, k=noise(24, 60)))
+    model.infer_shapes()
+    change = low_rank(model, context(), **options)
+    assert not change.touched and any(reason in declined.reason for declined in change.declined)
