@@ -110,6 +110,17 @@ def test_a_layer_of_full_rank_says_what_it_would_take(scripted):
     ]
 
 
+def test_a_tied_table_is_not_timed(scripted):
+    scripted(lambda name, rank: 0.1e-3)
+    text = """g (int64[N] ids) => (float[N,48] y) {
+        rows = Gather(v, ids)  h = MatMul(rows, u)  y = Gemm<transB=1>(h, v) }"""
+    model = model_of(text, u=planted(96, 96, 4, 1), v=planted(48, 96, 4, 5))
+    model.infer_shapes()
+    change = low_rank(model, context(), speedup=1.2)
+    assert [*change.touched] == ["MatMul_h"]
+    assert [one.reason for one in change.declined] == ["Gemm: its table is tied, and is not timed; ratio takes it"]
+
+
 def test_nothing_faster_is_a_fault(scripted):
     scripted(lambda name, rank: 2e-3)
     with pytest.raises(PassError, match=r"a speedup of 1.2 is out of reach: 1\.00 at best"):
