@@ -1,6 +1,7 @@
 """Bounds that numbers cannot leave, by interval arithmetic (Moore 1966) over the graph.
 
     [a, b] + [c, d] = [a + c, b + d],   [a, b] [c, d] = [min, max of ac, ad, bc, bd],   -[a, b] = [-b, -a]
+    [a, b] / [c, d] = [min, max of a/c, a/d, b/c, b/d] where c and d have one sign
 Rounding is monotonic, so bounds rounded to the value's type hold for what is computed in that type. Stored tensors
 have the bounds of their numbers, integers those of their type. Of products of activations no bound is known; one is
 assumed, far above what a model that works has and far below the end of the type.
@@ -8,6 +9,7 @@ assumed, far above what a model that works has and far below the end of the type
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -26,7 +28,7 @@ _DEEPEST = 64  # nodes looked through; masks are made by a dozen
 
 @dataclass(frozen=True)
 class Interval:
-    """Finite numbers from ``low`` to ``high``: neither NaN nor infinite."""
+    """Numbers from ``low`` to ``high``, none of them NaN; a bound may be infinite until it is ``rounded``."""
 
     low: float
     high: float
@@ -42,6 +44,12 @@ class Interval:
 
     def __mul__(self, other: Interval) -> Interval:
         corners = [a * b for a in (self.low, self.high) for b in (other.low, other.high)]
+        return Interval(min(corners), max(corners))
+
+    def __truediv__(self, other: Interval) -> Interval:
+        if other.low <= 0 <= other.high:
+            return Interval(-math.inf, math.inf)
+        corners = [a / b for a in (self.low, self.high) for b in (other.low, other.high)]
         return Interval(min(corners), max(corners))
 
     def __or__(self, other: Interval) -> Interval:
@@ -127,5 +135,6 @@ _RULES: dict[str, tuple[int, int | None, _Rule]] = {  # the first and last of th
     "Add": (0, 2, lambda pair: pair[0] + pair[1]),
     "Sub": (0, 2, lambda pair: pair[0] - pair[1]),
     "Mul": (0, 2, lambda pair: pair[0] * pair[1]),
+    "Div": (0, 2, lambda pair: pair[0] / pair[1]),
     "Neg": (0, 1, lambda one: -one[0]),
 }

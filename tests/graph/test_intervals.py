@@ -27,6 +27,7 @@ KNOWN = {
     "f = Cast<to=1>(u)  y = Mul(f, neg)": (-765, 0),
     "f = Cast<to=1>(b)  n = Neg(f)  y = Mul(n, neg)": (0, 3),
     "y = Where(b, two, pair)": (-1, 4),
+    "y = Div(pair, neg)": (-4 / 3, 1 / 3),
     "s = Shape(x)  y = Expand(two, s)": (2, 2),
     "y = Concat<axis=0>(pair, neg)": (-3, 4),
     "y = Gather(pair, i)": (-1, 4),
@@ -35,6 +36,7 @@ KNOWN = {
 
 @pytest.mark.parametrize(("body", "expected"), KNOWN.items(), ids=KNOWN)
 def test_bounds_are_reached_and_hold(body, expected):
+    expected = tuple(float(np.float32(bound)) for bound in expected)
     assert bounds(body) == Interval(*expected)
     rng, text = (
         np.random.default_rng(0),
@@ -57,7 +59,9 @@ def test_bounds_are_reached_and_hold(body, expected):
         "y = Add(low, low)",
         "y = Identity(inf)",
         "y = Where(b, inf, two)",
-        "y = Div(one, two)",
+        "y = Sqrt(two)",
+        "f = Cast<to=1>(b)  y = Div(one, f)",
+        "f = Cast<to=1>(b)  n = Sub(f, one)  y = Div(pair, n)",
     ],
 )
 def test_what_may_leave_the_type_or_is_not_known_has_none(body):

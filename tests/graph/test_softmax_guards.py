@@ -13,7 +13,7 @@ WHAT = "remove guards of Softmax"
 LOWEST, INFINITE = np.array(np.finfo(np.float32).min), np.array(-np.inf, np.float32)
 PORTS = "float[2,3,4] q, float[2,4,3] k, bool[2,1,3] seen, int64[2,1,3] m"
 GUARD = "p = Softmax<axis=-1>(s)  n = IsNaN(p)  y = Where(n, zero, p)"
-CONSTANTS = "<float zero = {0.0}, float one = {1.0}>"
+CONSTANTS = "<float zero = {0.0}, float one = {1.0}, float two = {2.0}>"
 Q, K = noise(2, 3, 4, seed=1), noise(2, 4, 3, seed=2)
 SEEN = np.array([[[True, True, False]], [[False, False, False]]])  # the second sample is hidden whole
 
@@ -32,6 +32,7 @@ FINITE = {
     "filled where hidden": ("h = Not(seen)  s = Where(h, low, a)", LOWEST),
     "bool, times the lowest": ("f = Cast<to=1>(seen)  d = Sub(one, f)  w = Mul(d, low)  s = Add(a, w)", LOWEST),
     "expanded": ("z = Shape(a)  w = Where(seen, zero, low)  e = Expand(w, z)  s = Add(a, e)", LOWEST),
+    "scores divided": ("d = Div(a, two)  w = Where(seen, zero, low)  s = Add(d, w)", LOWEST),
     "no mask": ("s = Mul(a, low)", np.float32(0.5)),
 }
 
