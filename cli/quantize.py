@@ -75,8 +75,8 @@ def quantize(
     is taken, and proven. --recipe-out keeps it as a recipe. With --provider other than cpu it is what that one computes
     fast: float16 for cuda, symmetric int8 for tensorrt; stderr says why.
 
-    The result must not be slower than the original: where that is missed or not proven, the exit status is 1 (the
-    output is written). --bits, --float16 and --clusters do what they say instead, and promise no speed.
+    The result must not be slower than noise makes it (0.98x): where that is missed or not proven, the exit status is 1
+    (the output is written). --bits, --float16 and --clusters do what they say instead, and promise no speed.
     """
     from functools import partial
 

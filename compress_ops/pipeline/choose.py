@@ -30,7 +30,7 @@ from .trials import Trial, Trials, trials_of
 
 CLOSE_ENOUGH = 0.995
 """Closeness of the worst output to the float model's, by default."""
-_WITHIN_NOISE = 0.98
+_WITHIN_NOISE = 0.98  # a speed-up of that is none
 _OF_SIZE = 0.2  # the exponent of what a smaller file is worth: halving it counts as 2^0.2 = 1.15 in speed
 _AS_GOOD = 0.98  # of what the best gains: among those the closest wins
 _HALF_AS_CLOSE = 2  # times the distance of the closest
@@ -43,16 +43,15 @@ _BITS = 8  # of a code
 def run_chosen(job: Job, least: float = CLOSE_ENOUGH) -> Report:
     """Choose passes for the job, run it with them, and report the trials beside the result.
 
-    The result is held to ``least`` closeness and to being no slower than the original (one that computes in float as
-    before: no slower than noise makes it), besides the recipe's budget; where the job measures nothing, by what its
-    trial found. Raises OnnxpressError when no candidate can be applied to
+    The result is held to ``least`` closeness and to being no slower than noise makes it, besides the recipe's budget;
+    where the job measures nothing, by what its trial found. Raises OnnxpressError when no candidate can be applied to
     the model, and where run() does.
     """
     started, cpu_started = time.perf_counter(), time.process_time()
     best, trials = choose_int8(job, least)
     told = [TrialReport(t.name, t.bytes, t.closeness, t.speedup, chosen=t is best) for t in trials]
     report = replace(
-        run(_held(with_passes(job, best.passes), best, least)),
+        run(_held(with_passes(job, best.passes), least)),
         trials=told,
         without_data=would_bring(job),
         seconds=time.perf_counter() - started,
@@ -61,23 +60,19 @@ def run_chosen(job: Job, least: float = CLOSE_ENOUGH) -> Report:
     return report if job.measure else replace(report, verdicts=[*report.verdicts, *_by_trial(best, least)])
 
 
-def _held(job: Job, best: Trial, least: float) -> Job:
+def _held(job: Job, least: float) -> Job:
     """The job with the default limits, where its recipe has none of its own."""
     if not job.measure:
         return job
-    limits = {"min_speedup": _least_speedup(best), "min_closeness": least}
+    limits = {"min_speedup": _WITHIN_NOISE, "min_closeness": least}
     own = job.recipe.budget.model_dump(exclude_none=True)
     recipe = job.recipe.model_copy(update={"budget": Budget(**{**limits, **own})})
     return replace(job, loaded=replace(job.loaded, recipe=recipe))
 
 
-def _least_speedup(best: Trial) -> float:
-    return _WITHIN_NOISE if best.float_arithmetic else 1
-
-
 def _by_trial(best: Trial, least: float) -> list[Verdict]:
     """Short trials prove how close it is, and what is slower for sure; about speed no more than that is said."""
-    speed = judge_speedup(_least_speedup(best), best.interval)
+    speed = judge_speedup(_WITHIN_NOISE, best.interval)
     return [judge_closeness(least, best.closeness, best.why), *([speed] if speed.verdict != "not proven" else [])]
 
 

@@ -273,13 +273,10 @@ def test_tables_in_8_bits_are_looked_up_and_decoded_by_one_kernel(tmp_path: Path
     assert (tmp_path / "out.onnx").stat().st_size < 0.31 * job.model.stat().st_size
 
 
-@pytest.mark.parametrize(("chosen", "wanted"), [(WEIGHTS, "at least 0.98x"), ("static", "at least 1x")])
-def test_what_computes_in_float_as_before_is_asked_to_be_no_slower_than_noise(
-    chosen: str, wanted: str, scripted: Callable[..., list[str]], tmp_path: Path
-) -> None:
-    scripted(lambda name: (0.999, 2.0 if name == chosen else 0.9))
+def test_the_result_is_asked_to_be_no_slower_than_noise(scripted: Callable[..., list[str]], tmp_path: Path) -> None:
+    scripted(lambda name: (0.999, 2.0))
     report = run_chosen(job_of(CALIBRATED, tmp_path / "out.onnx"))
-    assert [v.wanted for v in report.verdicts if v.limit == "min_speedup"] == [wanted]
+    assert [v.wanted for v in report.verdicts if v.limit == "min_speedup"] == ["at least 0.98x"]
 
 
 def test_without_data_the_last_words_are_what_it_would_bring(
