@@ -36,6 +36,7 @@ _AS_GOOD = 0.98  # of what the best gains: among those the closest wins
 _HALF_AS_CLOSE = 2  # times the distance of the closest
 _MENDED = 0.9  # of what a candidate gains is left, at most, once it is mended
 _FEW = 1 / 3  # of the quantized layers may go back to float: with more, little of what int8 gains is left
+_MARGIN = 0.7  # of the distance that is allowed
 _PERCENTILES = (99.99, 99.9)
 _BITS = 8  # of a code
 
@@ -181,10 +182,14 @@ def _refine(workshop: Trials, trial: Trial, least: float) -> Iterator[Trial]:
 
 
 def _repair(workshop: Trials, trial: Trial, least: float) -> Iterator[Trial]:
-    """The trial again with so many of its layers back in float that it is close enough, if few of them do."""
+    """The trial again with so many of its layers back in float that it is close enough, if few of them do.
+
+    With a margin: layers picked on some samples serve others a little less.
+    """
     shrinking = [i for i, step in enumerate(trial.passes) if step.operation.promises is Promise.SHRINKS]
     last, quantized = shrinking[-1], sum(_changed(trial.steps, i) for i in shrinking)
-    keep = steps_of([{"keep_float": {"min_cosine": least, "most": max(1, round(_FEW * quantized))}}])
+    nearer = 1 - _MARGIN * (1 - least)
+    keep = steps_of([{"keep_float": {"min_cosine": nearer, "most": max(1, round(_FEW * quantized))}}])
     passes = [*trial.passes[: last + 1], *keep, *trial.passes[last + 1 :]]
     yield from workshop.make([Candidate(f"{trial.name}, layers in float", passes)])
 

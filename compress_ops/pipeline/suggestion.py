@@ -58,7 +58,7 @@ def suggestion(model: Path, folder: Path) -> str:
     lines = [
         f"## A recipe for {_shown(model.name)}, to run as it is:",
         f"##   onnxpress run recipe.yaml -o {_shown(model.stem)}-small.onnx",
-        "## onnxpress quantize tries several such recipes, and takes the fastest whose outputs stay close.",
+        "## onnxpress quantize tries several such recipes, and takes the one that gains most.",
         '## Lines that begin with "# " are ways to go on: take the "# " away to use them.',
         "version: 1",
         f"model: {_yaml(name)}",
