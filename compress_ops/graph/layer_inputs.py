@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     Array: TypeAlias = np.ndarray[Any, Any]
 
-HELD = 2**28  # bytes of products held at a time; more of them take several passes over the data
-PATCHES = 2**24  # numbers of a layer's patches in one batch
+HELD = 2**27  # bytes of products held at a time; more of them take several passes over the data
+PATCHES = 2**23  # numbers of a layer's patches in one batch
 T = TypeVar("T")
 
 
