@@ -9,6 +9,7 @@ With reference a and candidate b of one output, i the samples:
     kept       what the output says: labels of distributions and of classes, areas and scores above one half, whole
                numbers, rows of lists; 1 less how much the reference prefers its own answer to the candidate's
     closeness  min(mean, 1 - (1 - worst) / 2, 1 - (1 - moving) / 4, 1 - (1 - kept) / 4)
+Of made-up samples, which are all of one kind, the wide outputs have no view of what moves.
 The worst samples may lose twice as much as all samples on average, what moves and answers four times as much. One view
 that is far off is enough. Outputs of one number a sample have no direction: there the mean is that of what moves.
 """
@@ -67,8 +68,9 @@ class Closeness:
 
 @dataclass
 class Gathered:
-    """What is kept of one output while batches go by."""
+    """What is kept of one output while batches go by; ``alike``: samples are of one kind, such as noise."""
 
+    alike: bool = False
     likeness: list[float] = field(default_factory=list)
     answers: list[float] = field(default_factory=list)
     total: NDArray[Any] | None = None
@@ -123,7 +125,7 @@ class Gathered:
         import numpy as np
 
         count = len(self.likeness)
-        if self.total is None or self.ragged or (count < _FEWEST and self.total.size > 1):
+        if self.total is None or self.ragged or ((self.alike or count < _FEWEST) and self.total.size > 1):
             return None
         common = float(np.square(self.total).sum()) / count
         single = self.total.size == 1

@@ -19,7 +19,7 @@ from .accuracy import Accuracy, evaluate
 from .budget import Budget, Verdict, judge
 from .cost import Profile, peak_memory, profile_run
 from .environment import Environment, describe_environment
-from .feeds import SYNTHETIC, MeasureSettings, NoFeed, latency_feed, synthetic_data
+from .feeds import MADE_UP, SYNTHETIC, MeasureSettings, NoFeed, latency_feed, synthetic_data
 from .fidelity import Fidelity, compare_fidelity
 from .latency import LatencyResult, compare_latency
 from .size import Size, measure_size
@@ -129,8 +129,14 @@ class _Job:
         data = self.data if self.data is not None else synthetic_data(self.exact, self.settings, self.seed)
         if isinstance(data, NoFeed):
             return f"not measured: {data.reason}"
-        total = data.batch_count()
-        return compare_fidelity(self.exact, data.batches(), outputs=self.outputs, progress=self.progress, total=total)
+        return compare_fidelity(
+            self.exact,
+            data.batches(),
+            outputs=self.outputs,
+            made_up=data.name in MADE_UP,
+            progress=self.progress,
+            total=data.batch_count(),
+        )
 
     def latency(self) -> LatencyResult | str:
         if isinstance(self.feed, NoFeed):

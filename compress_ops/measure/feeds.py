@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..data import Batch, Dataset, DataSettings
 
 SYNTHETIC = "synthetic"
+MADE_UP = (SYNTHETIC, "random (synthetic)")  # names of data that nobody has seen
 
 
 @dataclass(frozen=True)

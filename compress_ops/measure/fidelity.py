@@ -77,12 +77,14 @@ def compare_fidelity(
     batches: Iterable[Batch],
     *,
     outputs: Mapping[str, str] | None = None,
+    made_up: bool = False,
     progress: Progress = silent,
     total: int | None = None,
 ) -> Fidelity:
     """Run all models on the same batches, ``total`` of them, and compare their outputs with the first model's.
 
     ``outputs`` tells which output of the first model belongs to each of the others'; absent, names must be the same.
+    Of samples that are ``made_up`` what differs between them says nothing.
     """
     reference, *others = sessions
     if outputs is None:
@@ -99,8 +101,9 @@ def compare_fidelity(
         for model in others:
             for output, value in sessions[model].run(batch.feeds).items():
                 name = names.get(output, output)
-                kept_so_far = sums[model].setdefault(output, _Sums(fixed.get(name, frozenset())))
-                kept_so_far.add(expected[name], value, batch.size, kept, f"output '{output}' of {model}")
+                fresh = _Sums(fixed.get(name, frozenset()), Gathered(made_up))
+                so_far = sums[model].setdefault(output, fresh)
+                so_far.add(expected[name], value, batch.size, kept, f"output '{output}' of {model}")
     if not samples:
         raise DataError("there are no samples to compare outputs on")
     return Fidelity(
@@ -134,6 +137,7 @@ class _Sums:
     """What is kept of one output while batches go by; ``fixed`` axes have one size in all models."""
 
     fixed: frozenset[int] = frozenset()
+    gathered: Gathered = field(default_factory=Gathered)
     elements: int = 0
     equal: int = 0
     samples: int = 0
@@ -147,7 +151,6 @@ class _Sums:
     not_finite: int = 0
     reference_not_finite: int = 0
     is_float: bool = True
-    gathered: Gathered = field(default_factory=Gathered)
     in_common: list[float] = field(default_factory=list)
 
     def add(self, reference: Any, candidate: Any, size: int, kept: NDArray[Any] | None, what: str) -> None:

@@ -9,14 +9,12 @@ from . import units
 from .accuracy import Accuracy
 from .comparison import NOT_ASKED, Comparison
 from .cost import Profile
-from .feeds import SYNTHETIC
+from .feeds import MADE_UP
 from .fidelity import Fidelity, OutputFidelity
 from .latency import NO_DIFFERENCE, LatencyResult, ModelLatency
 from .page import Table
 from .scores import Drop, MetricScores
 from .size import Size
-
-_MADE_UP = (SYNTHETIC, "random (synthetic)")
 
 
 def measured_tables(comparison: Comparison) -> list[Table]:
@@ -149,7 +147,7 @@ def _fed(comparison: Comparison) -> str:
 
 def _source(name: str) -> str:
     """Data by its last name; what is made up is called so."""
-    return "synthetic data" if name in _MADE_UP else Path(name).name
+    return "synthetic data" if name in MADE_UP else Path(name).name
 
 
 def _on(comparison: Comparison) -> str:

@@ -69,6 +69,25 @@ def test_a_large_background_does_not_hide_what_moves() -> None:
     assert found.reason == "what differs between samples"
 
 
+def test_of_noise_what_differs_says_nothing() -> None:
+    """Made-up samples all look alike to a model: what it gives for them hardly differs."""
+    rng = np.random.default_rng(0)
+    a = 1 + rng.normal(0, 0.01, (32, 50))
+    b = a + rng.normal(0, 0.05, (32, 50))
+    views = []
+    for alike in (False, True):
+        gathered = Gathered(alike=alike)
+        gathered.add(a, b, len(a))
+        views.append(gathered.result())
+    (real, made_up) = views
+    assert real is not None and real.moving is not None and real.moving < 0.9
+    assert made_up is not None and made_up.moving is None and made_up.mean == real.mean
+    single = Gathered(alike=True)
+    single.add(a[:, :1], b[:, :1], len(a))
+    found = single.result()
+    assert found is not None and found.mean is not None and found.mean < 1  # of one number there is nothing else
+
+
 def test_single_numbers_are_judged_by_what_they_differ_in() -> None:
     rng = np.random.default_rng(0)
     a = rng.normal(100, 1, size=(50, 1))
