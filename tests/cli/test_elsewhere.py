@@ -19,7 +19,7 @@ from .conftest import Call
         (["prune", "m.onnx", "--sparsity", "0.5"], "No such option: --sparsity; it is --ratio here"),
         (["quantize", "--model", "m.onnx"], "No such option: --model; it is MODEL, without a flag here"),
         (["bench", "m.onnx", "--fp16"], "No such option: --fp16"),
-        (["quantize", "m.onnx", "--bitz", "4"], "No such option: --bitz (Possible options: --bits"),
+        (["quantize", "m.onnx", "--bitz", "4"], "(Possible options: --bits"),  # around it Typer 0.26 writes a tuple
         (["quantize", "m.onnx", "d.npz"], "data is given with --data DATA, the file to write with -o FILE"),
         (["passes", "low_rank", "more"], "see: onnxpress passes --help"),
     ],
