@@ -17,11 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-
 from benchmarks.tables import put
 
-from .__main__ import _ratio, _session
+from .__main__ import _ratio, _session, store
 from .cases import CASES
 
 LOAD = "import numpy as np\na = np.ones((900, 900), np.float32)\nwhile True: a @ a"
@@ -29,16 +27,19 @@ LOAD = "import numpy as np\na = np.ones((900, 900), np.float32)\nwhile True: a @
 
 def main() -> None:
     """Print the table as Markdown, and how many intervals hold the truth."""
-    rows = [row(name, Path(kept) / name) for kept in sys.argv[1:] for name in CASES if (Path(kept) / name).exists()]
+    rows = []
+    for folder in (Path(kept) / name for kept in sys.argv[1:] for name in CASES):
+        if (folder / "made.onnx").exists():
+            rows.append(row(folder.name, folder))
+            print(rows[-1], file=sys.stderr, flush=True)
     put(["model", "told", "truth", "within", "verdict"], rows)
     print(f"\n{sum(row[3] == 'yes' for row in rows)} of {len(rows)} within their interval.")
 
 
 def row(name: str, folder: Path) -> list[str]:
     """What is told of one pair, and what is true."""
-    before, after, data = CASES[name].model, folder / "made.onnx", folder / "data"
-    with np.load(min(data.iterdir())) as file:
-        feed = {key: file[key] for key in file.files}
+    before, after, feeds = CASES[name].model, folder / "made.onnx", CASES[name].feeds()
+    data, feed = store(feeds[:4], folder), feeds[0]
     truth = 1 / median(_ratio([_session(before), _session(after)], [feed]) for _ in range(3))
     with busy():
         told = told_of(before, after, data)
