@@ -71,7 +71,7 @@ def _dataset(model: Path, data: str | None, reading: DataSettings, metrics: list
     """The data for the first model's inputs, if there is any; names of metrics are checked before it is read."""
     from compress_ops.data import open_data
     from compress_ops.errors import UsageError
-    from compress_ops.measure.metrics import parse_metric
+    from compress_ops.measure.metrics.table import parse_metric
     from compress_ops.runtime import open_session
 
     for name in metrics:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from compress_ops.errors import OutputError
     from compress_ops.measure.budget import Verdict
-    from compress_ops.measure.report import Report
     from compress_ops.pipeline import Job
+    from compress_ops.report.report import Report
 
     from .show import Manner
 
@@ -31,9 +31,9 @@ def execute(job: Job, manner: Manner, *, allow_unproven: bool = False) -> None:
 
 
 def _give_plan(job: Job, manner: Manner) -> None:
-    from compress_ops.measure.report import plain
-    from compress_ops.measure.tables import plan_page
     from compress_ops.pipeline import plan
+    from compress_ops.report.report import plain
+    from compress_ops.report.tables import plan_page
 
     from .show import end_undelivered, give
 
@@ -52,7 +52,7 @@ def carry_out(
 ) -> None:
     """Do the job by ``action`` and give its report; ``keep`` writes something else that was asked for."""
     from compress_ops.errors import OnnxpressError
-    from compress_ops.measure.tables import report_page
+    from compress_ops.report.tables import report_page
 
     from .show import attempt, give
 
@@ -105,7 +105,7 @@ def _end(job: Job, report: Report, failures: Sequence[Verdict], undelivered: Seq
     The output is there, and stderr says what is amiss.
     """
     from compress_ops.errors import OnnxpressError
-    from compress_ops.measure.advice import advice
+    from compress_ops.report.advice import advice
 
     from . import faults
     from .guard import UNFULFILLED

@@ -18,7 +18,7 @@ MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errn
 
 def say(text: str) -> None:
     """Lines on stderr, in which nothing that others named can do harm."""
-    from compress_ops.visible import visible, without_commands
+    from compress_ops.report.visible import visible, without_commands
 
     _put(without_commands(visible(text, keep="\n")))
 
@@ -49,7 +49,7 @@ def annotate(faults: Sequence[OnnxpressError]) -> None:
 
 
 def _told(fault: OnnxpressError) -> str:
-    from compress_ops.visible import visible
+    from compress_ops.report.visible import visible
 
     where = visible(str(fault.place)) if fault.place else "error"
     return f"{where}: {visible(fault.message)}" + (f"\n  {fault.hint}" if fault.hint else "")
@@ -57,7 +57,7 @@ def _told(fault: OnnxpressError) -> str:
 
 def annotation(fault: OnnxpressError) -> str:
     """A workflow command that GitHub shows at the line of the file."""
-    from compress_ops.visible import visible
+    from compress_ops.report.visible import visible
 
     where = ""
     if fault.place and fault.place.line:

@@ -107,6 +107,6 @@ def from_here(data: str) -> str:
     """Paths in a recipe are relative to the recipe, those of a flag to the working folder; not all data is a path."""
     from pathlib import Path
 
-    from compress_ops.data.forms import is_path
+    from compress_ops.data.forms.table import is_path
 
     return str(Path(data).absolute()) if is_path(data) else data

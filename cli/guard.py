@@ -173,7 +173,7 @@ def _failed(error: Exception, as_json: bool) -> int:
 
 def _interrupted(as_json: bool) -> int:
     from compress_ops.errors import OnnxpressError
-    from compress_ops.temporary import remove_leftovers
+    from compress_ops.files.temporary import remove_leftovers
 
     from . import faults
 

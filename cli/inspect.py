@@ -109,9 +109,9 @@ def _recipe(
 
 def _show_model(model: Path, free: dict[str, Any], manner: Any, *, nodes: bool) -> None:
     from compress_ops.measure.inspection import inspect_model
-    from compress_ops.measure.inspection_page import inspection_page
-    from compress_ops.measure.report import plain
-    from compress_ops.pipeline.prospects import prospects
+    from compress_ops.report.inspection_page import inspection_page
+    from compress_ops.report.report import plain
+    from compress_ops.search.prospects import prospects
 
     from .show import put_answer, put_page
 
@@ -124,10 +124,10 @@ def _show_model(model: Path, free: dict[str, Any], manner: Any, *, nodes: bool) 
 
 
 def _show_scan(model: Path, loaded: LoadedRecipe, manner: Any, *, allow_code: bool, cache: Path | None) -> None:
-    from compress_ops.measure.report import plain
-    from compress_ops.measure.sensitivity_page import sensitivity_page
     from compress_ops.pipeline import Job
-    from compress_ops.pipeline.sensitivity import scan
+    from compress_ops.pipeline.scan import scan
+    from compress_ops.report.report import plain
+    from compress_ops.report.sensitivity_page import sensitivity_page
 
     from .execute import watched
     from .show import end_undelivered, give

@@ -18,9 +18,9 @@ def measure(models: Sequence[Path], manner: Manner, **asked: Any) -> None:
     """Measure models side by side; ``asked`` goes to compare_models."""
     from compress_ops.errors import raise_all
     from compress_ops.measure.comparison import compare_models
-    from compress_ops.measure.report import plain
-    from compress_ops.measure.tables import comparison_page
     from compress_ops.model import load
+    from compress_ops.report.report import plain
+    from compress_ops.report.tables import comparison_page
 
     from .progress import watching
     from .show import end_undelivered, give
@@ -56,9 +56,9 @@ def _listed(inputs: Mapping[str, str]) -> str:
 
 def check_outputs(manner: Manner, models: Sequence[Path], data: str | None = None) -> None:
     """Raise all faults of the files that the answer goes to."""
-    from compress_ops.data.forms import is_path
+    from compress_ops.data.forms.table import is_path
     from compress_ops.errors import raise_all
-    from compress_ops.writing import Input, output_faults
+    from compress_ops.files.writing import Input, output_faults
 
     read = [Input(model, "a model") for model in models]
     read += [Input(Path(data), "the data")] if data is not None and is_path(data) else []

@@ -34,7 +34,7 @@ def _named(name: str) -> Pass:
 
 def _show_all(as_json: bool) -> None:
     from compress_ops.catalogue import PASSES
-    from compress_ops.measure.page import Page, Table
+    from compress_ops.report.page import Page, Table
 
     from .show import put_answer, put_page
 
@@ -50,8 +50,8 @@ def _show_all(as_json: bool) -> None:
 
 
 def _show_one(operation: Pass, as_json: bool) -> None:
-    from compress_ops.measure.page import Page, Table
     from compress_ops.recipe.reference import option_facts
+    from compress_ops.report.page import Page, Table
 
     from .show import put_answer, put_page
 

@@ -53,7 +53,7 @@ class Bars:
     def __call__(self, items: Iterable[T], label: Label, total: int | None = None) -> Iterator[T]:
         from operator import length_hint
 
-        from compress_ops.visible import visible
+        from compress_ops.report.visible import visible
 
         def text() -> str:
             return visible(label if isinstance(label, str) else label())

@@ -70,8 +70,9 @@ def prune(
     is the same): where that is missed or not proven, the exit status is 1 (the output is written). --set
     budget.min_closeness=0.8, or budget.max_drop=10%, sets another limit.
     """
-    from compress_ops.pipeline import Job, raised_first, raising
+    from compress_ops.pipeline import Job
     from compress_ops.recipe import dump_recipe
+    from compress_ops.search import raised_first, raising
 
     from .execute import execute, output
     from .flags import data_section, kept, limit_of_loss, made_up, recipe_from

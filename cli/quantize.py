@@ -12,9 +12,9 @@ from . import options
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from compress_ops.measure.report import Report
     from compress_ops.pipeline import Job
     from compress_ops.recipe import Step
+    from compress_ops.report.report import Report
 
     from .show import Manner
 
@@ -80,8 +80,9 @@ def quantize(
     """
     from functools import partial
 
-    from compress_ops.pipeline import CLOSE_ENOUGH, Job, raised_first, run, run_chosen
-    from compress_ops.writing import Output
+    from compress_ops.files.writing import Output
+    from compress_ops.pipeline import Job, run
+    from compress_ops.search import CLOSE_ENOUGH, raised_first, run_chosen
 
     from .execute import carry_out, execute, output
     from .flags import data_section, kept, made_up, recipe_from
@@ -129,7 +130,8 @@ def _chosen(job: Job, manner: Manner, least: float) -> Job:
     """The job with the passes that trials find best."""
     from functools import partial
 
-    from compress_ops.pipeline import choose_int8, with_passes
+    from compress_ops.pipeline import with_passes
+    from compress_ops.search import choose_int8
 
     from .execute import watched
 
@@ -141,8 +143,8 @@ def _say_what_is_taken(
     sections: dict[str, Any], told: Sequence[Any], data: str | None, evaluation: str | None, *, quiet: bool
 ) -> None:
     """On stderr: the choice that a provider makes, and accuracy that is judged on what the ranges were fixed with."""
-    from compress_ops.pipeline import reason_of
     from compress_ops.runtime import short_name
+    from compress_ops.search import reason_of
 
     from .faults import say
 
@@ -189,8 +191,8 @@ def _refuse_passes(overrides: Sequence[str]) -> None:
 def _keep_recipe(sections: list[str], path: Path, report: Report, *, force: bool) -> None:
     """Write the chosen recipe, its paths relative to where it lies."""
     from compress_ops.catalogue import PASSES
+    from compress_ops.files.writing import write
     from compress_ops.recipe import step_from
-    from compress_ops.writing import write
 
     plain = report.plain(path.parent)["recipe"]
     steps = [step_from(PASSES[name], options) for step in plain["passes"] for name, options in step.items()]

@@ -28,7 +28,12 @@ def new(
     It goes to stdout, or to -o FILE.
     """
     from compress_ops.errors import raise_all
-    from compress_ops.writing import Input, Output, output_faults, write
+    from compress_ops.files.writing import (
+        Input,
+        Output,
+        output_faults,
+        write,
+    )
 
     from .show import put
 
@@ -40,8 +45,8 @@ def new(
 
 
 def _new(model: Path | None, folder: Path) -> str:
-    from compress_ops.pipeline import suggestion
     from compress_ops.recipe.starter import starter
+    from compress_ops.search import suggestion
 
     return starter() if model is None else suggestion(model, folder)
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
     from compress_ops.errors import OutputError
-    from compress_ops.measure.page import Page, Table
-    from compress_ops.writing import Output
+    from compress_ops.files.writing import Output
+    from compress_ops.report.page import Page, Table
 
 _WIDTH_OF_A_PIPE = 120
 _GAP = 2  # between columns
@@ -32,7 +32,7 @@ class Manner(NamedTuple):
         """The files that the answer goes to."""
         from pathlib import Path
 
-        from compress_ops.writing import Output
+        from compress_ops.files.writing import Output
 
         summary = _summary()
         return [
@@ -70,7 +70,7 @@ def put_page(page: Page, *, quiet: bool = False) -> None:
     from rich.console import Console, Group
     from rich.text import Text
 
-    from compress_ops.visible import visible, without_commands
+    from compress_ops.report.visible import visible, without_commands
 
     console = Console(width=None if _is_terminal() else _WIDTH_OF_A_PIPE, highlight=False)
     tables = [] if quiet else [_rendered(table, console.width) for table in page.tables]
@@ -135,8 +135,8 @@ def give(
     from functools import partial
     from pathlib import Path
 
-    from compress_ops.measure.markdown import to_markdown
-    from compress_ops.writing import append
+    from compress_ops.files.writing import append
+    from compress_ops.report.markdown import to_markdown
 
     undelivered = list(undelivered)
     for path in manner.reports or []:
@@ -175,9 +175,9 @@ def end_undelivered(undelivered: Sequence[OutputError]) -> None:
 def _write_report(path: Path, page: Page, document: Any, status: int, *, force: bool) -> None:
     import json
 
-    from compress_ops.measure.html import to_html
-    from compress_ops.measure.markdown import to_markdown
-    from compress_ops.writing import write
+    from compress_ops.files.writing import write
+    from compress_ops.report.html import to_html
+    from compress_ops.report.markdown import to_markdown
 
     match path.suffix:
         case ".json":

@@ -17,13 +17,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import ModelError, PassError
-from .files import Staged, model_files, read_proto
-from .gate import check_structure, forget_negative_sizes, settle_external_data, structure_faults
-from .interface import as_written, maps_hidden, ports_kept, put_types_back, shaped_values, take_defaults, take_types
+from .files.interface import (
+    as_written,
+    maps_hidden,
+    ports_kept,
+    put_types_back,
+    shaped_values,
+    take_defaults,
+    take_types,
+)
+from .files.models import Staged, model_files, read_proto
+from .files.stored_half import as_stored, stored_bytes, widen
+from .files.temporary import temporary_folder
+from .gate import (
+    check_structure,
+    forget_negative_sizes,
+    settle_external_data,
+    structure_faults,
+)
 from .nodes import bytes_of
 from .shapes import generated_faults, infer, outline
-from .stored_half import as_stored, stored_bytes, widen
-from .temporary import temporary_folder
 
 if TYPE_CHECKING:
     import numpy as np

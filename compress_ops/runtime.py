@@ -15,8 +15,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .errors import ModelError, OnnxpressError, ProviderError, did_you_mean
-from .reading import is_utf8, unreadable
+from .errors import (
+    ModelError,
+    OnnxpressError,
+    ProviderError,
+    did_you_mean,
+)
+from .files.reading import is_utf8, unreadable
 
 if TYPE_CHECKING:
     import numpy as np

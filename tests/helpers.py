@@ -15,6 +15,9 @@ from compress_ops.data.base import Batch, Dataset
 from compress_ops.model import Model, load
 from compress_ops.passes import Context
 
+ROOT = Path(__file__).parents[1]
+SAMPLES = ROOT / "sample_models"
+
 
 def proto_of(text: str, **weights: np.ndarray) -> onnx.ModelProto:
     """A model from ONNX text; ``weights`` become initializers of the main graph. A header is put in where it lacks."""

@@ -10,9 +10,15 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from compress_ops.catalogue import PASSES
-from compress_ops.passes import Need, Pass, Promise, StepOptions, register
+from compress_ops.passes import (
+    Need,
+    Pass,
+    Promise,
+    StepOptions,
+    register,
+)
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).parents[1]
 FAMILIES = ("graph", "quantize", "prune", "factorize", "distill")
 EVERY_PASS = pytest.mark.parametrize("operation", PASSES.values(), ids=list(PASSES))
 

@@ -7,8 +7,8 @@ import pytest
 
 from compress_ops.pipeline import Job, plan, run
 from compress_ops.recipe import LoadedRecipe, load_recipe
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "sample_models"
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 MODELS = {"digits": ("digits-cnn", "digits-mlp"), "textlm": ("textlm",), "recommender": ("recommender",)}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,8 +9,8 @@ from compress_ops.errors import ProviderError
 from compress_ops.measure.comparison import compare_models
 from compress_ops.measure.feeds import MeasureSettings
 from compress_ops.runtime import Provider, open_session
+from tests.helpers import SAMPLES
 
-SAMPLES = Path(__file__).parents[1] / "sample_models"
 CUDA = (Provider("cuda"), Provider("cpu"))
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compress_ops.errors import PassError
-from compress_ops.graph.simplify import simplify
+from compress_ops.graph.clean.simplify import simplify
 from compress_ops.model import Contract, load, make_uniform
 from tests.helpers import context, model_of, noise, op_types, outputs, proto, proto_of, reloaded
 
@@ -182,7 +182,7 @@ def unusual_model(data_type, raw):
 @pytest.mark.parametrize("external", [False, True])
 @pytest.mark.parametrize(("data_type", "raw"), UNUSUAL.values(), ids=UNUSUAL)
 def test_unusual_types_survive_bit_for_bit(tmp_path, monkeypatch, data_type, raw, external):
-    monkeypatch.setattr("compress_ops.files.EXTERNAL_TENSOR", 1)
+    monkeypatch.setattr("compress_ops.files.models.EXTERNAL_TENSOR", 1)
     model = model_of(unusual_model(data_type, raw))
     model.external = external
     assert model.weight_bytes() == len(raw)

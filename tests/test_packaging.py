@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.helpers import ROOT
+
 TREES = {"compress_ops": "compress_ops", "cli": "compress_ops/cli"}
 JUNK = shutil.ignore_patterns("__pycache__", "*.pyc")
 

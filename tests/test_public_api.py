@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import compress_ops
+from tests.helpers import SAMPLES
 
 HEAVY = {"numpy", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "pydantic", "yaml", "rich", "typer"}
 
@@ -40,7 +41,7 @@ def test_importing_it_loads_nothing_heavy() -> None:
 
 
 def test_the_example_in_its_docstring_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    samples = Path(__file__).parents[1] / "sample_models"
+    samples = SAMPLES
     (tmp_path / "recipe.yaml").write_text("version: 1\nmeasure: {seconds: 0.02}\npasses: [quantize_dynamic]\n")
     (tmp_path / "model.onnx").write_bytes((samples / "digits-mlp.onnx").read_bytes())
     monkeypatch.chdir(tmp_path)

@@ -15,8 +15,8 @@ import onnx
 import onnx.parser
 
 from benchmarks.tables import Goal, put
-from compress_ops.distill.autodiff import trainable
-from compress_ops.distill.evaluation import start_anew
+from compress_ops.autodiff import trainable
+from compress_ops.distill.lesson.evaluation import start_anew
 from compress_ops.model import load
 from compress_ops.pipeline import Job, run
 from compress_ops.recipe import parse_recipe

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
-from compress_ops.distill.objective import Objective
+from compress_ops.distill.losses.objective import Objective
 from compress_ops.model import Model, make_uniform
 
 Array = np.ndarray[Any, Any]

@@ -10,9 +10,9 @@ from benchmarks.data import encoder_feeds, more_sentences, text_lines, tokenized
 from benchmarks.quantize.scores import characters, likeness
 from benchmarks.tables import Goal, put
 from compress_ops.measure.latency import compare_latency
-from compress_ops.measure.report import Report
 from compress_ops.pipeline import Job, run
 from compress_ops.recipe import parse_recipe
+from compress_ops.report.report import Report
 from compress_ops.runtime import open_session
 
 SAMPLES = Path("sample_models").resolve()

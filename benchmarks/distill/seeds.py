@@ -8,9 +8,9 @@ from statistics import mean, stdev
 import numpy as np
 
 from benchmarks.tables import Goal, put
-from compress_ops.measure.report import Report
 from compress_ops.pipeline import Job, run
 from compress_ops.recipe import parse_recipe
+from compress_ops.report.report import Report
 from compress_ops.runtime import open_session
 
 SAMPLES = Path("sample_models").resolve()

@@ -14,8 +14,8 @@ from benchmarks.tables import Goal, put
 from compress_ops.model import Model, load
 from compress_ops.prune import prune_channels
 from compress_ops.prune.channels import Grouping, find_groups
-from tests.prune.channel_proof import Feeds, parameters, prove, strip_softmax, with_random_weights
-from tests.prune.test_channels_models import FEEDS, image
+from tests.prune.channels.channel_proof import Feeds, parameters, prove, strip_softmax, with_random_weights
+from tests.prune.channels.test_channels_models import FEEDS, image
 
 from .tools import context, loaded_from, speed_up, stored
 

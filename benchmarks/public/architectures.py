@@ -18,7 +18,7 @@ from benchmarks.prune.architectures import LIGHT
 from benchmarks.quantize.processes import run
 from benchmarks.tables import put
 from compress_ops.model import load
-from tests.prune.channel_proof import with_random_weights
+from tests.prune.channels.channel_proof import with_random_weights
 
 from .__main__ import _how, _ratio, _session
 

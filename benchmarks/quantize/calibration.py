@@ -16,12 +16,12 @@ import numpy as np
 from benchmarks.data import encoder_feeds, pages, text_lines
 from benchmarks.tables import Goal
 from compress_ops.data import DataSettings, open_data
+from compress_ops.graph.clean.simplify import simplify
 from compress_ops.graph.opset import upgrade_opset
-from compress_ops.graph.simplify import simplify
 from compress_ops.model import Model, load
 from compress_ops.passes import Context
-from compress_ops.quantize import static
-from compress_ops.quantize.calibrate import calibrate
+from compress_ops.quantize.int8 import static
+from compress_ops.quantize.ranges.calibrate import calibrate
 from compress_ops.runtime import open_session
 
 from .scores import Feeds

@@ -3,10 +3,20 @@
 ``open_data`` reads headers only and raises every fault at once; contents stream, so memory does not grow with the set.
 """
 
-from .base import Batch, Dataset, DataSettings, ImageSettings
-from .forms import FORMS, Form, brings_labels, open_data
+from .base import (
+    Batch,
+    Dataset,
+    DataSettings,
+    ImageSettings,
+)
+from .forms.synthetic import feed_that_runs
+from .forms.table import (
+    FORMS,
+    Form,
+    brings_labels,
+    open_data,
+)
 from .part import Part
-from .synthetic import feed_that_runs
 
 __all__ = [
     "FORMS",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import DataError, OnnxpressError, Place
-from ..reading import unreadable
+from ..files.reading import unreadable
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,15 +11,28 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+from ..autodiff import trainable
 from ..errors import DataError, PassError
 from ..model import Model
-from ..passes import ALL, Change, Context, Need, Promise, register
+from ..passes import (
+    ALL,
+    Change,
+    Context,
+    Need,
+    Promise,
+    register,
+)
 from . import options as o
-from .autodiff import trainable
-from .evaluation import Scores, metric_of, score, start_anew, verdict
+from .lesson.evaluation import (
+    Scores,
+    metric_of,
+    score,
+    start_anew,
+    verdict,
+)
+from .lesson.masks import zeros_of
+from .lesson.task import Task, lesson_of
 from .losses import chosen_weights
-from .masks import zeros_of
-from .task import Task, lesson_of
 from .training.settings import TrainSettings
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ..passes import IsFile, Patterns
-from .evaluation import MOST_SEEDS
+from .lesson.evaluation import MOST_SEEDS
 from .losses import LossName, Preset
 from .training.settings import OptimizerName, ScheduleName
 

@@ -16,16 +16,26 @@ from pydantic import Field
 
 from ..errors import PassError
 from ..model import Model
-from ..passes import ALL, Change, Context, Fraction, Gain, Need, Promise, ShareOf, register
+from ..passes import (
+    ALL,
+    Change,
+    Context,
+    Fraction,
+    Gain,
+    Need,
+    Promise,
+    ShareOf,
+    register,
+)
 from ..runtime import Arrays
 from . import options as o
 from .distill import parameters_of
-from .held_out import weights_of
+from .lesson.held_out import weights_of
+from .lesson.masks import Mask, zeros_of
+from .lesson.task import Task, lesson_of
 from .losses import chosen_weights
-from .masks import Mask, zeros_of
-from .task import Task, lesson_of
-from .train import write_weights
 from .training.settings import TrainSettings
+from .training.train import write_weights
 
 if TYPE_CHECKING:
     import numpy as np

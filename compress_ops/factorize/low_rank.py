@@ -16,12 +16,36 @@ from pydantic import Field
 
 from ..errors import PassError
 from ..model import Model
-from ..passes import ALL, NONE, Change, Context, Fraction, Need, Only, Promise, Skip, register
+from ..passes import (
+    ALL,
+    NONE,
+    Change,
+    Context,
+    Fraction,
+    Need,
+    Only,
+    Promise,
+    Skip,
+    register,
+)
 from .layers import Layer, find_layers
 from .products import with_roots
 from .rewrite import rewrite
-from .schemes import Cost, Kernel, Product, Scheme, schemes_of
-from .timing import LayerClock, Timed, cheapest, distinct, most_speedup, named
+from .schemes import (
+    Cost,
+    Kernel,
+    Product,
+    Scheme,
+    schemes_of,
+)
+from .timing import (
+    LayerClock,
+    Timed,
+    cheapest,
+    distinct,
+    most_speedup,
+    named,
+)
 
 if TYPE_CHECKING:
     import numpy as np

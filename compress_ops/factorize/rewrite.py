@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..files.stored_half import store_like
 from ..graph.edit import Editor
 from ..model import Model
-from ..stored_half import store_like
 from .layers import Layer
 
 if TYPE_CHECKING:

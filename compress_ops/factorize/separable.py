@@ -16,7 +16,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from ..model import Model
-from ..passes import ALL, NONE, Change, Context, Fraction, Need, Only, Promise, Skip, register
+from ..passes import (
+    ALL,
+    NONE,
+    Change,
+    Context,
+    Fraction,
+    Need,
+    Only,
+    Promise,
+    Skip,
+    register,
+)
 from .layers import Layer, find_layers
 from .products import can_be_tapped, with_roots
 from .rewrite import rewrite

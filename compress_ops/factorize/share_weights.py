@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from ..graph.duplicates import merge_duplicate_weights
+from ..graph.clean.duplicates import merge_duplicate_weights
 from ..model import Model
 from ..nodes import bytes_of
-from ..passes import Change, Context, Promise, register
+from ..passes import (
+    Change,
+    Context,
+    Promise,
+    register,
+)
 
 if TYPE_CHECKING:
     import numpy as np

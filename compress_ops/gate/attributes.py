@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..protos import bodies
+from ..files.protobuf import bodies
 from .graphs import called
 
 _FIELDS = {  # where an attribute of a type keeps its value

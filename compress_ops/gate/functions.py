@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from ..protos import bodies_of
+from ..files.protobuf import bodies_of
 from .imports import plain
 
 MOST_NODES = 1_000_000  # functions that double what they call grow without bound in a small file

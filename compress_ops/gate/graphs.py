@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from ..protos import subgraphs
+from ..files.protobuf import subgraphs
 
 Scopes = tuple[frozenset[str], ...]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
-from ..protos import attributes, bodies
+from ..files.protobuf import attributes, bodies
 
 
 def refuse_what_would_be_lost(proto: Any, path: Path) -> None:

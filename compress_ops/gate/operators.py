@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from ..errors import ProviderError
-from ..protos import bodies_of
+from ..files.protobuf import bodies_of
 from ..runtime import onnxruntime_module
 from .functions import Key, key_of
 from .graphs import called

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..protos import is_external, tensors
+from ..files.protobuf import is_external, tensors
 
 MOST_AXES = 32  # what NumPy 1 can hold
 MOST_BYTES = 2**47  # what a 64-bit process can address

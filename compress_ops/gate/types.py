@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..protos import attributes, bodies
+from ..files.protobuf import attributes, bodies
 from .tensors import fits, known_types, shown
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .norms import unfuse_norms
+from .clean.norms import unfuse_norms
+from .clean.simplify import simplify
 from .opset import upgrade_opset
-from .simplify import simplify
 
 PASSES = (upgrade_opset, simplify, unfuse_norms)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..files.stored_half import stored_half
 from ..model import ONNX_DOMAINS, Model
-from ..stored_half import stored_half
 from .edit import attribute, constant_of
 
 if TYPE_CHECKING:

@@ -10,9 +10,14 @@ from pydantic import Field
 
 from ..errors import PassError
 from ..model import ONNX_DOMAINS, Model, make_uniform
-from ..passes import Change, Context, Promise, register
+from ..passes import (
+    Change,
+    Context,
+    Promise,
+    register,
+)
+from .clean.quiet import quietly
 from .edit import attribute
-from .quiet import quietly
 
 if TYPE_CHECKING:
     import onnx_ir as ir

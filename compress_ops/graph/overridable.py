@@ -12,10 +12,16 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from ..errors import PassError
-from ..measure.fidelity import Fidelity, compare_fidelity
+from ..measure.closeness.fidelity import Fidelity, compare_fidelity
 from ..model import Model
 from ..passes import Context
-from ..runtime import Arrays, Feeds, Session, for_inner_values, open_session
+from ..runtime import (
+    Arrays,
+    Feeds,
+    Session,
+    for_inner_values,
+    open_session,
+)
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .intervals import NOISE, Interval
-from .scores import Drop
+from .metrics.scores import Drop
 
 Part = Literal["size", "latency", "accuracy", "fidelity"]
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}

@@ -7,7 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ..errors import DataError, ModelError
-from ..runtime import Arrays, Feeds, Port, Session
+from ..runtime import (
+    Arrays,
+    Feeds,
+    Port,
+    Session,
+)
 
 if TYPE_CHECKING:
     from ..data import Batch, Dataset, DataSettings

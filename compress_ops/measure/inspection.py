@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 from ..data.fit import size_faults
 from ..data.sizes import named_sizes
 from ..errors import UsageError, did_you_mean, raise_all
-from ..interface import type_text
+from ..files.interface import type_text
+from ..files.stored_half import stored_bytes, stored_half
 from ..model import Model, load
 from ..runtime import Port
-from ..stored_half import stored_bytes, stored_half
 from .size import Size, measure_size
 
 if TYPE_CHECKING:

@@ -28,8 +28,18 @@ from typing import TypeVar
 
 from ..progress import Progress, silent
 from ..runtime import Feeds, Session
-from .device_calls import DEVICE_OF, Call, bound_call, host_call
-from .intervals import FEWEST_FOR_MEDIAN, NOISE, Interval, median_interval
+from .device_calls import (
+    DEVICE_OF,
+    Call,
+    bound_call,
+    host_call,
+)
+from .intervals import (
+    FEWEST_FOR_MEDIAN,
+    NOISE,
+    Interval,
+    median_interval,
+)
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .fidelity import Fidelity, OutputFidelity
+from .closeness.fidelity import Fidelity, OutputFidelity
 
 _HALF = 0.5  # of all noise: what the parts that stand out must carry
 _FEW = 0.25  # of all parts: how many may carry it, else the noise is spread evenly

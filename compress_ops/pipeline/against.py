@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import OnnxpressError, RecipeError
-from ..reading import unreadable
+from ..files.reading import unreadable
 from ..runtime import Port, open_session
 from .job import Job
 

@@ -6,8 +6,8 @@ then feed another. That is kept until it is given up by ``--drop-default-inputs`
 
 from __future__ import annotations
 
-from ..measure import units
 from ..model import Model
+from ..report import units
 
 _HOW = "--drop-default-inputs (drop_default_inputs: true in a recipe) makes weights of them"
 

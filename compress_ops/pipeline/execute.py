@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BrokenPromise, UsageError
-from ..files import file_digest
-from ..measure import units
+from ..files.models import file_digest
 from ..measure.budget import Budget, needs, parse_budget
 from ..measure.comparison import Comparison, compare_models, judge_model
 from ..measure.cost import peak_memory
 from ..measure.environment import describe_environment
 from ..measure.feeds import MeasureSettings
-from ..measure.report import Report, StepReport
 from ..passes import Promise
 from ..recipe import Recipe, Step
+from ..report import units
+from ..report.report import Report, StepReport
 from ..runtime import open_session
 from .against import outputs_of, reference_of
 from .defaults import defaults_note, dropped_note

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ..data import Dataset
-from ..files import file_digest, model_files
+from ..files.models import file_digest, model_files
+from ..files.writing import Output
 from ..model import Model, load
 from ..progress import Progress, silent
 from ..recipe import LoadedRecipe, Recipe, Step
 from ..recipe.text import Document
 from ..runtime import Port
-from ..writing import Output
 
 
 @dataclass(frozen=True)

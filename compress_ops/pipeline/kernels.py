@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from ..errors import BrokenPromise, ModelError
+from ..files.temporary import temporary_folder
 from ..model import Model
 from ..runtime import Provider, open_session
-from ..temporary import temporary_folder
 
 _KERNELS = (
     *("QLinear*", "QGemm", "QAttention", "QMoE", "*Integer", "*IntegerToFloat"),

@@ -9,12 +9,24 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ..errors import BrokenPromise, OnnxpressError, PassError, Place
+from ..errors import (
+    BrokenPromise,
+    OnnxpressError,
+    PassError,
+    Place,
+)
 from ..measure.feeds import MeasureSettings, NoFeed, latency_feed
-from ..measure.report import DeclinedReport, StepReport
 from ..model import Model
-from ..passes import ALL, Change, Context, Need, Promise, selected
+from ..passes import (
+    ALL,
+    Change,
+    Context,
+    Need,
+    Promise,
+    selected,
+)
 from ..recipe import Step
+from ..report.report import DeclinedReport, StepReport
 from ..runtime import Session, open_session
 from .defaults import defaults_note
 from .job import Prepared, training_identity

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from ..distill.fine_tuning.codebooks import computed_values
 from ..errors import BrokenPromise, Place
 from ..graph.edit import constant_of
-from ..measure import units
-from ..measure.report import StepReport
 from ..model import Model
 from ..passes import Gain
 from ..recipe import Step
+from ..report import units
+from ..report.report import StepReport
 from ..runtime import open_session
 
 if TYPE_CHECKING:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .drop_layers import drop_layers
+from .layers.drop_layers import drop_layers
+from .layers.shrink_student import shrink_student
 from .prune_channels import prune_channels
 from .prune_embedding import prune_embedding
 from .prune_heads import prune_heads
 from .refitting.refit import refit
-from .shrink_student import shrink_student
 from .single_weights.pack_sparse import pack_sparse
 from .single_weights.prune_weights import prune_weights
 

@@ -14,11 +14,22 @@ from pydantic import Field
 
 from ..errors import PassError
 from ..model import Model
-from ..passes import ALL, NONE, Change, Context, Fraction, Only, Promise, ShareOf, Skip, register
-from .blocks import block_of
-from .scores import Normalize, ScoreName
-from .selection import By, Scope, Widths
+from ..passes import (
+    ALL,
+    NONE,
+    Change,
+    Context,
+    Fraction,
+    Only,
+    Promise,
+    ShareOf,
+    Skip,
+    register,
+)
+from .scores.table import Normalize, ScoreName
 from .shrink import Plan, needs_of, shrink
+from .units.multiples import block_of
+from .units.selection import By, Scope, Widths
 
 EVERYWHERE: dict[str, float] = {}
 

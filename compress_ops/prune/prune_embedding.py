@@ -20,7 +20,18 @@ from pydantic import Field
 from ..errors import PassError
 from ..graph.edit import Editor, attribute, constant_of
 from ..model import ONNX_DOMAINS, Model
-from ..passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register, selected
+from ..passes import (
+    ALL,
+    NONE,
+    Change,
+    Context,
+    Need,
+    Only,
+    Promise,
+    Skip,
+    register,
+    selected,
+)
 from ..runtime import Session, open_session
 
 if TYPE_CHECKING:

@@ -13,10 +13,21 @@ from typing import Annotated
 from pydantic import Field
 
 from ..model import Model
-from ..passes import ALL, NONE, Change, Context, Fraction, Only, Promise, ShareOf, Skip, register
-from .scores import Normalize, ScoreName
-from .selection import Scope, Widths
+from ..passes import (
+    ALL,
+    NONE,
+    Change,
+    Context,
+    Fraction,
+    Only,
+    Promise,
+    ShareOf,
+    Skip,
+    register,
+)
+from .scores.table import Normalize, ScoreName
 from .shrink import Plan, needs_of, shrink
+from .units.selection import Scope, Widths
 
 
 @register("prune_heads", promises=Promise.SHRINKS, asks=needs_of, share_of=ShareOf.LEFT)

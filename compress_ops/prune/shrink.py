@@ -7,21 +7,47 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..model import Model
-from ..passes import Change, Context, Need, matches, selected
-from .costs import multiply_adds, parameters
-from .evidence import evidence_of, measure
-from .gradient import first_order
-from .hessian import removal_costs
-from .least_error import least_error
-from .scores import NEEDS_DATA, SCORES, CannotScore, Normalize, ScoreName, normalized
-from .selection import By, Dial, Scope, Widths, by_channels, turn, within_reach
-from .silence import give_back, silence, why_loud
-from .timing import setting_for_time
+from ..passes import (
+    Change,
+    Context,
+    Need,
+    matches,
+    selected,
+)
+from .scores.evidence import evidence_of, measure
+from .scores.gradient import first_order
+from .scores.output_error import removal_costs
+from .scores.table import (
+    NEEDS_DATA,
+    SCORES,
+    CannotScore,
+    Normalize,
+    ScoreName,
+    normalized,
+)
+from .units.costs import multiply_adds, parameters
+from .units.least_error import least_error
+from .units.selection import (
+    By,
+    Dial,
+    Scope,
+    Widths,
+    by_channels,
+    turn,
+    within_reach,
+)
+from .units.silence import give_back, silence, why_loud
+from .units.time import setting_for_time
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from .channels import Group, Grouping, Role, Trimmed
+    from .channels import (
+        Group,
+        Grouping,
+        Role,
+        Trimmed,
+    )
 
     Array: TypeAlias = np.ndarray[Any, Any]
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from .codebook import cluster_weights
-from .correct_bias import correct_bias
-from .dynamic import quantize_dynamic
-from .equalize import equalize
-from .float16 import to_float16
-from .keep_float import keep_float
-from .learn_rounding import learn_rounding
-from .smooth import smooth
-from .static import quantize_static
-from .ternary import binarize_weights, ternarize_weights
-from .weight_only import quantize_weights
+from .few_bits.cluster_weights import cluster_weights
+from .few_bits.quantize_weights import quantize_weights
+from .few_bits.ternary import binarize_weights, ternarize_weights
+from .half.float16 import to_float16
+from .int8.dynamic import quantize_dynamic
+from .int8.static import quantize_static
+from .mend.correct_bias import correct_bias
+from .mend.keep_float import keep_float
+from .mend.learn_rounding import learn_rounding
+from .prepare.equalize import equalize
+from .prepare.smooth import smooth
 
 PASSES = (
     equalize,

@@ -13,7 +13,14 @@ from pydantic.fields import FieldInfo
 
 from ..catalogue import PASSES
 from ..passes import Pass, StepOptions
-from .types import Budget, Data, Images, Measure, Recipe, Section
+from .types import (
+    Budget,
+    Data,
+    Images,
+    Measure,
+    Recipe,
+    Section,
+)
 
 _ACTIVE = ("simplify", "quantize_dynamic")
 _COLUMN = 44  # where the descriptions begin

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 
 from ..errors import ModelError, OnnxpressError
 from ..nodes import bytes_of
-from ..runtime import Arrays, Port, Session, open_session, ports_as_read
+from ..runtime import (
+    Arrays,
+    Port,
+    Session,
+    open_session,
+    ports_as_read,
+)
 from .outline import SMALL
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from ..protos import inner_nodes
+from ..files.protobuf import inner_nodes
 from ..runtime import Port, ports_as_read
 from .alone import ports_alone
 from .outline import outline

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..protos import is_external
+from ..files.protobuf import is_external
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..protos import bodies
+from ..files.protobuf import bodies
 from .lengths import is_short
 from .outline import outline
 

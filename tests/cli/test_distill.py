@@ -11,7 +11,7 @@ import pytest
 import yaml
 from onnx import numpy_helper
 
-from compress_ops.distill import held_out
+from compress_ops.distill.lesson import held_out
 from compress_ops.runtime import open_session
 
 from .conftest import Call

@@ -15,10 +15,9 @@ import pytest
 
 from cli.guard import guarded
 from compress_ops.catalogue import PASSES
+from tests.helpers import ROOT
 
 from .conftest import Call
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_a_fault_is_status_2_with_its_place_on_stderr(call: Call, model: Path, out: Path, tmp_path: Path) -> None:

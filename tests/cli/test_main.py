@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from itertools import accumulate, islice
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +13,10 @@ import typer
 
 from cli.helping import _GROUP_OF
 from cli.main import app
+from tests.helpers import ROOT
 
 from .conftest import Call
 
-ROOT = Path(__file__).parents[2]
 HEAVY = ("numpy", "onnx", "onnx_ir", "onnxruntime", "rich", "yaml")
 COMMANDS = ["bench", "compare", "distill", "inspect", "passes", "prune", "quantize", "recipe", "run"]
 GROUP = typer.main.get_command(app)

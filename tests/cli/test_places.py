@@ -336,15 +336,15 @@ def test_what_lacks_rights_is_told(told: Callable[..., str], tmp_path: Path, mon
 
     monkeypatch.setattr(Path, "touch", refused)
     assert "is not writable: Permission denied" in told(OUTPUTS["run -o"], tmp_path / "places" / "x")
-    monkeypatch.setattr("compress_ops.reading.kind_of", refused)
+    monkeypatch.setattr("compress_ops.files.reading.kind_of", refused)
     assert "cannot be read: Permission denied" in told(("inspect", "{model}"))
 
 
 @pytest.mark.skipif(not Path("/dev/null").is_char_device(), reason="no devices here")
 def test_devices_are_known_as_such() -> None:
     """Asked, never written to."""
-    from compress_ops.reading import unreadable
-    from compress_ops.writing import Output, output_faults
+    from compress_ops.files.reading import unreadable
+    from compress_ops.files.writing import Output, output_faults
 
     assert unreadable(Path("/dev/zero")) == unreadable(Path("/dev/null")) == "is a device, not a regular file"
     for appended in (False, True):
@@ -356,7 +356,7 @@ def test_a_pipe_of_the_shell_is_no_recipe() -> None:
     """``<(...)``: what is read twice, or again for a replay, must still be there."""
     reading, writing = os.pipe()
     try:
-        from compress_ops.reading import unreadable
+        from compress_ops.files.reading import unreadable
 
         assert unreadable(Path(f"/dev/fd/{reading}")).startswith("is a pipe")
     finally:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.helpers import SAMPLES
+
 from .conftest import Call
 
-SAMPLES = Path(__file__).parents[2] / "sample_models"
 CALIBRATION = SAMPLES / "digits-calibration.npz"
 REFIT = {"refit": {"allow_unchanged": True}}
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from compress_ops.pipeline import trials
 from compress_ops.recipe import parse_recipe
+from compress_ops.search import trials
 
 from .conftest import Call
 

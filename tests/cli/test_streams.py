@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import ROOT
+
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX shells")
-ROOT = Path(__file__).parents[2]
 FULL = Path("/dev/full")
 
 
@@ -93,7 +94,7 @@ def test_a_disk_that_fills_up_after_the_result_is_status_1(
 ) -> None:
     import errno
 
-    import compress_ops.writing as writing
+    import compress_ops.files.writing as writing
 
     def put(path: Path, to: Path, *, force: bool) -> None:
         if to.suffix in (".md", ".yaml"):

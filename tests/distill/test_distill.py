@@ -11,9 +11,9 @@ import pytest
 
 from compress_ops.data.base import Batch, Dataset
 from compress_ops.distill import distill
-from compress_ops.distill.evaluation import Scores, start_anew, verdict
+from compress_ops.distill.lesson.evaluation import Scores, start_anew, verdict
 from compress_ops.errors import DataError, OnnxpressError, PassError
-from compress_ops.measure.metrics import parse_metric
+from compress_ops.measure.metrics.table import parse_metric
 from compress_ops.model import Model
 from compress_ops.passes import Change
 from tests.helpers import Given, context, model_of, noise, outputs, proto
@@ -202,7 +202,7 @@ class Stopped(Exception):
 
 
 def test_it_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from compress_ops.distill import held_out
+    from compress_ops.distill.lesson import held_out
 
     checkpoint, data, through = tmp_path / "state.npz", Table(noise(200, 6, seed=9)), mlp(seed=50)
     options = {"epochs": 6, "learning_rate": 0.02}

@@ -7,9 +7,8 @@ import numpy as np
 from compress_ops.distill import distill
 from compress_ops.model import Model
 from compress_ops.prune.prune_channels import prune_channels
+from tests.distill.test_distill import Table, mlp
 from tests.helpers import context, noise
-
-from .test_distill import Table, mlp
 
 
 def weight(model: Model, name: str) -> np.ndarray:

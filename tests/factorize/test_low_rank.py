@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -13,12 +12,17 @@ import pytest
 from compress_ops.errors import PassError
 from compress_ops.factorize import low_rank
 from compress_ops.factorize.products import root_of
-from compress_ops.factorize.schemes import Kernel, Narrow, Product, Spatial, Tucker
+from compress_ops.factorize.schemes import (
+    Kernel,
+    Narrow,
+    Product,
+    Spatial,
+    Tucker,
+)
 from compress_ops.graph import simplify
 from compress_ops.model import load
-from tests.helpers import Given, context, model_of, noise, op_types, outputs, proto, proto_of, reloaded
+from tests.helpers import SAMPLES, Given, context, model_of, noise, op_types, outputs, proto, proto_of, reloaded
 
-SAMPLES = Path(__file__).parents[2] / "sample_models"
 X, W = noise(5, 40, seed=1), noise(40, 32)
 MATMUL = "g (float[N,40] x) => (float[N,32] y) { y = MatMul(x, w) }"
 GEMM = "g (float[N,40] x) => (float[N,32] y) { y = Gemm<alpha=0.5, beta=2.0, transB=1>(x, w, b) }"

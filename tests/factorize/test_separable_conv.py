@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
@@ -13,9 +11,8 @@ from compress_ops.factorize.schemes import Kernel
 from compress_ops.factorize.separable import Separable
 from compress_ops.graph import simplify
 from compress_ops.model import load
-from tests.helpers import Given, context, model_of, noise, op_types, outputs, proto, proto_of
+from tests.helpers import SAMPLES, Given, context, model_of, noise, op_types, outputs, proto, proto_of
 
-SAMPLES = Path(__file__).parents[2] / "sample_models"
 CONV = "g (float[N,6,11,9] x) => (float[N,12,H,V] y) { y = Conv<%s>(x, w, b) }"
 X = noise(4, 6, 11, 9, seed=9)
 DEPTHWISE, POINTWISE = noise(6, 1, 3, 3, seed=1), noise(12, 6, 1, 1, seed=2)

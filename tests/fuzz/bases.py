@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.helpers import proto_of
+from tests.helpers import SAMPLES, proto_of
 
-SAMPLES = Path(__file__).parents[2] / "sample_models"
 _HEAD = '<ir_version: 8, opset_import: ["": OPSET, "com.microsoft": 1, "local": 1]>\n'
 
 

@@ -38,8 +38,8 @@ _NOT_MADE = 99
 _WRITTEN = r"out\.onnx(\.[0-9a-f]{8}\.data)?"
 _TRAINED = r"out\.onnx\.step[0-9]+\.checkpoint\.npz"  # before a step that failed: --resume goes on there
 _PRELOADED = (
-    *("compress_ops.cli.main", "compress_ops.pipeline", "compress_ops.pipeline.prospects", "compress_ops.catalogue"),
-    *("compress_ops.measure.inspection_page", "compress_ops.cli.execute", "compress_ops.cli.show", "onnxruntime"),
+    *("compress_ops.cli.main", "compress_ops.pipeline", "compress_ops.search.prospects", "compress_ops.catalogue"),
+    *("compress_ops.report.inspection_page", "compress_ops.cli.execute", "compress_ops.cli.show", "onnxruntime"),
     *("compress_ops.cli.flags", "onnx_ir.passes.common", "onnxscript.optimizer", "onnxscript.rewriter", "zstandard"),
     *("rich.console", "rich.table", "rich.progress", "threadpoolctl", "onnx.version_converter", "PIL.Image", "sympy"),
 )
@@ -68,7 +68,7 @@ def preload() -> None:
     """Import in the parent what every child needs, once."""
     for module in _PRELOADED:
         importlib.import_module(module)
-    trials = importlib.import_module("compress_ops.pipeline.trials")
+    trials = importlib.import_module("compress_ops.search.trials")
     trials._SECONDS = 0.02  # speed is not what is tried here
 
 

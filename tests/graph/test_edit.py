@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from compress_ops.graph.edit import MICROSOFT, Editor, attribute, constant_of, stand_in
+from compress_ops.graph.edit import (
+    MICROSOFT,
+    Editor,
+    attribute,
+    constant_of,
+    stand_in,
+)
 from tests.helpers import model_of, noise, op_types, outputs
 
 EPS = np.finfo(np.float32).eps

@@ -12,9 +12,9 @@ from compress_ops.factorize import low_rank
 from compress_ops.graph.fixed import why_fixed
 from compress_ops.model import load
 from compress_ops.prune import prune_channels, prune_weights
-from tests.helpers import context, model_of, noise
+from tests.helpers import SAMPLES, context, model_of, noise
 
-SAMPLES = sorted((Path(__file__).parents[2] / "sample_models").glob("*.onnx"))
+MODELS = sorted(SAMPLES.glob("*.onnx"))
 
 
 def dft(size: int) -> np.ndarray:
@@ -82,7 +82,7 @@ def test_what_is_not(array: np.ndarray) -> None:
     assert why_fixed(ir.Tensor(array.astype(np.float32))) == ""
 
 
-@pytest.mark.parametrize("path", SAMPLES, ids=[path.stem for path in SAMPLES])
+@pytest.mark.parametrize("path", MODELS, ids=[path.stem for path in MODELS])
 def test_no_trained_weight_of_the_samples_is(path: Path) -> None:
     assert [w.name for w in load(path).weights() if why_fixed(w.const_value)] == []
 

@@ -17,7 +17,7 @@ from compress_ops.measure.budget import (
 )
 from compress_ops.measure.intervals import Interval
 from compress_ops.measure.latency import NO_DIFFERENCE, _verdict
-from compress_ops.measure.scores import UNDEFINED, Drop
+from compress_ops.measure.metrics.scores import UNDEFINED, Drop
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from compress_ops.errors import DataError, UsageError
 from compress_ops.measure.inspection import Inspection, inspect_model
-from compress_ops.measure.inspection_page import inspection_page
+from compress_ops.report.inspection_page import inspection_page
 
 
 def _inspect(folder: Path, graph: str, dims: dict[str, int] | None = None, **weights: np.ndarray) -> Inspection:

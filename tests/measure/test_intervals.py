@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
-from compress_ops.measure.bootstrap import RESAMPLES, replicates
 from compress_ops.measure.intervals import (
     Interval,
     finite,
@@ -14,6 +13,7 @@ from compress_ops.measure.intervals import (
     unseen_share,
     wilson_interval,
 )
+from compress_ops.measure.metrics.bootstrap import RESAMPLES, replicates
 
 DRAWS = 2000
 BELOW = 0.95 - 4 * (0.05 * 0.95 / DRAWS) ** 0.5
@@ -97,7 +97,7 @@ def test_bootstrap_is_seeded_and_pairs_its_statistics() -> None:
 def test_large_samples_are_drawn_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.arange(50.0)
     whole = replicates({"x": lambda w: w @ values}, 50, seed=0)["x"]
-    monkeypatch.setattr("compress_ops.measure.bootstrap._WEIGHTS_AT_ONCE", 350)
+    monkeypatch.setattr("compress_ops.measure.metrics.bootstrap._WEIGHTS_AT_ONCE", 350)
     assert np.array_equal(replicates({"x": lambda w: w @ values}, 50, seed=0)["x"], whole)
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from compress_ops.measure.sensitivity import Effect, Part, most_sensitive_first, standing_out
+from compress_ops.measure.sensitivity import (
+    Effect,
+    Part,
+    most_sensitive_first,
+    standing_out,
+)
 
 
 def effects(*noises: float | None) -> list[Effect]:

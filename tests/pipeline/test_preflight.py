@@ -9,14 +9,20 @@ import onnx.parser
 import pytest
 
 from compress_ops.errors import Faults, OnnxpressError, OutputError
-from compress_ops.passes import Change, Context, Model, Promise, register
+from compress_ops.passes import (
+    Change,
+    Context,
+    Model,
+    Promise,
+    register,
+)
 from compress_ops.pipeline import Job, plan, run
 from compress_ops.pipeline import preflight as module
+from tests.helpers import SAMPLES
 
 MakeJob = Callable[..., Job]
 Listing = Callable[[], dict[str, bytes]]
 MATRIX = "passes: [simplify]"
-SAMPLES = Path(__file__).parents[2] / "sample_models"
 
 
 @pytest.fixture

@@ -16,10 +16,17 @@ import pytest
 from compress_ops.data import Dataset
 from compress_ops.errors import OnnxpressError
 from compress_ops.measure import comparison
-from compress_ops.measure.report import Report
 from compress_ops.model import Model
-from compress_ops.passes import Change, Context, Need, Promise, register
+from compress_ops.passes import (
+    Change,
+    Context,
+    Need,
+    Promise,
+    register,
+)
 from compress_ops.pipeline import Job, plan, run
+from compress_ops.report.report import Report
+from tests.helpers import SAMPLES
 
 MakeJob = Callable[..., Job]
 Listing = Callable[[], dict[str, bytes]]
@@ -41,7 +48,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """digits-cnn to int8, measured, once for all tests that look at the report."""
     from compress_ops.recipe import parse_recipe
 
-    folder = Path(__file__).parents[2] / "sample_models"
+    folder = SAMPLES
     loaded = parse_recipe(f"version: 1\n{STATIC}measure: {{seconds: 0.05}}\n", "r.yaml", folder=folder)
     return run(Job(loaded, folder / "digits-cnn.onnx", tmp_path_factory.mktemp("digits") / "small.onnx"))
 
@@ -123,7 +130,7 @@ def test_sources_that_are_no_paths_stay_as_they_are(digits: Report, tmp_path: Pa
 def test_plain_makes_json_of_what_passes_note() -> None:
     from dataclasses import dataclass
 
-    from compress_ops.measure.report import plain
+    from compress_ops.report.report import plain
 
     @dataclass
     class Note:

@@ -11,7 +11,13 @@ import pytest
 
 from compress_ops.errors import BrokenPromise
 from compress_ops.model import Model, load
-from compress_ops.passes import Change, Context, Pass, Promise, register
+from compress_ops.passes import (
+    Change,
+    Context,
+    Pass,
+    Promise,
+    register,
+)
 from compress_ops.pipeline import Job, run
 from tests.helpers import noise
 

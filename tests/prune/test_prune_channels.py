@@ -12,18 +12,17 @@ from compress_ops.data import DataSettings, open_data
 from compress_ops.errors import PassError
 from compress_ops.model import Model, load
 from compress_ops.passes import Change
-from compress_ops.prune.blocks import block_of
 from compress_ops.prune.prune_channels import prune_channels
 from compress_ops.prune.prune_heads import prune_heads
-from compress_ops.prune.selection import Widths
+from compress_ops.prune.units.multiples import block_of
+from compress_ops.prune.units.selection import Widths
 from compress_ops.quantize import quantize_static
 from compress_ops.runtime import Provider, open_session
-from tests.helpers import context, model_of, noise, outputs, reloaded
-from tests.prune.channel_proof import parameters
-from tests.prune.test_channels_attention import SEPARATE
-from tests.prune.test_scores import TEXT, WEIGHTS, Batches
+from tests.helpers import SAMPLES, context, model_of, noise, outputs, reloaded
+from tests.prune.channels.channel_proof import parameters
+from tests.prune.channels.test_channels_attention import SEPARATE
+from tests.prune.scores.test_scores import TEXT, WEIGHTS, Batches
 
-SAMPLES = Path(__file__).parents[2] / "sample_models"
 MLP = """agraph (float[N,6] x) => (float[N,3] y) {
     a = Gemm(x, w1, b1)
     r = Relu(a)

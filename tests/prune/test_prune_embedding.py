@@ -11,9 +11,8 @@ from compress_ops.errors import PassError
 from compress_ops.model import Model, load
 from compress_ops.passes import Change
 from compress_ops.prune import prune_channels, prune_embedding
-from tests.helpers import Given, context, model_of, noise, outputs, reloaded
+from tests.helpers import SAMPLES, Given, context, model_of, noise, outputs, reloaded
 
-SAMPLES = Path(__file__).parents[2] / "sample_models"
 ROWS, WIDTH = 40, 16
 TABLE = noise(ROWS, WIDTH)
 SEEN = np.array([[3, 5, 5], [0, 39, -2]])  # -2 is row 38

@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.helpers import noise, proto_of
-from tests.prune.channel_case import ints
+from tests.helpers import ROOT, noise, proto_of
+from tests.prune.channels.channel_case import ints
 
 HUGE = 2**29
 MEGABYTES, SECONDS = 600, 10  # of the process, libraries included; of one command, on a busy machine
@@ -74,7 +74,7 @@ from pathlib import Path
 import numpy as np
 import compress_ops.model
 from compress_ops.errors import OnnxpressError
-from compress_ops.graph.simplify import simplify
+from compress_ops.graph.clean.simplify import simplify
 from compress_ops.measure.inspection import inspect_model
 from compress_ops.model import load
 from compress_ops.passes import Context
@@ -116,9 +116,7 @@ def outcomes(tmp_path_factory) -> dict[str, tuple[list[str] | str, int, float]]:
         proto = proto_of(GRAPH.format(lines=lines, huge=HUGE), **WEIGHTS, **weights)
         assert proto.ByteSize() < 200_000
         onnx.save(proto, folder / f"{name}.onnx")
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(folder)], capture_output=True, text=True, cwd=Path(__file__).parents[2]
-    )
+    done = subprocess.run([sys.executable, "-c", PROGRAM, str(folder)], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-2000:]
     return {name: (found, *rest) for name, found, *rest in map(json.loads, done.stdout.splitlines())}
 

@@ -7,9 +7,9 @@ import pytest
 
 from compress_ops.errors import OnnxpressError
 from compress_ops.pipeline import Job, run
-from compress_ops.quantize.dynamic import quantize_dynamic
-from compress_ops.quantize.static import quantize_static
-from compress_ops.quantize.weight_only import quantize_weights
+from compress_ops.quantize.few_bits.quantize_weights import quantize_weights
+from compress_ops.quantize.int8.dynamic import quantize_dynamic
+from compress_ops.quantize.int8.static import quantize_static
 from compress_ops.recipe import parse_recipe
 from tests.helpers import Given, context, model_of, noise, op_types, outputs, proto, proto_of
 

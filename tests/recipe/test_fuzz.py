@@ -1,7 +1,6 @@
 """Whatever text is given for a recipe: a recipe comes out, or a documented error, and nothing else."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +11,9 @@ from hypothesis import strategies as st
 from compress_ops.catalogue import PASSES
 from compress_ops.errors import OnnxpressError
 from compress_ops.recipe import LoadedRecipe, load_recipe, parse_recipe
+from tests.helpers import ROOT
 
-CONFIGS = [path.read_text() for path in sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))]
+CONFIGS = [path.read_text() for path in sorted((ROOT / "configs").glob("*.yaml"))]
 FULL = """\
 version: 1
 model: digits-cnn.onnx

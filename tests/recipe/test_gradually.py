@@ -14,8 +14,8 @@ from compress_ops.errors import Faults, OnnxpressError
 from compress_ops.pipeline import Job, run
 from compress_ops.recipe import load_recipe, parse_recipe
 from compress_ops.recipe.schema import recipe_schema
+from tests.helpers import SAMPLES
 
-SAMPLES = Path(__file__).parents[2] / "sample_models"
 VALIDATOR = Draft202012Validator(recipe_schema())
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from compress_ops.errors import Faults, OnnxpressError, RecipeError
 from compress_ops.recipe import load_recipe, parse_recipe
+from tests.helpers import SAMPLES
 
 RECIPE = "version: 1\nseed: 7\npasses: [simplify]\n"
 
@@ -58,7 +59,7 @@ def test_binary_junk_is_no_recipe(tmp_path: Path, junk: bytes) -> None:
 
 
 def test_a_model_given_for_a_recipe_is_a_fault(tmp_path: Path) -> None:
-    samples = Path(__file__).parents[2] / "sample_models"
+    samples = SAMPLES
     assert "the recipe is an ONNX model" in _told(samples / "digits-cnn.onnx")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from compress_ops.shapes.lengths import is_short
 from tests.helpers import model_of
-from tests.prune.channel_case import ints
+from tests.prune.channels.channel_case import ints
 
 GRAPH = "agraph (float[6,8] x) => (float[M,K] y) {{ {lines} }}"
 SQUARES = "\n".join(["s0 = Mul(k, k)", *(f"s{i + 1} = Mul(s{i}, s{i})" for i in range(5))])

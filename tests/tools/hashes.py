@@ -16,7 +16,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from compress_ops import Job, OnnxpressError, load_recipe, parse_recipe, run
+from compress_ops import (
+    Job,
+    OnnxpressError,
+    load_recipe,
+    parse_recipe,
+    run,
+)
 from tests.test_configs import CASES, QUICK, SAMPLES
 
 STEPS = {
@@ -31,8 +37,8 @@ STEPS = {
     "equalize": "[simplify, equalize, quantize_static, correct_bias]",
     "channels": "[simplify, {prune_channels: {ratio: 0.3}}]",
     "channels-refit": "[simplify, {prune_channels: {ratio: 0.3, score: activation_weight}}, refit]",
-    "weights": "[simplify, {prune_weights: {sparsity: 0.5}}, pack_sparse]",
-    "sparsegpt": "[simplify, {prune_weights: {sparsity: 0.5, score: hessian}}, quantize_static]",
+    "weights": "[simplify, {prune_weights: {ratio: 0.5}}, pack_sparse]",
+    "sparsegpt": "[simplify, {prune_weights: {ratio: 0.5, score: hessian}}, quantize_static]",
     "low-rank": "[simplify, {low_rank: {energy: 0.9}}, share_weights]",
     "ternary": "[simplify, {ternarize_weights: {}}]",
 }
@@ -45,7 +51,10 @@ def results(models: list[Path]) -> Iterator[tuple[str, str]]:
         yield f"{config.stem} {sample}", made(Job(load_recipe(config, QUICK), SAMPLES / f"{sample}.onnx", None))
     for model in models:
         for name, steps in STEPS.items():
-            yield f"{name} {model.stem}", made(Job(parse_recipe(TEXT.format(steps)), model, None, measure=False))
+            yield (
+                f"{name} {model.parent.name}/{model.stem}",
+                made(Job(parse_recipe(TEXT.format(steps)), model, None, measure=False)),
+            )
 
 
 def made(job: Job) -> str:

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from ...autodiff.prepare import find
 from ...model import Model
-from ..autodiff.prepare import find
 from .codebooks import computed_values
 
 if TYPE_CHECKING:

@@ -14,20 +14,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from ...autodiff.prepare import find
 from ...data import Batch, Dataset
 from ...errors import PassError
 from ...model import Model
 from ...passes import Change, Context
 from ...runtime import Arrays
-from ..autodiff.prepare import find
-from ..held_out import weights_of
+from ..lesson.held_out import weights_of
+from ..lesson.targets import find_targets, telling_batch
+from ..lesson.task import Lesson, Task
+from ..lesson.teacher import Tensors
 from ..losses import Weights
-from ..targets import find_targets, telling_batch
-from ..task import Lesson, Task
-from ..teacher import Tensors
-from ..train import write_weights
 from ..training.settings import TrainSettings
-from .blocks import Block, BlockName, find_blocks, part
+from ..training.train import write_weights
+from .blocks import (
+    Block,
+    BlockName,
+    find_blocks,
+    part,
+)
 from .unrounded import Unrounded
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...graph.edit import constant_of
 from ...model import Model
-from ..held_out import weights_of
+from ..lesson.held_out import weights_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -19,11 +19,11 @@ from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from ...autodiff.prepare import find
 from ...graph.edit import Editor, constant_of
 from ...graph.packing import digit, pack, per_byte
 from ...model import ONNX_DOMAINS, Model
 from ...runtime import CPU, Session, open_session
-from ..autodiff.prepare import find
 from .codebooks import computed_values
 from .fake_quantization import tensor_of
 from .float_weights import weight_arrays

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from ...autodiff import trainable
 from ...errors import PassError
 from ...model import Model
 from ...passes import Change
-from ..autodiff import trainable
-from ..held_out import weights_of
-from ..masks import Mask, zeros_of
-from ..train import write_weights
+from ..lesson.held_out import weights_of
+from ..lesson.masks import Mask, zeros_of
+from ..training.train import write_weights
 from .codebooks import Codebook, find_codebooks, with_units
 from .fake_quantization import (
     PORTABLE,
@@ -26,7 +26,12 @@ from .fake_quantization import (
     with_floats,
 )
 from .float_weights import float_weights, pruned
-from .integer_biases import Bias, find_biases, stored, with_float_biases
+from .integer_biases import (
+    Bias,
+    find_biases,
+    stored,
+    with_float_biases,
+)
 from .learned_steps import activation_scales, with_factors, with_weight_factors
 from .packed_codes import Packed, find_packed, with_packed
 

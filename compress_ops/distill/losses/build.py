@@ -6,14 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ...autodiff import DIFFERENTIABLE_OPSET
 from ...errors import PassError
 from ...graph.opset import require_opset
 from ...model import Model
-from ..autodiff import DIFFERENTIABLE_OPSET
-from ..objective import Objective
 from .choice import OF_PAIRS, Weights, outputs_for
 from .graph import LossGraph
-from .pairs import LabelForm, Pairs, Shape, Target
+from .objective import Objective
+from .pairs import (
+    LabelForm,
+    Pairs,
+    Shape,
+    Target,
+)
 from .terms import LOSSES, LossName, Pair
 
 if TYPE_CHECKING:

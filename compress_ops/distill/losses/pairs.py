@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from ...autodiff.prepare import find
 from ...errors import PassError
-from ..autodiff.prepare import find
 from .graph import TINY, LossGraph
 from .kinds import Kind, Nature
 from .terms import Pair

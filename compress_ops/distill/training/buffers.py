@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
 
-    from ..objective import Objective
+    from ..losses.objective import Objective
 
     Array = np.ndarray[Any, Any]
 

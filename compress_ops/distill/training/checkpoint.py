@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import DataError
-from ...reading import unreadable
-from ...writing import write
+from ...files.reading import unreadable
+from ...files.writing import write
 
 if TYPE_CHECKING:
     import numpy as np

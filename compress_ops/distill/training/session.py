@@ -15,16 +15,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ...autodiff import GradientModel, build_gradients
 from ...errors import DataError, PassError
-from ...runtime import Feeds, Provider, Session, open_session
-from ..autodiff import GradientModel, build_gradients
+from ...runtime import (
+    Feeds,
+    Provider,
+    Session,
+    open_session,
+)
 from .buffers import Buffers
 
 if TYPE_CHECKING:
     import numpy as np
     import onnxruntime
 
-    from ..objective import Objective
+    from ..losses.objective import Objective
 
     Array = np.ndarray[Any, Any]
     Sizes = tuple[tuple[str, tuple[int, ...]], ...]

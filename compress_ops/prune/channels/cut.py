@@ -13,9 +13,14 @@ import numpy as np
 import onnx_ir as ir
 
 from ...graph.edit import constant_of
+from .axes import (
+    Axis,
+    Count,
+    Folded,
+    live,
+)
 from .groups import Grouping
 from .labels import Array
-from .layout import Axis, Count, Folded, live
 from .trace import Trace
 
 if TYPE_CHECKING:

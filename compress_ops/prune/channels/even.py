@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .axes import Unclear
 from .labels import Array
-from .layout import Unclear
 from .trace import Trace
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...model import Model
+from .axes import labels_of, live
 from .even import even_out
 from .labels import NEVER, Array
-from .layout import labels_of, live
 from .trace import Trace
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ...errors import PassError
 from ...model import Model
-from .layout import Unclear
+from .axes import Unclear
 
 _LONGEST = 2**20, 2**22  # labels along one axis, of the smallest and of the largest model
 _MADE = 2**22  # labels of all weights; a large model has more, a small share of its numbers

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .layout import live
+from .axes import live
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -14,13 +14,13 @@ import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
+from ...graph.clean.folding import fold, stays_small
+from ...graph.clean.generated import Store, fill_of
+from ...graph.clean.quiet import quietly
 from ...graph.edit import constant_of
-from ...graph.folding import fold, stays_small
-from ...graph.generated import Store, fill_of
-from ...graph.quiet import quietly
 from ...model import Model, make_uniform
 from ...shapes.elements import Evaluator, known_dims
-from .attention import write_scales
+from .rules.attention import write_scales
 from .strided import read_in_order
 
 _ROUNDS = 8  # a size that becomes known makes shapes known, from which further sizes follow

@@ -17,9 +17,14 @@ from typing import TYPE_CHECKING
 
 from ...graph.fixed import why_fixed
 from ...model import Model
-from ...shapes.elements import Dim, Element, Elements, Evaluator, hands_on
-from .labels import Array, Labels
-from .layout import (
+from ...shapes.elements import (
+    Dim,
+    Element,
+    Elements,
+    Evaluator,
+    hands_on,
+)
+from .axes import (
     Axis,
     Count,
     Folded,
@@ -35,6 +40,7 @@ from .layout import (
     size_of,
     subgraphs,
 )
+from .labels import Array, Labels
 from .limits import Limits
 from .loud import is_loud
 
@@ -284,7 +290,7 @@ class Trace:
         return value is not None and (value.is_initializer() or value in self.constants)
 
     def _visit(self, node: ir.Node) -> None:
-        from .table import rule_for
+        from .rules.table import rule_for
 
         self.limits.look(sum(self._labels_in(value) for value in node.inputs if value is not None))
         try:
@@ -303,7 +309,7 @@ class Trace:
 
     def _check_sizes(self, node: ir.Node) -> None:
         """Channel counts that are read at run time must go where they are understood."""
-        from .table import READS_SHAPES
+        from .rules.table import READS_SHAPES
 
         for index, value in enumerate(node.inputs):
             if index in READS_SHAPES.get(node.op_type, ()) or value is None or value.is_initializer():

@@ -16,12 +16,22 @@ from pydantic import Field
 
 from ...errors import PassError
 from ...graph.tap import tapped
-from ...measure.padding import kept_positions
+from ...measure.closeness.padding import kept_positions
 from ...model import Model
-from ...passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register
+from ...passes import (
+    ALL,
+    NONE,
+    Change,
+    Context,
+    Need,
+    Only,
+    Promise,
+    Skip,
+    register,
+)
 from .equations import Equations, best_ridge
-from .layers import Layer, find_layers, sweeps
 from .rows import Misfit, pieces
+from .solvable import Layer, find_layers, sweeps
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,7 +16,7 @@ from ...graph.edit import attribute
 if TYPE_CHECKING:
     import numpy as np
 
-    from .layers import Layer
+    from .solvable import Layer
 
     Array: TypeAlias = np.ndarray[Any, Any]
 

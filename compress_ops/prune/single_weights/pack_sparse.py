@@ -13,12 +13,27 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ...files.stored_half import store_like, stored_bytes
 from ...graph.opset import require_opset
-from ...graph.packing import Unpacker, editor_for, owner, packed_bytes
+from ...graph.packing import (
+    Unpacker,
+    editor_for,
+    owner,
+    packed_bytes,
+)
 from ...model import Model
 from ...nodes import bytes_of
-from ...passes import ALL, NONE, Change, Context, Only, Promise, Skip, register, selected
-from ...stored_half import store_like, stored_bytes
+from ...passes import (
+    ALL,
+    NONE,
+    Change,
+    Context,
+    Only,
+    Promise,
+    Skip,
+    register,
+    selected,
+)
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -13,12 +13,30 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 from pydantic import BeforeValidator, Field
 
 from ...model import Model
-from ...passes import ALL, NONE, Change, Context, Fraction, Gain, Need, Only, Promise, ShareOf, Skip, register
-from .hessian import compensated, with_hessians
+from ...passes import (
+    ALL,
+    NONE,
+    Change,
+    Context,
+    Fraction,
+    Gain,
+    Need,
+    Only,
+    Promise,
+    ShareOf,
+    Skip,
+    register,
+)
 from .inputs import with_norms
 from .layout import Weight, find_weights
 from .pattern import SYNTAX, Pattern, readable
-from .rules import Scope, ScoreName, Settings, rules_for
+from .rules import (
+    Scope,
+    ScoreName,
+    Settings,
+    rules_for,
+)
+from .sparsegpt import compensated, with_hessians
 
 if TYPE_CHECKING:
     import numpy as np

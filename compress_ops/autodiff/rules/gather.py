@@ -1,0 +1,56 @@
+"""Adding rows back where they were taken from: the transpose of y = x[indices] along an axis."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+
+    from ..step import Step
+
+
+def gather_back(step: Step, dy: ir.Value, indices: np.ndarray[Any, Any], axis: int, size: int) -> ir.Value:
+    """For known indices (one dimension) into an axis of a known size."""
+    import numpy as np
+
+    if len(np.unique(indices)) < len(indices):
+        return _add_matrix(step, dy, indices, axis, size)
+    source = np.full(size, len(indices))  # what was not taken comes from one more row, of zeros
+    source[indices] = np.arange(len(indices))
+    if len(indices) < size:
+        dy = step.op(
+            "Pad", dy, step.integers([int(i == axis + step.rank(step.x)) for i in range(2 * step.rank(step.x))])
+        )
+    return step.op("Gather", dy, step.integers(source), axis=axis)
+
+
+def _add_matrix(step: Step, dy: ir.Value, indices: np.ndarray[Any, Any], axis: int, size: int) -> ir.Value:
+    """As a product with the matrix of zeros and ones that tells which row goes where."""
+    import numpy as np
+
+    rank = step.rank(step.x)
+    matrix = step.array(np.eye(size)[indices])
+    last = [*(other for other in range(rank) if other != axis), axis]
+    rows = step.op("MatMul", step.op("Transpose", dy, perm=last), matrix)
+    return step.op("Transpose", rows, perm=[last.index(position) for position in range(rank)])
+
+
+def scatter_rows(step: Step, dy: ir.Value, indices: ir.Value, axis: int) -> ir.Value:
+    """For indices of any shape, known only at run time, into an axis of x: dy goes onto zeros row by row."""
+    import onnx_ir as ir
+
+    rank, across = step.rank(step.x), step.rank(indices)
+    if indices.dtype != ir.DataType.INT64:  # Gather takes int32 too, ScatterND does not
+        indices = step.op("Cast", indices, to=ir.DataType.INT64)
+    rows = step.op("Unsqueeze", indices, step.integers([-1]))
+    if axis == 0:
+        return step.op("ScatterND", step.zeros(step.x), rows, dy, reduction="add")
+    taken = range(axis, axis + across)
+    first = [*taken, *(other for other in range(rank - 1 + across) if other not in taken)]
+    order = [axis, *(other for other in range(rank) if other != axis)]
+    moved = step.op("Transpose", dy, perm=first)
+    zeros = step.op("Transpose", step.zeros(step.x), perm=order)
+    spent = step.op("ScatterND", zeros, rows, moved, reduction="add")
+    return step.op("Transpose", spent, perm=[order.index(position) for position in range(rank)])

@@ -1,0 +1,69 @@
+"""The table of gradient rules: every ``Rule`` in the modules listed in ``FAMILIES``, by operator."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from .rule import Rule
+from .rules import (
+    activations,
+    arithmetic,
+    convolution,
+    einsum,
+    elementwise,
+    indexing,
+    matmul,
+    normalization,
+    pooling,
+    quantization,
+    reduction,
+    resize,
+    shape,
+    softmax,
+)
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+FAMILIES = (
+    activations,
+    arithmetic,
+    convolution,
+    einsum,
+    elementwise,
+    indexing,
+    matmul,
+    normalization,
+    pooling,
+    quantization,
+    reduction,
+    resize,
+    shape,
+    softmax,
+)
+
+_FLAT = (
+    "And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Ceil ConstantOfShape Equal EyeLike Floor "
+    "Greater GreaterOrEqual Hardmax IsInf IsNaN Less LessOrEqual NonZero Not Or RandomNormalLike RandomUniformLike "
+    "Round Shape Sign Size Xor"
+)
+FLAT = frozenset(_FLAT.split(" "))
+"""Operators whose derivative is zero wherever there is one: nothing flows back through them."""
+
+
+@cache
+def operators() -> dict[str, Rule]:
+    """The rule of each operator of the standard domain."""
+    rules = [rule for family in FAMILIES for rule in vars(family).values() if isinstance(rule, Rule)]
+    return {operator: rule for rule in rules for operator in rule.operators}
+
+
+def rule_of(node: ir.Node) -> Rule | None:
+    """The rule of a node, or None where its operator has none."""
+    return operators().get(node.op_type) if node.domain in ("", "ai.onnx") else None
+
+
+def is_flat(node: ir.Node) -> bool:
+    """Whether the node's derivative is zero."""
+    return node.domain in ("", "ai.onnx") and node.op_type in FLAT

@@ -1,0 +1,1 @@
+"""Forms that data comes in, one file each; `table` lists them."""

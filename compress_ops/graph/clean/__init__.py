@@ -1,0 +1,1 @@
+"""Clean-ups of a graph that leave what it computes as it is: folding, fusing, constants, duplicates."""

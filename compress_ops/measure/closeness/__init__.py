@@ -1,0 +1,1 @@
+"""How close outputs are to those of the original, without labels."""

@@ -1,0 +1,1 @@
+"""Scores of outputs against labels, one file a family; `table` lists them."""

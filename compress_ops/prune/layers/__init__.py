@@ -1,0 +1,1 @@
+"""Whole residual blocks that go."""

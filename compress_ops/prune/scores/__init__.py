@@ -1,0 +1,1 @@
+"""Scores of units, and the evidence that they look at."""

@@ -1,0 +1,1 @@
+"""float16: which operators take it, which values fit it, and what is written."""

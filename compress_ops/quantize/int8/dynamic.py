@@ -1,0 +1,339 @@
+"""quantize_dynamic: weights become int8 now, activations at run time.
+
+With W_q = round(W / s_W) and, measured on each input X as it comes, X_q = round(X / s_X) + z_X:
+    X @ W  ~=  s_X * s_W * ((X_q - z_X) @ W_q)         (MatMulInteger, ConvInteger)
+An embedding table has no activation: its rows are stored as int8 and scaled after the lookup. An LSTM becomes
+onnxruntime's DynamicQuantizeLSTM; GRU and RNN have no integer kernel: their int8 weights are decoded when the model is
+loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from ...graph.edit import (
+    MICROSOFT,
+    Editor,
+    attribute,
+    constant_of,
+)
+from ...graph.opset import require_opset
+from ...model import ONNX_DOMAINS, Model
+from ...passes import (
+    ALL,
+    NONE,
+    Change,
+    Context,
+    Only,
+    Promise,
+    Skip,
+    register,
+    selected,
+)
+from ..numbers.formats import (
+    AS_STORED,
+    Layout,
+    Symmetric,
+    as_half,
+    lazy_codes,
+)
+from ..numbers.portable import (
+    Candidate,
+    Portability,
+    Portable,
+    record,
+)
+from ..numbers.quality import Quality, weight_sqnr
+from .eligible import (
+    decline_quantized,
+    reasons,
+    weight_indices,
+    weights_of,
+)
+from .left import to_the_right
+from .providers import AllowSlower, refuse_slower
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+
+Operator = Literal["MatMul", "Gemm", "Conv", "Gather", "LSTM", "GRU", "RNN"]
+OPERATORS: list[Operator] = ["MatMul", "Gemm", "Conv", "Gather", "LSTM", "GRU", "RNN"]
+_WEIGHTS_ALONE = {"Gather", "GRU", "RNN"}  # what reads these reads floats, from operators that all providers have
+_MINIMUM_OPSET = 11  # DynamicQuantizeLinear
+
+
+@register("quantize_dynamic", promises=Promise.SHRINKS)
+def quantize_dynamic(
+    model: Model,
+    ctx: Context,
+    *,
+    operators: Annotated[
+        list[Operator],
+        Field(
+            description="Operator types to quantize. All by default, for the smallest file; leave Conv out for speed "
+            "on CPUs, which have no fast ConvInteger."
+        ),
+    ] = OPERATORS,
+    per_channel: Annotated[
+        bool,
+        Field(
+            description="One scale per output channel, else one per weight. On by default: more accurate, for a "
+            "few bytes per channel."
+        ),
+    ] = True,
+    portable: Annotated[
+        Portable,
+        Field(
+            description="The same outputs on CPUs without VNNI, for 0-1 bit. auto by default: each weight that keeps "
+            "30 dB SQNR so is portable, the others keep all 8 bits; the report names the worst of them."
+        ),
+    ] = "auto",
+    allow_slower: AllowSlower = False,
+    only: Only = ALL,
+    skip: Skip = NONE,
+) -> Change:
+    """Store weights as int8 and quantize activations as they come; no data needed.
+
+    Weights are symmetric int8 (Jacob et al. 2018, arXiv:1712.05877), activations asymmetric uint8 per tensor
+    (ONNX DynamicQuantizeLinear). onnxruntime fuses the nodes written for MatMul into one kernel. Gemm becomes
+    MatMul and Add. Embedding tables (Gather) have one scale per row. An LSTM becomes DynamicQuantizeLSTM, of integer
+    products too; GRU and RNN compute in float, with int8 weights that are decoded at load. Operators whose weight is
+    computed, not float32, not finite or too small to gain are declined.
+    """
+    if not set(operators) <= _WEIGHTS_ALONE:
+        refuse_slower(ctx, "dynamic", allowed=allow_slower)
+    require_opset(model, _MINIMUM_OPSET)
+    wanted = [
+        node
+        for node in model.nodes()
+        if node.op_type in operators and node.domain in ONNX_DOMAINS and selected(node, only, skip)
+    ]
+    change = Change()
+    found = reasons(to_the_right(model, wanted, change))
+    able = [node for node, reason in found.items() if not reason]
+    products = [node for node in able if node.op_type not in _WEIGHTS_ALONE]
+    work = _Work(model, per_channel, Symmetric(), change, Portability(portable))
+    decline_quantized(model, operators, only, skip, change)
+    for node, reason in ctx.progress(found.items(), "quantize_dynamic", len(wanted)):
+        _quantize(work, node, reason)
+    if products:
+        work.change.notes = dict(work.portability.notes())
+        record(model, work.portability.whole)
+    work.change.notes |= work.quality.notes()
+    model.drop_unused()
+    return work.change
+
+
+@dataclass
+class _Work:
+    model: Model
+    per_channel: bool
+    weights: Symmetric
+    change: Change
+    portability: Portability
+    quality: Quality = field(default_factory=Quality)
+    inputs: dict[Any, tuple[ir.Value, ...]] = field(default_factory=dict)
+    coded: dict[Any, tuple[ir.Value, ir.Value]] = field(default_factory=dict)
+
+
+def _quantize(work: _Work, node: ir.Node, reason: str) -> None:
+    if node.op_type == "Gather" and constant_of(node.inputs[0]) is None:
+        return  # a lookup in a computed tensor has no weight to speak of
+    if reason:
+        work.change.decline(node.name, reason)
+        return
+    weights, kind = [weight.name for weight in weights_of(node) if weight is not None], node.op_type
+    _REWRITES[kind](work, node)
+    told = "; ".join(map(work.quality.of, weights))
+    work.change.touch(node.name, f"{kind} weights to int8, {told}")
+
+
+def _candidate(node: ir.Node, weight: ir.Value | None, per_channel: bool) -> Candidate:
+    """A weight of a product as it is reduced to scales."""
+    assert weight is not None and weight.const_value is not None
+    array = _layout(node).apply(weight.const_value.numpy())
+    summed = tuple(range(1, array.ndim)) if node.op_type == "Conv" else (-2,)
+    along = None if node.op_type == "Conv" else -2
+    return Candidate(weight.name or "", array, summed if per_channel else None, along)
+
+
+def _layout(node: ir.Node) -> Layout:
+    return Layout(node.op_type == "LSTM" or (node.op_type == "Gemm" and bool(attribute(node, "transB", 0))))
+
+
+def _matmul(work: _Work, node: ir.Node) -> None:
+    edit, weight = Editor(work.model, node), node.inputs[1]
+    assert weight is not None and weight.const_value is not None
+    *stack, _, columns = weight.const_value.shape.numpy()
+    scale_shape = (*stack, 1, columns) if stack else (columns,)
+    edit.replace(_integer_product(work, edit, "MatMulInteger", weight, (-2,), scale_shape))
+
+
+def _gemm(work: _Work, node: ir.Node) -> None:
+    edit, layout = Editor(work.model, node), _layout(node)
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    assert node.inputs[1] is not None
+    product = _integer_product(work, edit, "MatMulInteger", node.inputs[1], (-2,), (-1,), layout)
+    edit.replace(product if bias is None else edit.op("Add", product, bias))
+
+
+def _conv(work: _Work, node: ir.Node) -> None:
+    import numpy as np
+
+    edit, weight = Editor(work.model, node), node.inputs[1]
+    assert weight is not None and weight.const_value is not None
+    rank = len(weight.const_value.shape)
+    axes = tuple(range(1, rank))
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    attributes = {name: attr.value for name, attr in node.attributes.items()}
+    product = _integer_product(work, edit, "ConvInteger", weight, axes, (1, -1) + (1,) * (rank - 2), **attributes)
+    if bias is not None:
+        shape = edit.constant(f"{node.name}/bias_shape", np.array([1, -1] + [1] * (rank - 2), np.int64))
+        product = edit.op("Add", product, edit.op("Reshape", bias, shape))
+    edit.replace(product)
+
+
+def _gather(work: _Work, node: ir.Node) -> None:
+    import onnx_ir as ir
+
+    edit = Editor(work.model, node)
+    table, rows = node.inputs
+    assert table is not None
+    codes, scale = _coded(work, edit, table, (-1,), (-1, 1), half_scale=work.per_channel)
+    picked = edit.op("Cast", edit.op("Gather", codes, rows, axis=0), to=ir.DataType.FLOAT.value)
+    is_half = scale.dtype == ir.DataType.FLOAT16
+    if work.per_channel:
+        scale = edit.op("Gather", scale, rows, axis=0)
+    if is_half:
+        scale = edit.op("Cast", scale, to=ir.DataType.FLOAT.value)
+    edit.replace(edit.op("Mul", picked, scale))
+
+
+def _lstm(work: _Work, node: ir.Node) -> None:
+    """DynamicQuantizeLSTM reads W and R as [directions, inputs, gates], with a scale a gate row or a direction."""
+    edit = Editor(work.model, node)
+    inputs: list[ir.Value | None] = [*node.inputs, *[None] * (8 - len(node.inputs))]
+    for index in weight_indices(node):
+        weight = inputs[index]
+        assert weight is not None and weight.const_value is not None
+        directions, gates, _ = weight.const_value.shape.numpy()
+        shape = (directions, gates) if work.per_channel else (directions,)
+        inputs[index], scale = _coded(work, edit, weight, (-2,), shape, Layout(transposed=True), whole=(-2, -1))
+        inputs += [scale, _zero(work, edit, shape)]
+    node.domain, node.op_type = MICROSOFT, "DynamicQuantizeLSTM"
+    node.attributes.pop("layout", None)
+    node.resize_inputs(len(inputs))
+    for index, value in enumerate(inputs):
+        node.replace_input_with(index, value)
+    work.model.ir.opset_imports.setdefault(MICROSOFT, 1)
+
+
+def _decoded(work: _Work, node: ir.Node) -> None:
+    """Codes times scale in front of the node: onnxruntime folds that when it loads the model."""
+    import onnx_ir as ir
+
+    for index in weight_indices(node):
+        weight = node.inputs[index]
+        assert weight is not None and weight.const_value is not None
+        edit, (directions, gates, _) = Editor(work.model, node), weight.const_value.shape.numpy()
+        key = ("decoded", weight, edit.graph)
+        if key not in work.inputs:
+            codes, scale = _coded(work, edit, weight, (-1,), (directions, gates, 1))
+            work.inputs[key] = (edit.op("Mul", edit.op("Cast", codes, to=ir.DataType.FLOAT.value), scale),)
+        node.replace_input_with(index, work.inputs[key][0])
+
+
+_REWRITES: dict[str, Callable[[_Work, Any], None]] = {
+    "MatMul": _matmul,
+    "Gemm": _gemm,
+    "Conv": _conv,
+    "Gather": _gather,
+    "LSTM": _lstm,
+    "GRU": _decoded,
+    "RNN": _decoded,
+}
+
+
+def _integer_product(
+    work: _Work,
+    edit: Editor,
+    op_type: str,
+    weight: ir.Value,
+    axes: tuple[int, ...],
+    scale_shape: tuple[int, ...],
+    layout: Layout = AS_STORED,
+    **attributes: Any,
+) -> ir.Value:
+    """s_X * s_W * (X_q op W_q), written in the order that onnxruntime's fusion looks for."""
+    import onnx_ir as ir
+
+    codes, scale = _coded(work, edit, weight, axes, scale_shape, layout)
+    x, x_scale, x_zero = _quantized_input(work, edit)
+    zero = _zero(work, edit)
+    product = edit.op(op_type, x, codes, x_zero, zero, **attributes)
+    as_float = edit.op("Cast", product, to=ir.DataType.FLOAT.value)
+    return edit.op("Mul", as_float, edit.op("Mul", x_scale, scale))
+
+
+def _quantized_input(work: _Work, edit: Editor) -> tuple[ir.Value, ...]:
+    """The node's input as (codes, scale, zero_point); quantized once where several nodes of a graph read it."""
+    value = edit.node.inputs[0]
+    key = (value, edit.graph)
+    if key not in work.inputs:
+        work.inputs[key] = edit.ops("DynamicQuantizeLinear", value, outputs=3, label="int8")
+    return work.inputs[key]
+
+
+def _zero(work: _Work, edit: Editor, shape: tuple[int, ...] = ()) -> ir.Value:
+    import numpy as np
+
+    key = ("zero_point", shape, edit.graph)
+    if key not in work.coded:
+        zero = edit.constant("weight_zero_point", np.zeros(shape, np.int8))
+        work.coded[key] = (zero, zero)
+    return work.coded[key][0]
+
+
+def _coded(
+    work: _Work,
+    edit: Editor,
+    weight: ir.Value,
+    axes: tuple[int, ...],
+    scale_shape: tuple[int, ...],
+    layout: Layout = AS_STORED,
+    half_scale: bool = False,
+    whole: tuple[int, ...] | None = None,
+) -> tuple[ir.Value, ir.Value]:
+    """The weight's int8 codes and its scale as initializers; made once for a weight used several times.
+
+    They stand in the weight's own graph, where all that read it see them. ``half_scale`` stores float16 scales where
+    they lose nothing that matters (a table has one for each of many rows). Where channels have no scales of their own,
+    there is one over the axes ``whole``.
+    """
+    import onnx_ir as ir
+
+    reduced = axes if work.per_channel else whole
+    key = (weight, layout, reduced)
+    if key not in work.coded:
+        source = weight.const_value
+        assert source is not None and isinstance(weight.graph, ir.Graph)
+        array = layout.apply(source.numpy())
+        least: np.ndarray[Any, Any] | float = 0.0
+        if edit.node.op_type not in _WEIGHTS_ALONE:
+            candidate = _candidate(edit.node, weight, work.per_channel)
+            least = work.portability.least(replace(candidate, axes=reduced))
+        scale = work.weights.scale(array, reduced, least)
+        scale = as_half(scale) if half_scale else scale
+        work.quality.add(weight.name, weight_sqnr(array, work.weights.restored(array, scale)))
+        stored = scale.reshape(scale_shape) if work.per_channel or whole else scale.reshape(())
+        coded = lazy_codes(source, scale, work.weights, layout)
+        work.coded[key] = (
+            work.model.add_weight(f"{weight.name}_int8", coded, weight.graph),
+            work.model.add_weight(f"{weight.name}_scale", ir.Tensor(stored), weight.graph),
+        )
+    return work.coded[key]

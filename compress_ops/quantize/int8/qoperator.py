@@ -1,0 +1,150 @@
+"""QOperator: Q/DQ pairs around an operator become one operator that reads and writes codes.
+
+DequantizeLinear -> Conv -> QuantizeLinear is QLinearConv, and so on; QLinearConv and QLinearMatMul are in the ONNX
+standard, the others are onnxruntime's own. A Relu or Clip between is dropped where the output's codes reach no further.
+Pairs that no such operator takes stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ...graph.edit import (
+    MICROSOFT,
+    Editor,
+    attribute,
+    constant_of,
+)
+from ...model import Model
+from .placement import (
+    ABSORBED,
+    ARITHMETIC,
+    CORE,
+    MOVING,
+    SENSITIVE,
+)
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+_STANDARD = ("Conv", "MatMul")
+_CONVERTED = {*CORE, *ARITHMETIC, *SENSITIVE}
+
+
+@dataclass(frozen=True)
+class _Coded:
+    """A quantized value: its codes, scale and zero point."""
+
+    codes: ir.Value
+    scale: ir.Value
+    zero: ir.Value
+
+    @property
+    def inputs(self) -> list[ir.Value | None]:
+        return [self.codes, self.scale, self.zero]
+
+
+def to_operators(model: Model, quantized: Collection[ir.Node]) -> None:
+    """Rewrite those of the quantized nodes for which there is such an operator."""
+    for node in [node for node in model.graph if node in quantized]:
+        quantizer = _quantizer(node)
+        inputs = [_coded(value) for value in _data(node)]
+        if quantizer is None or any(found is None for found in inputs):
+            continue
+        edit = Editor(model, quantizer)  # what it emits stands behind all that the operator reads
+        if node.op_type in MOVING:
+            edit.replace(_moved(edit, node, [found for found in inputs if found is not None]))
+        elif node.op_type in _CONVERTED:
+            edit.replace(_converted(edit, node, [found for found in inputs if found is not None], quantizer))
+    model.drop_unused()
+
+
+def _data(node: ir.Node) -> list[ir.Value | None]:
+    several = {"Conv": 2, "Gemm": 2, "MatMul": 2, "Add": 2, "Mul": 2, "Concat": len(node.inputs)}
+    return list(node.inputs[: several.get(node.op_type, 1)])
+
+
+def _coded(value: ir.Value | None) -> _Coded | None:
+    producer = value.producer() if value is not None else None
+    if producer is None or producer.op_type != "DequantizeLinear" or len(producer.inputs) < 3:
+        return None
+    codes, scale, zero = producer.inputs
+    return _Coded(codes, scale, zero) if codes is not None and scale is not None and zero is not None else None
+
+
+def _quantizer(node: ir.Node) -> ir.Node | None:
+    """The QuantizeLinear that alone reads the node, directly or behind a Relu or Clip that its codes make needless."""
+    users = list(node.outputs[0].consumers())
+    between = None
+    if len(users) == 1 and users[0].op_type in ABSORBED:
+        between, users = users[0], list(users[0].outputs[0].consumers())
+    if len(users) != 1 or users[0].op_type != "QuantizeLinear" or node.outputs[0].is_graph_output():
+        return None
+    return users[0] if between is None or _is_needless(between, users[0]) else None
+
+
+def _is_needless(limiter: ir.Node, quantizer: ir.Node) -> bool:
+    """Whether codes reach at most a step beyond what Relu or Clip lets through."""
+    import numpy as np
+
+    scale, zero = (float(tensor.numpy()) for tensor in map(constant_of, quantizer.inputs[1:3]) if tensor is not None)
+    limits = np.iinfo(constant_of(quantizer.inputs[2]).numpy().dtype)  # type: ignore[union-attr]
+    low, high = (limits.min - zero) * scale, (limits.max - zero) * scale
+    if limiter.op_type == "Relu":
+        return low >= 0
+    bounds = [constant_of(value) for value in [*limiter.inputs[1:3], None, None][:2]]
+    if any(bound is None and value is not None for bound, value in zip(bounds, limiter.inputs[1:3], strict=False)):
+        return False
+    least, most = bounds
+    return (least is None or low >= float(least.numpy()) - scale) and (
+        most is None or high <= float(most.numpy()) + scale
+    )
+
+
+def _moved(edit: Editor, node: ir.Node, inputs: list[_Coded]) -> ir.Value:
+    attributes = {name: held.value for name, held in node.attributes.items()}
+    return edit.op(node.op_type, inputs[0].codes, *node.inputs[1:], **attributes)
+
+
+def _converted(edit: Editor, node: ir.Node, inputs: list[_Coded], quantizer: ir.Node) -> ir.Value:
+    output = list(quantizer.inputs[1:3])
+    flat = [value for found in inputs for value in found.inputs]
+    order = _ORDERS.get(node.op_type, _inputs_then_output)
+    attributes = {name: held.value for name, held in node.attributes.items() if held.name not in ("beta",)}
+    if node.op_type == "Softmax":
+        attributes["opset"] = edit.model.opset
+        attributes.setdefault("axis", attribute(node, "axis", -1))
+    name = "QGemm" if node.op_type == "Gemm" else f"QLinear{node.op_type}"
+    domain = "" if node.op_type in _STANDARD else MICROSOFT
+    return edit.op(name, *order(node, flat, output), domain=domain, **attributes)
+
+
+Values = list[Any]  # of ir.Value | None
+
+
+def _inputs_then_output(node: Any, inputs: Values, output: Values) -> Values:
+    return [*inputs, *output]
+
+
+def _conv(node: Any, inputs: Values, output: Values) -> Values:
+    bias = _bias(node)
+    return [*inputs, *output, *([bias] if bias is not None else [])]
+
+
+def _gemm(node: Any, inputs: Values, output: Values) -> Values:
+    return [*inputs, _bias(node), *output]
+
+
+def _concat(node: Any, inputs: Values, output: Values) -> Values:
+    return [*output, *inputs]
+
+
+def _bias(node: Any) -> Any:
+    """The int32 codes of the bias."""
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    return bias.producer().inputs[0] if bias is not None else None
+
+
+_ORDERS: dict[str, Callable[[Any, Values, Values], Values]] = {"Conv": _conv, "Gemm": _gemm, "Concat": _concat}

@@ -1,0 +1,294 @@
+"""quantize_static: weights and activations become int8, with ranges fixed by calibration data.
+
+Stored as QDQ: q = clip(round(x / scale) + zero_point) and back, around each operator that has an integer kernel;
+onnxruntime fuses DequantizeLinear -> operator -> QuantizeLinear into that kernel when it loads the model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from ...errors import PassError
+from ...graph.opset import require_opset
+from ...model import ONNX_DOMAINS, Model
+from ...passes import (
+    ALL,
+    NONE,
+    Change,
+    Context,
+    Need,
+    Only,
+    Promise,
+    Skip,
+    register,
+    selected,
+)
+from ..numbers.formats import Asymmetric, Symmetric, Unsigned
+from ..numbers.portable import Portability, Portable, record
+from ..ranges.activations import activation_quality
+from ..ranges.calibrate import Ranges, calibrate
+from ..ranges.clipping import quality
+from .eligible import RECURRENT, decline_quantized, reasons
+from .left import to_the_right
+from .placement import (
+    CODED_OUTPUTS,
+    CORE,
+    SENSITIVE,
+    Placement,
+    absorbed_output,
+    place,
+)
+from .providers import AllowSlower, refuse_slower
+from .qdq import Writer
+from .qoperator import to_operators
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+Operator = Literal["Conv", "Gemm", "MatMul"]
+OPERATORS: list[Operator] = ["Conv", "Gemm", "MatMul"]
+assert tuple(OPERATORS) == CORE
+ActivationType = Literal["uint8", "int8", "uint16", "int16"]
+_EIGHT_BITS_ONLY = ("tensorrt", "cuda", "dml", "rocm", "migraphx", "xnnpack", "coreml")
+_INSIDE = "it stands in a subgraph, whose activations cannot be calibrated"
+_MINIMUM_OPSET = 13  # DequantizeLinear with an axis
+
+
+@register("quantize_static", promises=Promise.SHRINKS, needs={Need.CALIBRATION})
+def quantize_static(
+    model: Model,
+    ctx: Context,
+    *,
+    operators: Annotated[
+        list[Operator],
+        Field(description="Operator types to quantize. All with integer kernels by default: speed needs them all."),
+    ] = OPERATORS,
+    per_channel: Annotated[
+        bool,
+        Field(
+            description="One scale per output channel, else one per weight. On by default: more accurate, for a "
+            "few bytes per channel."
+        ),
+    ] = True,
+    activation_type: Annotated[
+        ActivationType,
+        Field(
+            description="uint8 by default: with s8 the same operators took 3-4 times as long on an x86 CPU. TensorRT "
+            "wants int8; 16 bits run in float on CPUs."
+        ),
+    ] = "uint8",
+    symmetric: Annotated[
+        bool | None,
+        Field(description="Zero points of activations in the middle; absent: for types with a sign, as runtimes want."),
+    ] = None,
+    weight_type: Annotated[
+        Literal["int8", "uint8"],
+        Field(
+            description="int8 by default: symmetric, with the fast kernels; uint8 is asymmetric, and slower without "
+            "VNNI."
+        ),
+    ] = "int8",
+    power_of_two: Annotated[
+        bool,
+        Field(
+            description="Scales rounded up to powers of two, for fixed-point hardware. Off by default: it costs up to "
+            "a bit, and CPUs gain nothing."
+        ),
+    ] = False,
+    portable: Annotated[
+        Portable,
+        Field(
+            description="The same outputs on CPUs without VNNI, for 0-1 bit. auto by default: each weight that keeps "
+            "30 dB SQNR so is portable, the others keep all 8 bits; the report names the worst of them."
+        ),
+    ] = "auto",
+    calibrator: Annotated[
+        Literal["minmax", "moving_average", "percentile", "entropy", "mse"],
+        Field(
+            description="How ranges follow from the values seen. minmax by default: it clips nothing, has nothing to "
+            "tune and costs one pass over the data; the histogram rules cost a second one."
+        ),
+    ] = "minmax",
+    percentile: Annotated[
+        float,
+        Field(
+            gt=50,
+            le=100,
+            description="Share of values kept by the percentile calibrator, in percent. 99.99 by default: of "
+            "ten thousand values one is an outlier.",
+        ),
+    ] = 99.99,
+    form: Annotated[
+        Literal["qdq", "qoperator"],
+        Field(
+            description="qdq by default: all runtimes fuse it; qoperator writes QLinearConv and the like for those "
+            "that cannot."
+        ),
+    ] = "qdq",
+    allow_slower: AllowSlower = False,
+    only: Only = ALL,
+    skip: Skip = NONE,
+) -> Change:
+    """Quantize weights and activations to 8 bits, with activation ranges from calibration data.
+
+    Integer-arithmetic inference after Jacob et al. 2018 (arXiv:1712.05877), stored as QDQ. Weights are symmetric int8,
+    biases int32, activations asymmetric uint8 (or symmetric int8). Adds, pools and reshapes between quantized operators
+    stay in integers. Operators whose weight is computed, not float32 or not finite, whose activations were not finite,
+    or that stand in a subgraph are declined. The report lists the ten tensors of the lowest SQNR, weights from their
+    codes, activations from the histograms of the calibrator or else on one batch.
+    """
+    change, codes = Change(), _Codes(activation_type, symmetric, power_of_two)
+    _refuse_what_cannot_run(ctx, activation_type, form)
+    refuse_slower(ctx, form, allowed=allow_slower, zero_point_is_0=codes.is_symmetric and activation_type == "int8")
+    require_opset(model, _MINIMUM_OPSET)
+    decline_quantized(model, operators, only, skip, change)
+    _decline_recurrent(model, only, skip, change)
+    core = _eligible(model, [node for node in model.nodes() if _wanted(node, operators, only, skip)], change)
+
+    def ranges_of(values: list[ir.Value]) -> Ranges:
+        return calibrate(model, ctx, values, calibrator, percentile, activation_type, codes.is_symmetric)
+
+    def placed(allowed: Callable[[ir.Node], bool]) -> Placement:
+        return place(model, core, allowed, CORE if form == "qoperator" else CODED_OUTPUTS)
+
+    placement, ranges = _placed(core, placed, lambda node: _glue_allowed(node, only, skip), ranges_of, change)
+    if placement.core:
+        weights = Symmetric(power_of_two=power_of_two) if weight_type == "int8" else Unsigned(power_of_two=power_of_two)
+        # u8 x u8 is added in 32 bits everywhere, and 16-bit activations are multiplied in float
+        saturates = weight_type == "int8" and not activation_type.endswith("16")
+        portability = Portability(portable if saturates else True)
+        writer = Writer(model, weights, per_channel, portability if saturates else None)
+        forms = _forms(placement, ranges, codes)
+        _add_quality(writer, ctx, {value: forms[value] for value in placement.calibrated}, ranges)
+        _write(writer, placement, forms, change)
+        change.notes = {**portability.notes(), **writer.quality.notes()}
+        record(model, portability.whole)
+        if form == "qoperator":
+            to_operators(model, {*placement.core, *placement.glue})
+    model.drop_unused()
+    return change
+
+
+@dataclass(frozen=True)
+class _Codes:
+    """What activations become."""
+
+    kind: str
+    symmetric: bool | None
+    power_of_two: bool
+
+    @property
+    def is_symmetric(self) -> bool:
+        return self.kind.startswith("int") if self.symmetric is None else self.symmetric
+
+    def of(self, low: float, high: float) -> Asymmetric:
+        return Asymmetric.of(low, high, self.kind, self.is_symmetric, self.power_of_two)
+
+
+def _refuse_what_cannot_run(ctx: Context, activation_type: str, form: str) -> None:
+    if activation_type.endswith("16") and form == "qoperator":
+        raise PassError(f"form qoperator has no {activation_type} activations", hint="form: qdq has")
+    if activation_type.endswith("16") and ctx.providers[0].name in _EIGHT_BITS_ONLY:
+        raise PassError(
+            f"provider '{ctx.providers[0].name}' has no {activation_type} activations",
+            hint="activation_type: int8 runs there; the CPU provider runs 16 bits, in float",
+        )
+
+
+def _add_quality(writer: Writer, ctx: Context, forms: dict[ir.Value, Asymmetric], ranges: Ranges) -> None:
+    """What clipping and rounding cost each activation: from its histogram, or seen on one batch where there is none."""
+    histograms = {value: ranges[value.name or ""].histogram for value in forms}
+    uncounted = {value: form for value, form in forms.items() if histograms[value] is None}
+    seen = activation_quality(writer.model, ctx, uncounted)
+    for value, form in forms.items():
+        histogram = histograms[value]
+        writer.quality.add(value.name, *(seen[value.name or ""] if histogram is None else quality(histogram, form)))
+
+
+def _wanted(node: ir.Node, operators: list[Operator], only: list[str], skip: list[str]) -> bool:
+    return node.op_type in operators and node.domain in ONNX_DOMAINS and selected(node, only, skip)
+
+
+def _decline_recurrent(model: Model, only: list[str], skip: list[str], change: Change) -> None:
+    """They hold most bytes of many models, so that they are not passed over without a word."""
+    for node in model.nodes():
+        if node.op_type in RECURRENT and node.domain in ONNX_DOMAINS and selected(node, only, skip):
+            reason = (
+                "it has no integer kernel with fixed ranges; quantize_dynamic and quantize_weights store it in few bits"
+            )
+            change.decline(node.name, f"{node.op_type}: {reason}")
+
+
+def _glue_allowed(node: ir.Node, only: list[str], skip: list[str]) -> bool:
+    """Sensitive operators have to be named by their type."""
+    return selected(node, only, skip) and (node.op_type not in SENSITIVE or node.op_type in only)
+
+
+def _eligible(model: Model, nodes: list[ir.Node], change: Change) -> list[ir.Node]:
+    inside = {node: _INSIDE for node in nodes if node.graph is not model.graph}
+    outside = to_the_right(model, [node for node in nodes if node not in inside], change)
+    found = {**reasons(outside), **inside}
+    for node, reason in found.items():
+        if reason:
+            change.decline(node.name, reason)
+    return [node for node, reason in found.items() if not reason]
+
+
+def _placed(
+    core: list[ir.Node],
+    placed: Callable[[Callable[[ir.Node], bool]], Placement],
+    glue_allowed: Callable[[ir.Node], bool],
+    ranges_of: Callable[[list[ir.Value]], Ranges],
+    change: Change,
+) -> tuple[Placement, Ranges]:
+    """A placement all of whose values were finite on the calibration data, and their ranges.
+
+    Nodes at other values are left out; what reads them may then need a range that it had inherited before.
+    """
+    ranges: Ranges = {}
+    bad: set[str] = set()
+    while True:
+        placement = placed(lambda node: glue_allowed(node) and not _touches(node, bad))
+        missing = [value for value in placement.calibrated if value.name not in ranges]
+        if not missing:
+            return placement, ranges
+        ranges.update(ranges_of(missing))
+        bad.update(name for name, found in ranges.items() if not math.isfinite(found.high - found.low))
+        empty = {name for name, found in ranges.items() if found.low > found.high}
+        for node in [node for node in core if _touches(node, bad)]:
+            what = "empty throughout" if _touches(node, empty) else "not finite on"
+            change.decline(node.name, f"{node.op_type}: its activations are {what} the calibration data")
+            core.remove(node)
+
+
+def _touches(node: ir.Node, names: set[str]) -> bool:
+    return bool(
+        names & {node.inputs[0].name if node.inputs[0] else "", node.outputs[0].name, absorbed_output(node).name}
+    )
+
+
+def _forms(placement: Placement, ranges: Ranges, codes: _Codes) -> dict[ir.Value, Asymmetric]:
+    found = {value: ranges[value.name or ""] for value in placement.calibrated}
+    forms = {value: codes.of(span.low, span.high) for value, span in found.items()}
+    return {**forms, **{value: forms[source] for value, source in placement.inherited.items()}}
+
+
+def _write(writer: Writer, placement: Placement, forms: dict[ir.Value, Asymmetric], change: Change) -> None:
+    sources = {node: forms[node.inputs[0]] for node in placement.core if node.inputs[0] is not None}
+    integer = {*placement.core, *placement.glue}
+    for node in placement.core:
+        writer.make_room(node, float(sources[node].scale))
+    for node in placement.core:
+        name = node.inputs[1].name if node.inputs[1] is not None else None
+        scale = writer.weight(node)
+        writer.bias(node, scale * sources[node].scale)
+        change.touch(node.name, f"{node.op_type} to {writer.kind}, {writer.quality.of(name)}")
+    for value, form in forms.items():
+        writer.activation(value, form, None if value in placement.settled else integer)
+    for node in placement.glue:
+        change.touch(node.name, f"{node.op_type} in integers")

@@ -1,0 +1,110 @@
+"""Layers of the model before quantization, each with what stands for it in the quantized model.
+
+A layer that is written as QDQ keeps its node; one that is rewritten (MatMulInteger, MatMulNBits) keeps the name of its
+output. Nothing else is asked of the quantized form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ...errors import PassError
+from ...graph.edit import constant_of
+from ...model import ONNX_DOMAINS, Model
+from ...passes import Change, Context, selected
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True)
+class Counterpart:
+    """``exact``: the float layer. ``output``: the value that stands for its output. ``node``: the layer in QDQ form."""
+
+    exact: ir.Node
+    output: ir.Value
+    node: ir.Node | None
+
+    @property
+    def name(self) -> str:
+        return self.exact.name or "?"
+
+    @property
+    def weight(self) -> ir.TensorProtocol:
+        """The float weight."""
+        tensor = constant_of(self.exact.inputs[1])
+        assert tensor is not None
+        return tensor
+
+    @property
+    def channels(self) -> int:
+        """How many output channels the layer has."""
+        shape = self.weight.shape.numpy()
+        if self.exact.op_type == "ConvTranspose":
+            return int(shape[1] * _whole(self.exact, "group", 1))
+        first = self.exact.op_type == "Conv" or _whole(self.exact, "transB", 0)
+        return int(shape[0] if first else shape[-1])
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether the output's channels are its last axis, else axis 1."""
+        return self.exact.op_type in ("Gemm", "MatMul")
+
+
+def unquantized_of(ctx: Context, step: str) -> Model:
+    """The model before quantization, or an error that tells where in a recipe the step belongs."""
+    if ctx.unquantized is None:
+        hint = f"put {step} behind a step that quantizes, in the same recipe: passes: [quantize_static, {step}]"
+        raise PassError("the model before quantization is needed", hint=hint)
+    return ctx.unquantized
+
+
+def counterparts(model: Model, original: Model, only: list[str], skip: list[str], change: Change) -> list[Counterpart]:
+    """The quantized layers in graph order; those that cannot be found are declined, those still float passed over."""
+    nodes = {node.name: node for node in model.graph}
+    values = {value.name: value for node in model.graph for value in node.outputs}
+    found = [
+        _counterpart(exact, nodes, values, change) for exact in float_layers(original) if selected(exact, only, skip)
+    ]
+    place = {node: i for i, node in enumerate(model.graph)}
+    pairs = [pair for pair in found if pair is not None]
+    return sorted(pairs, key=lambda pair: place[_producer(pair.output)])
+
+
+def float_layers(original: Model) -> Iterator[ir.Node]:
+    """Layers of the main graph whose weight is stored as float32."""
+    import onnx_ir as ir
+
+    for node in original.graph:
+        if node.op_type in LAYERS and node.domain in ONNX_DOMAINS:
+            tensor = constant_of(node.inputs[1])
+            if tensor is not None and tensor.dtype == ir.DataType.FLOAT:
+                yield node
+
+
+def _counterpart(
+    exact: ir.Node, nodes: dict[str | None, ir.Node], values: dict[str | None, ir.Value], change: Change
+) -> Counterpart | None:
+    node = nodes.get(exact.name)
+    if node is not None and node.op_type == exact.op_type:
+        stays_float = constant_of(node.inputs[1]) is not None
+        return None if stays_float else Counterpart(exact, node.outputs[0], node)
+    output = values.get(exact.outputs[0].name)
+    if output is None:
+        change.decline(exact.name, f"{exact.op_type}: nothing in the quantized model has the name of its output")
+        return None
+    return Counterpart(exact, output, None)
+
+
+def _producer(value: ir.Value) -> ir.Node:
+    node = value.producer()
+    assert node is not None
+    return node
+
+
+def _whole(node: ir.Node, name: str, default: int) -> int:
+    return int(node.attributes[name].value if name in node.attributes else default)

@@ -1,0 +1,193 @@
+"""keep_float: the layers whose quantization costs most go back to float, as few as reach the accuracy asked for.
+
+Layers are ranked by what each adds to the noise (``noise.py``). The worst are then returned to float one at a time, and
+what that gives is measured at the model's outputs: with c the closeness of the worst output (``measure/closeness.py``),
+a layer is worth c(with it in float) - c(without). In that order as many are returned as the limit needs, found by
+doubling and bisection, each time measured on all of the data (greedy selection: ranks do not change meanwhile).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator, Field
+
+from ...errors import PassError
+from ...model import Model
+from ...passes import (
+    ALL,
+    NONE,
+    Change,
+    Context,
+    Need,
+    Only,
+    Promise,
+    Skip,
+    register,
+)
+from .counterparts import unquantized_of
+from .float_trials import Limit, Trial
+from .noise import noise_added
+from .restore import Layer, Restorer, quantized_layers
+
+if TYPE_CHECKING:
+    from ...measure.latency import ModelLatency
+
+_TRIED = 16  # layers that are returned one at a time to see what that gives; the others follow in order of noise
+_SECONDS = 1.0  # to time one layer
+_ALL_SECONDS = 8.0  # to time all of them
+
+
+def _readable(value: str | float) -> str | float:
+    from ...measure.budget import parse_drop
+
+    parse_drop(value)
+    return value
+
+
+def _needs(options: object) -> set[Need]:
+    """Layers that are named need no data."""
+    return {Need.CALIBRATION} if getattr(options, "layers", None) is None else set()
+
+
+@register("keep_float", promises=Promise.IMPROVES, needs={Need.UNQUANTIZED}, asks=_needs)
+def keep_float(
+    model: Model,
+    ctx: Context,
+    *,
+    max_drop: Annotated[
+        Annotated[str | float, AfterValidator(_readable)] | None,
+        Field(
+            description="How much worse the first metric may get: a share of the float model's (2%) or a difference "
+            "(0.02). Absent: 1%, the usual tolerance for int8, where the recipe has metrics and min_cosine is not "
+            "given."
+        ),
+    ] = None,
+    min_cosine: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=1,
+            description="Least closeness of each output to the float model's on calibration data: the cosine, and "
+            "stricter where that is blind. Absent: 0.995, what onnxpress quantize asks for, where neither max_drop nor "
+            "a metric is given.",
+        ),
+    ] = None,
+    most: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="Layers that may return at most; where the limit needs more, none do. Absent: all may, since "
+            "the accuracy is what was asked for.",
+        ),
+    ] = None,
+    layers: Annotated[
+        list[str] | None,
+        Field(
+            description="Names of the layers to return. Absent: chosen by measuring; the resolved recipe names them, "
+            "so that a replay measures nothing."
+        ),
+    ] = None,
+    only: Only = ALL,
+    skip: Skip = NONE,
+) -> Change:
+    """Return quantized layers to float, worst first, until the accuracy holds; each is told with what it cost in speed.
+
+    Put it behind the steps that quantize, and learn_rounding and correct_bias behind it. The model before these steps
+    is what is compared with, and where the float weights come from. The worst layers by noise over signal are returned
+    one at a time to measure what each gives at the outputs; in that order as few are returned as the limit needs. That
+    takes a session of onnxruntime for each of them, at most 16. Where the limit holds already, nothing changes: a
+    fault, unless allow_unchanged. Products of stored weights in QDQ, dynamic and QOperator form are known.
+    """
+    original, change = unquantized_of(ctx, "keep_float"), Change()
+    found = quantized_layers(model, original, only, skip, change)
+    if layers is None:
+        limit = Limit.of(ctx, max_drop, min_cosine)
+        with original.exported() as path:
+            names, told = _chosen(Trial(original, path, model, ctx, limit), found, most, change)
+    else:
+        names, told = _named(found, layers), dict.fromkeys(layers, "")
+    change.chosen["layers"] = names
+    by_name = {layer.name: layer for layer in found}
+    for name in names:
+        change.touch(name, f"{by_name[name].exact.op_type} in float{told[name]}")
+    Restorer(model).restore([by_name[name] for name in names])
+    return change
+
+
+def _named(found: Sequence[Layer], layers: Sequence[str]) -> list[str]:
+    unknown = sorted({*layers} - {layer.name for layer in found})
+    if unknown:
+        hint = "layers that are: " + (", ".join(layer.name for layer in found[:10]) or "none")
+        raise PassError(f"'{unknown[0]}' is no quantized layer of this model", hint=hint)
+    return list(dict.fromkeys(layers))
+
+
+def _chosen(trial: Trial, found: Sequence[Layer], most: int | None, change: Change) -> tuple[list[str], dict[str, str]]:
+    """Names of the layers to return, in order, and what each gives and costs, as text."""
+    noisy = _noisiest(trial, found)
+    if trial.ctx.dry_run:
+        return noisy[:1], dict.fromkeys(noisy, ", or others or more, as measured in a run")
+    unmet = trial.unmet([])
+    if not unmet:
+        change.decline("all layers", "the limit holds without any of them in float")
+        return [], {}
+    order, gains = _ranked(trial, noisy)
+    allowed = min(most or len(order), len(order))
+    number = _fewest(lambda n: not trial.unmet(order[:n]), allowed)
+    if number is None:
+        which = "all layers" if allowed == len(order) else f"{allowed} layers"
+        change.decline(which, f"in float they do not reach the limit either ({unmet} with none of them)")
+        return [], {}
+    costs = _costs(trial, order[:number])
+    return order[:number], {name: f"{gains.get(name, '')}{cost}" for name, cost in costs.items()}
+
+
+def _noisiest(trial: Trial, found: Sequence[Layer]) -> list[str]:
+    noise = noise_added(trial.original, trial.model, trial.ctx, [layer.exact for layer in found])
+    return sorted(noise, key=noise.__getitem__, reverse=True)
+
+
+def _ranked(trial: Trial, order: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """All layers, those first that give most; and of the worst by noise what they give, as text.
+
+    Those that were not tried stand before those that give nothing.
+    """
+    from ...runtime import open_session
+
+    reference = open_session(trial.path, trial.ctx.providers, threads=trial.ctx.threads)
+    before = trial.closeness(reference, [])
+    tried = trial.ctx.progress(order[:_TRIED], "keep_float: layers")
+    alone = {name: trial.closeness(reference, [name]) - before for name in tried}
+    ranks = sorted(alone, key=alone.__getitem__, reverse=True)
+    helping = [name for name in ranks if alone[name] > 0]
+    told = {name: f", which alone mends {gain / (1 - before):.0%} of 1 - closeness" for name, gain in alone.items()}
+    return [*helping, *order[_TRIED:], *ranks[len(helping) :]], told if before < 1 else {}
+
+
+def _fewest(holds: Callable[[int], bool], most: int) -> int | None:
+    """The smallest n from 1 on that holds, by doubling and bisection; None where ``most`` does not."""
+    fails, tried = 0, min(1, most)
+    while not holds(tried):
+        fails, tried = tried, min(2 * tried, most)
+        if fails == tried:
+            return None
+    while tried - fails > 1:
+        middle = (fails + tried) // 2
+        fails, tried = (fails, middle) if holds(middle) else (middle, tried)
+    return tried
+
+
+def _costs(trial: Trial, names: Sequence[str]) -> dict[str, str]:
+    """What each layer costs in speed, those before it being float already."""
+    seconds = min(_SECONDS, _ALL_SECONDS / len(names))
+    numbered = trial.ctx.progress([*enumerate(names)], "keep_float: speed")
+    return {name: _told(trial.time(names[:i], names[: i + 1], seconds)) for i, name in numbered}
+
+
+def _told(latency: ModelLatency | str) -> str:
+    if isinstance(latency, str):
+        return f"; time {latency}"
+    low, high = latency.ratio_interval.low, latency.ratio_interval.high
+    return f"; {latency.ratio:.2f}x the time [{low:.2f}, {high:.2f}]"

@@ -1,0 +1,1 @@
+"""Number formats: codes, scales, zero points, blocks, roundings, and how well they stand for floats."""

@@ -1,0 +1,1 @@
+"""What is done to a float model so that it quantizes better: smoothing, equalization."""

@@ -1,0 +1,160 @@
+"""Where one layer alone feeds another through functions with f(s x) = s f(x), so that channels can be scaled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ...graph.edit import attribute, constant_of
+from ...model import ONNX_DOMAINS, Model
+from .equalize_weights import input_channels, output_channels
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+ELEMENTWISE = ("Relu", "LeakyRelu", "PRelu", "Identity")
+POOLS = ("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool")
+
+
+@dataclass(frozen=True)
+class Link:
+    """Two layers, and what is added between (nodes with the index of their constant).
+
+    Each of the ``channels`` that the first gives is ``repeats`` inputs of the second (more than one after Flatten).
+    """
+
+    first: ir.Node
+    second: ir.Node
+    channels: int
+    repeats: int
+    additions: list[tuple[ir.Node, int]] = field(default_factory=list)
+
+
+@dataclass
+class _Walk:
+    """How far one has come behind a layer. ``columns``: channels are on the last axis, else on axis 1."""
+
+    first: ir.Node
+    columns: bool
+    flattened: bool = False
+    additions: list[tuple[ir.Node, int]] = field(default_factory=list)
+
+
+def find_links(
+    model: Model, wanted: Callable[[ir.Node], bool], decline: Callable[[str | None, str], None]
+) -> Iterator[Link]:
+    """All links between wanted layers; layers after which there is none are declined with the reason."""
+    for node in model.nodes():
+        if not _is_layer(node) or not wanted(node):
+            continue
+        found = _problem(node) or _follow(_Walk(node, columns=node.op_type in ("Gemm", "MatMul")), wanted)
+        if isinstance(found, Link):
+            yield found
+        else:
+            decline(node.name, f"{node.op_type}: {found}")
+
+
+def _is_layer(node: ir.Node) -> bool:
+    """Whether a node is of the operators that have weights; a MatMul of two activations is none."""
+    if node.op_type not in LAYERS or node.domain not in ONNX_DOMAINS:
+        return False
+    source = node.inputs[1].producer() if node.inputs[1] is not None else None
+    return node.op_type != "MatMul" or source is None or source.op_type == "DequantizeLinear"
+
+
+def _problem(node: ir.Node) -> str:
+    """Why the numbers of a layer cannot be scaled; empty where they can."""
+    import onnx_ir as ir
+
+    weight = constant_of(node.inputs[1])
+    value = node.inputs[1]
+    if value is not None and (made := value.producer()) is not None and made.op_type == "DequantizeLinear":
+        return "its weight is quantized already; equalize in front of the step that quantizes"
+    if value is None or weight is None:
+        return "its weight is computed, not stored"
+    if weight.dtype != ir.DataType.FLOAT:
+        return f"its weight is {weight.dtype.name.lower()}, not float32"
+    if weight.size == 0:
+        return "its weight is empty"
+    if len(value.uses()) > 1 or value.is_graph_output():
+        return "others read its weight too"
+    if node.op_type in ("Gemm", "MatMul") and len(weight.shape) != 2:
+        return "its weight is no matrix"
+    if attribute(node, "transA", 0):
+        return "transA turns channels into rows"
+    return _bias_problem(node)
+
+
+def _bias_problem(node: ir.Node) -> str:
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    tensor = constant_of(bias)
+    if bias is not None and tensor is None:
+        return "its bias is computed, not stored"
+    columns = tensor.shape.numpy()[-1:] if tensor is not None else ()
+    return "" if columns in ((), (1,), (output_channels(node),)) else "its bias does not fit its outputs"
+
+
+def _follow(walk: _Walk, wanted: Callable[[ir.Node], bool]) -> Link | str:
+    node = walk.first
+    while True:
+        output = node.outputs[0]
+        uses = list(output.uses())
+        if output.is_graph_output():
+            return "its output is an output of the graph"
+        if len(uses) != 1:
+            return f"{len(uses)} nodes read its output; only one may"
+        node, index = uses[0]
+        if node.graph is not walk.first.graph or node.domain not in ONNX_DOMAINS:
+            return f"{node.op_type} reads its output in a branch or by rules of its own"
+        if node.op_type in LAYERS and index == 0:
+            return _link(walk, node, wanted)
+        problem = _pass_through(walk, node, index)
+        if problem:
+            return problem
+
+
+def _pass_through(walk: _Walk, node: ir.Node, index: int) -> str:
+    """Go on behind a node that keeps factors of channels; else why it does not."""
+    if node.op_type in ELEMENTWISE and index == 0:
+        return ""
+    if node.op_type in POOLS and not walk.columns:
+        return ""
+    if node.op_type == "Clip":
+        return "" if _is_relu(node) else "Clip follows, and its bounds do not scale with a channel"
+    if node.op_type == "Flatten" and not walk.columns and attribute(node, "axis", 1) == 1:
+        walk.columns = walk.flattened = True
+        return ""
+    if node.op_type == "Add" and walk.columns and _is_bias(walk, node, 1 - index):
+        walk.additions.append((node, 1 - index))
+        return ""
+    return f"{node.op_type} follows, through which channels cannot be scaled"
+
+
+def _is_relu(clip: ir.Node) -> bool:
+    """Clip from zero without an upper bound."""
+    low, high = ([*clip.inputs, None, None])[1:3]
+    tensor = constant_of(low)
+    return high is None and not clip.attributes and tensor is not None and not tensor.numpy().any()
+
+
+def _is_bias(walk: _Walk, node: ir.Node, index: int) -> bool:
+    """A stored vector that is added to the columns of a layer directly behind it."""
+    tensor = constant_of(node.inputs[index])
+    if tensor is None or walk.flattened:
+        return False
+    return tuple(tensor.shape.numpy()) == (output_channels(walk.first),)
+
+
+def _link(walk: _Walk, second: ir.Node, wanted: Callable[[ir.Node], bool]) -> Link | str:
+    name = f"{second.op_type} {second.name}, which follows"
+    if not wanted(second):
+        return f"{name}, is not selected"
+    problem = _problem(second)
+    if problem:
+        return f"{name}: {problem}"
+    channels, inputs = output_channels(walk.first), input_channels(second)
+    if (second.op_type in ("Gemm", "MatMul")) != walk.columns or inputs % channels:
+        return f"{name}, reads other axes than channels"
+    return Link(walk.first, second, channels, inputs // channels, walk.additions)

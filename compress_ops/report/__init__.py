@@ -1,0 +1,1 @@
+"""Views of what was measured: pages of tables, as text, Markdown, HTML and JSON."""

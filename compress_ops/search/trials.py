@@ -1,0 +1,149 @@
+"""Trials: candidate recipes applied to the model, and measured beside it on the calibration data, models in turn.
+
+A trial's file stays in a temporary folder until all are done, so that what is timed again is not made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..data import Dataset, Part
+from ..errors import OnnxpressError
+from ..files.temporary import temporary_folder
+from ..measure.comparison import Comparison, Measured, compare_models
+from ..measure.feeds import MeasureSettings
+from ..measure.intervals import Interval
+from ..pipeline.job import (
+    Prepared,
+    counted_bytes,
+    model_of,
+    with_passes,
+)
+from ..pipeline.steps import apply_steps
+from ..recipe import Step
+from ..report.report import StepReport
+from .candidates import Candidate
+
+_SECONDS = 2.0  # of timing for each candidate
+_TOGETHER = 2  # trials that are open at once beside the original: each session holds its weights and its activations
+_LARGE = 32_000_000  # bytes of a model of which one trial at a time is open
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate and how it did against the original.
+
+    ``bytes`` are those of its file. ``closeness`` is that of the worst output (``measure/closeness.py``), ``why`` says
+    which output and what of it decided; ``speedup`` is the median over the original, with its interval.
+    """
+
+    name: str
+    passes: list[Step]
+    steps: list[StepReport]
+    path: Path
+    bytes: int
+    float_arithmetic: bool = False
+    closeness: float | None = None
+    why: str = ""
+    speedup: float | None = None
+    interval: Interval | None = None
+
+    def is_close(self, least: float) -> bool:
+        return self.closeness is not None and self.closeness >= least
+
+
+@dataclass
+class Trials:
+    """Where trials are made: a checked job, and a folder for their files; ``refused`` are the faults of what failed."""
+
+    prepared: Prepared
+    folder: Path
+    refused: list[OnnxpressError]
+
+    def make(self, wanted: Iterable[Candidate]) -> list[Trial]:
+        """Apply the candidates, and measure those that can be applied on the calibration data."""
+        made = self._applied(wanted, self.prepared.data)
+        return [trial for group in self._groups(made) for trial in self._measured(group)]
+
+    def helps(self, refined: Candidate, plain: Candidate) -> bool:
+        """Whether a recipe brings the model closer than another on samples that it did not see.
+
+        Both are fitted on one half of the calibration data and judged on the other.
+        """
+        seen, unseen = Part.halves(self.prepared.data["calibration"])
+        pair = self._applied([refined, plain], {**self.prepared.data, "calibration": seen})
+        if len(pair) < 2 or not len(unseen):
+            return False
+        found = self._compared(pair, unseen, {"fidelity"})
+        closer, other = (_with(trial, found).closeness or -1.0 for trial in pair)
+        return closer > other
+
+    def _applied(self, wanted: Iterable[Candidate], data: Mapping[str, Dataset]) -> list[Trial]:
+        shown = self.prepared.job.progress([*wanted], "choosing")
+        return [trial for candidate in shown if (trial := self._apply(candidate, data)) is not None]
+
+    def _apply(self, candidate: Candidate, data: Mapping[str, Dataset]) -> Trial | None:
+        job = with_passes(self.prepared.job, candidate.passes)
+        prepared = replace(self.prepared, job=job, model=model_of(job), data=data)
+        path = self.folder / f"{len([*self.folder.iterdir()])}.onnx"
+        try:
+            steps = list(apply_steps(prepared))
+            with prepared.model.staged(path) as staged:
+                size = counted_bytes(prepared.model, staged.size)
+                staged.commit()
+        except OnnxpressError as fault:
+            self.refused.append(fault)
+            return None
+        return Trial(candidate.name, candidate.passes, steps, path, size, candidate.float_arithmetic)
+
+    def _groups(self, trials: Sequence[Trial]) -> Iterator[list[Trial]]:
+        """A few at a time, so that memory does not grow with the number of candidates."""
+        size = 1 if self.prepared.original_bytes > _LARGE else _TOGETHER
+        yield from ([*trials[start : start + size]] for start in range(0, len(trials), size))
+
+    def _measured(self, trials: list[Trial]) -> Iterator[Trial]:
+        """What was measured of each; where one does not run with the others, each alone."""
+        try:
+            found = self._compared(trials, self.prepared.data.get("calibration"), {"latency", "fidelity"})
+            yield from (_with(trial, found) for trial in trials)
+        except OnnxpressError as fault:
+            if len(trials) == 1:
+                self.refused.append(fault)
+                return
+            for trial in trials:
+                yield from self._measured([trial])
+
+    def _compared(self, trials: Sequence[Trial], data: Dataset | None, parts: Collection[Measured]) -> Comparison:
+        """Some trials beside the original, in turn."""
+        recipe = self.prepared.job.recipe
+        return compare_models(
+            {"original": self.prepared.job.model, **{trial.path.name: trial.path for trial in trials}},
+            providers=recipe.provider,
+            threads=recipe.threads,
+            settings=MeasureSettings(**{**recipe.measure.model_dump(), "seconds": _SECONDS * len(trials)}),
+            fidelity_data=data,
+            seed=recipe.seed,
+            parts=parts,
+        )
+
+
+def _with(trial: Trial, found: Comparison) -> Trial:
+    """The trial with what was measured of it."""
+    key = trial.path.name
+    if not isinstance(found.fidelity, str):
+        closeness, why = found.fidelity.closeness(key)
+        trial = replace(trial, closeness=closeness, why=why)
+    if not isinstance(found.latency, str):
+        speed = found.latency.models[key]
+        trial = replace(trial, speedup=speed.speedup, interval=speed.speedup_interval)
+    return trial
+
+
+@contextmanager
+def trials_of(prepared: Prepared) -> Iterator[Trials]:
+    """Trials in a folder that is gone afterwards."""
+    with temporary_folder() as folder:
+        yield Trials(prepared, folder, [])
