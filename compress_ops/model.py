@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .arrays import Array
 from .errors import ModelError, PassError
 from .files.interface import (
     as_written,
@@ -29,17 +30,12 @@ from .files.interface import (
 from .files.models import Staged, model_files, read_proto
 from .files.stored_half import as_stored, stored_bytes, widen
 from .files.temporary import temporary_folder
-from .gate import (
-    check_structure,
-    forget_negative_sizes,
-    settle_external_data,
-    structure_faults,
-)
+from .gate import check_structure, forget_negative_sizes, settle_external_data, structure_faults
+from .lazy import ir, ir_passes
 from .nodes import bytes_of
 from .shapes import generated_faults, infer, outline
 
 if TYPE_CHECKING:
-    import numpy as np
     import onnx_ir
 
 ONNX_DOMAINS = ("", "ai.onnx")
@@ -74,7 +70,7 @@ class Model:
     external: bool = False
     files: list[Path] = field(default_factory=list)
     reference: Model | None = field(default=None, repr=False)
-    kept: dict[str, dict[int, np.ndarray[Any, Any]]] = field(default_factory=dict, repr=False)
+    kept: dict[str, dict[int, Array]] = field(default_factory=dict, repr=False)
     silenced: dict[str, dict[str, onnx_ir.TensorProtocol]] = field(default_factory=dict, repr=False)
     defaults: Mapping[str, onnx_ir.TensorProtocol] = field(default_factory=dict, repr=False)
     types: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -92,8 +88,6 @@ class Model:
 
     def nodes(self) -> Iterator[onnx_ir.Node]:
         """Every node, those of subgraphs (If, Loop, Scan) included, in order. Safe to edit while iterating."""
-        import onnx_ir as ir
-
         return iter(list(ir.traversal.RecursiveGraphIterator(self.graph)))
 
     def weights(self) -> Iterator[onnx_ir.Value]:
@@ -135,8 +129,6 @@ class Model:
         self, name: str, tensor: onnx_ir.TensorProtocol, graph: onnx_ir.Graph | None = None
     ) -> onnx_ir.Value:
         """Register a tensor (eager or lazy) as an initializer under a fresh name made from ``name``."""
-        import onnx_ir as ir
-
         name = self.fresh(name)
         tensor.name = name
         value = ir.Value(
@@ -147,20 +139,16 @@ class Model:
 
     def drop_unused(self) -> int:
         """Remove nodes and weights that nothing reads; returns how many nodes and weights went."""
-        import onnx_ir.passes.common as common
-
         before = sum(1 for _ in self.nodes()) + sum(1 for _ in self.weights())
-        common.RemoveUnusedNodesPass()(self.ir)
+        ir_passes.RemoveUnusedNodesPass()(self.ir)
         for graph in self.ir.graphs():
             _drop_unused_weights(graph)
         return before - sum(1 for _ in self.nodes()) - sum(1 for _ in self.weights())
 
     def check(self) -> None:
         """Raise PassError where the structure is none that the gate lets in (contents of weights are not looked at)."""
-        import onnx_ir.passes.common as common
-
         try:
-            common.TopologicalSortPass()(self.ir)
+            ir_passes.TopologicalSortPass()(self.ir)
         except ValueError as error:
             raise PassError(f"the graph is not valid ONNX: {error}") from error
         for fault in structure_faults(outline(self.ir)):
@@ -224,8 +212,6 @@ def load(path: Path, *, drop_default_inputs: bool = False) -> Model:
     Raises ModelError for a file that is missing, not ONNX or truncated, for a structure that does not pass the gate,
     for external data that is missing, too short or outside the model's folder, and for parts that would be lost.
     """
-    import onnx_ir as ir
-
     proto = read_proto(path)
     check_structure(proto, path)
     forget_negative_sizes(proto)
@@ -252,12 +238,10 @@ def _refuse_what_asks_for_memory(model: Model) -> None:
 
 def make_uniform(model: Model) -> None:
     """Bring the graph into the one form that passes see (see the top of this file), after a load or a foreign pass."""
-    import onnx_ir.passes.common as common
-
     model._names.clear()  # foreign passes add names without asking
-    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model.ir)
-    common.RemoveInitializersFromInputsPass()(model.ir)
-    common.TopologicalSortPass()(model.ir)  # copies can be made only of what is in order
+    ir_passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model.ir)
+    ir_passes.RemoveInitializersFromInputsPass()(model.ir)
+    ir_passes.TopologicalSortPass()(model.ir)  # copies can be made only of what is in order
     widen(model.ir)
     model.ir.ir_version = max(model.ir.ir_version or 0, _MIN_IR_VERSION)
     _keep_texts(model)
@@ -269,8 +253,6 @@ def make_uniform(model: Model) -> None:
 
 def _keep_texts(model: Model) -> None:
     """Texts that were computed lie in an array, which onnx-ir cannot write; it has a tensor for them."""
-    import onnx_ir as ir
-
     for value in model.weights():
         tensor = value.const_value
         if isinstance(tensor, ir.Tensor) and tensor.dtype.is_string():
@@ -279,8 +261,6 @@ def _keep_texts(model: Model) -> None:
 
 def _fetch_small(model: Model) -> None:
     """Read small external weights: onnx-ir hands them to ONNX's checker with a path that it refuses."""
-    import onnx_ir as ir
-
     for value in model.weights():
         tensor = value.const_value
         if isinstance(tensor, ir.ExternalTensor) and tensor.nbytes <= _SMALL:

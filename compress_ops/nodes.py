@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
+from .lazy import ir
 
 
 def constant_of(value: ir.Value | None) -> ir.TensorProtocol | None:

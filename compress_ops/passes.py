@@ -14,21 +14,19 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
+import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
+from .arrays import Array
+from .data import Dataset
 from .errors import PassError
+from .lazy import ir
+from .measure.feeds import MeasureSettings
 from .model import Model
 from .progress import Progress, silent
 from .runtime import CPU, Provider
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    from .data import Dataset
-    from .measure.feeds import MeasureSettings
 
 
 def _as_list(value: Any) -> Any:
@@ -147,7 +145,7 @@ class Context:
     resume: bool = False
     identity: Mapping[str, Any] = field(default_factory=dict)
 
-    def calibration_batches(self, label: str) -> Iterable[dict[str, np.ndarray[Any, Any]]]:
+    def calibration_batches(self, label: str) -> Iterable[dict[str, Array]]:
         """The calibration feeds, one batch at a time, with progress shown under ``label``."""
         if self.calibration is None:
             raise PassError("calibration data is needed", hint="give --data, or data.calibration in the recipe")

@@ -15,20 +15,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .errors import (
-    ModelError,
-    OnnxpressError,
-    ProviderError,
-    did_you_mean,
-)
+from .arrays import Array
+from .errors import ModelError, OnnxpressError, ProviderError, did_you_mean
 from .files.reading import is_utf8, unreadable
 
 if TYPE_CHECKING:
-    import numpy as np
     import onnxruntime
 
-Feeds = Mapping[str, "np.ndarray[Any, Any]"]
-Arrays = dict[str, "np.ndarray[Any, Any]"]
+Feeds = Mapping[str, "Array"]
+Arrays = dict[str, "Array"]
 
 _ENDING = "ExecutionProvider"
 _WARNINGS = 2

@@ -9,6 +9,8 @@ to the first, and for each input x_i of each node adds
 ``step`` writes nodes, ``sweep`` is the engine and ``prepare`` brings a model into the form that it works on.
 """
 
+from __future__ import annotations
+
 from .prepare import DIFFERENTIABLE_OPSET
 from .sweep import GradientModel, build_gradients
 from .table import operators

@@ -6,20 +6,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ..errors import PassError, did_you_mean
 from ..graph.clean.folding import fold
 from ..graph.clean.simplify import simplify
 from ..graph.edit import constant_of
 from ..graph.opset import require_opset
+from ..lazy import ir
 from ..model import Model, make_uniform
 from ..passes import Context
 from .reach import way_between, without_rule
 from .rules.expand import expand
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 DIFFERENTIABLE_OPSET = 18
 """The opset from which reductions take their axes as inputs and scatters add up: the rules are written for it."""
@@ -37,8 +36,6 @@ def prepare(
     shapes: Mapping[str, Sequence[int]],
 ) -> Model:
     """A copy of the model with the parameters as inputs and ``of`` and ``keep`` as its outputs."""
-    import numpy as np
-
     copy = Model(model.ir.clone(), defaults=model.defaults, types=model.types)
     _set_outputs(copy, [*of, *keep])
     _make_inputs(copy, parameters)
@@ -119,8 +116,6 @@ def _count(shape: ir.Value | None) -> float:
 
 
 def _bind(model: Model, shapes: Mapping[str, Sequence[int]]) -> None:
-    import onnx_ir as ir
-
     inputs = {value.name: value for value in model.graph.inputs}
     for name, shape in shapes.items():
         if name in inputs:

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ..errors import PassError
+from ..lazy import ir
 from ..model import Model
 from .table import is_flat, operators, rule_of
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 _SHOWN, _NAMED = 20, 5
 
@@ -59,8 +56,6 @@ def _differentiated(node: ir.Node) -> Iterator[ir.Value]:
 
 
 def _captured(node: ir.Node) -> Iterator[ir.Value]:
-    import onnx_ir as ir
-
     for attribute in node.attributes.values():
         graphs: Sequence[ir.Graph] = ()
         if attribute.type == ir.AttributeType.GRAPH:

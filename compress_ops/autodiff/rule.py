@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
+from ..lazy import ir
+from .step import Step
 
-    from .step import Step
-
-    Entry = ir.Value | Callable[[], ir.Value] | None
-    Result = ir.Value | Sequence[Entry]
-    RuleFunction = Callable[[Step, ir.Value], Result]
+Entry: TypeAlias = "ir.Value | Callable[[], ir.Value] | None"
+Result: TypeAlias = "ir.Value | Sequence[Entry]"
+RuleFunction: TypeAlias = "Callable[[Step, ir.Value], Result]"
 
 
 @dataclass(frozen=True, eq=False)

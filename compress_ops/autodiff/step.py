@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from ..arrays import Array
 from ..errors import PassError
 from ..graph.edit import attribute, constant_of
+from ..lazy import ir
 from ..model import Model
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    Array = np.ndarray[Any, Any]
 
 _STATIC = "give the sizes of the model's inputs (shapes=...), so that every size is known"
 
@@ -30,8 +28,6 @@ class Writer:
     def ops(
         self, label: str, op_type: str, inputs: Sequence[ir.Value | None], outputs: int, attributes: dict[str, Any]
     ) -> tuple[ir.Value, ...]:
-        import onnx_ir as ir
-
         name = self.model.fresh(f"{label}/gradient/{op_type}")
         node: ir.Node = ir.node(op_type, inputs, attributes, num_outputs=outputs, name=name)
         for index, value in enumerate(node.outputs):
@@ -40,8 +36,6 @@ class Writer:
         return tuple(node.outputs)
 
     def constant(self, array: Array) -> ir.Value:
-        import onnx_ir as ir
-
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self.constants:
             self.constants[key] = self.model.add_weight("gradient/constant", ir.Tensor(array))
@@ -105,16 +99,12 @@ class Step:
 
     def positive(self, value: ir.Value) -> ir.Value:
         """1 where the value is above 0, else 0."""
-        import onnx_ir as ir
-
         if self.dtype == ir.DataType.FLOAT:  # a ramp this steep is a step, in one operator (Where and Sign are slow)
             return self.op("HardSigmoid", value, alpha=1e30, beta=0.0)
         return self.mask("Greater", value, self.number(0))
 
     def zero(self, value: ir.Value) -> ir.Value:
         """1 where the value, nowhere above 0, is 0, else 0."""
-        import onnx_ir as ir
-
         if self.dtype == ir.DataType.FLOAT:
             return self.op("HardSigmoid", value, alpha=1e30, beta=1.0)
         return self.mask("Equal", value, self.number(0))
@@ -126,16 +116,12 @@ class Step:
     @property
     def dtype(self) -> ir.DataType:
         """The floating-point type of this node's gradients."""
-        import onnx_ir as ir
-
         values = (*self.node.outputs, *self.node.inputs)
         types = (value.dtype for value in values if value is not None and value.dtype is not None)
         return next((dtype for dtype in types if dtype.is_floating_point()), ir.DataType.FLOAT)
 
     def number(self, value: float) -> ir.Value:
         """A scalar constant of the gradients' type."""
-        import numpy as np
-
         return self.array(np.array(value))
 
     def array(self, values: Array) -> ir.Value:
@@ -144,8 +130,6 @@ class Step:
 
     def integers(self, values: Sequence[int] | Array) -> ir.Value:
         """A constant list of integers."""
-        import numpy as np
-
         return self.writer.constant(np.asarray(values, np.int64))
 
     def rank(self, value: ir.Value) -> int:
@@ -181,8 +165,6 @@ class Step:
 
     def shaped(self, gradient: ir.Value, dims: Sequence[int | str | None]) -> ir.Value:
         """States the gradient's shape; where it is not the input's, the engine sums it down to that."""
-        import onnx_ir as ir
-
         gradient.shape, gradient.type = ir.Shape(dims), ir.TensorType(self.dtype)
         return gradient
 
@@ -200,9 +182,6 @@ class Step:
 
     def zeros(self, value: ir.Value) -> ir.Value:
         """Zeros in the shape of the value."""
-        import numpy as np
-        import onnx_ir as ir
-
         return self.op("ConstantOfShape", self.sizes(value), value=ir.tensor(np.zeros(1, self.dtype.numpy())))
 
     def known(self, index: int) -> Array | None:
@@ -212,8 +191,6 @@ class Step:
 
     def constant(self, index: int, default: Sequence[int] | None = None) -> Array:
         """The contents of an input that must be constant; the default where it is left out."""
-        import numpy as np
-
         if self.optional(index) is None and default is not None:
             return np.asarray(default, np.int64)
         known = self.known(index)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ..errors import PassError
+from ..lazy import ir
 from ..model import Model
 from .prepare import find, prepare
 from .reach import Reach, reach
@@ -17,10 +17,7 @@ from .rule import Rule
 from .step import Step, Writer
 from .table import rule_of
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    Dims = tuple[int | str | None, ...]
+Dims = tuple[int | str | None, ...]
 
 
 @dataclass(frozen=True)
@@ -73,8 +70,6 @@ class _Sweep:
 
     def seed(self, value: ir.Value, upstream: bool) -> str:
         """dL/dvalue: an input of the graph, or ones."""
-        import onnx_ir as ir
-
         if upstream:
             name = self.writer.model.fresh(f"{value.name}/gradient")
             seed = ir.Value(name=name, shape=value.shape, type=self._type(value))
@@ -131,8 +126,6 @@ class _Sweep:
 
     @staticmethod
     def _type(value: ir.Value) -> ir.TensorType:
-        import onnx_ir as ir
-
         floats = value.dtype is not None and value.dtype.is_floating_point()
         return ir.TensorType(value.dtype if floats and value.dtype is not None else ir.DataType.FLOAT)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
 
+from ..lazy import ir
 from .rule import Rule
 from .rules import (
     activations,
@@ -22,9 +22,6 @@ from .rules import (
     shape,
     softmax,
 )
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 FAMILIES = (
     activations,

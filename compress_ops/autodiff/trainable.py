@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ..lazy import ir
 from ..model import Model
 from .prepare import find
 from .reach import depending
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 _QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}
 _STATISTICS = {("BatchNormalization", 3), ("BatchNormalization", 4)}
@@ -74,8 +73,6 @@ def _is_made_up(value: ir.Value, readers: set[str]) -> bool:
 
     Weights of layers and tables are not looked at: their numbers may still lie on the disk.
     """
-    import numpy as np
-
     if readers & (_LAYERS | {"Gather"}) or value.const_value is None:
         return False
     numbers = value.const_value.numpy().astype(np.float64)

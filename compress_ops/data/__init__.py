@@ -3,19 +3,11 @@
 ``open_data`` reads headers only and raises every fault at once; contents stream, so memory does not grow with the set.
 """
 
-from .base import (
-    Batch,
-    Dataset,
-    DataSettings,
-    ImageSettings,
-)
+from __future__ import annotations
+
+from .base import Batch, Dataset, DataSettings, ImageSettings
 from .forms.synthetic import feed_that_runs
-from .forms.table import (
-    FORMS,
-    Form,
-    brings_labels,
-    open_data,
-)
+from .forms.table import FORMS, Form, brings_labels, open_data
 from .part import Part
 
 __all__ = [

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from ..errors import DataError, Place, did_you_mean
 from ..runtime import Port
+from .base import DataSettings
 from .headers import Header
 from .values import is_supplied
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from .base import DataSettings
 
 Wanted = tuple[int | str | None, ...]
 

@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
+
+import numpy as np
 
 from ..errors import DataError, OnnxpressError, Place
 from ..files.reading import unreadable
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _ENDING = ".npy"
 

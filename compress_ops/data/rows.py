@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, Protocol
 
+import numpy as np
+
+from ..arrays import Array
 from ..errors import Place
 from .headers import Header, reading
-
-if TYPE_CHECKING:
-    from .base import Array
 
 
 class Rows(Protocol):
@@ -26,8 +26,6 @@ class StreamedRows:
         self._left = header.shape[0]
 
     def take(self, count: int) -> Array:
-        import numpy as np
-
         shape = (count, *self._header.shape[1:])
         wanted = math.prod(shape) * self._header.dtype.itemsize
         self._left -= count
@@ -47,8 +45,6 @@ class ArrayRows:
         self._array, self._next = array, 0
 
     def take(self, count: int) -> Array:
-        import numpy as np
-
         start, self._next = self._next, self._next + count
         return np.array(self._array[start : self._next], order="C")
 

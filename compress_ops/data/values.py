@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ..arrays import Array
 from ..errors import DataError, Place
 from ..runtime import Arrays, Port
-
-if TYPE_CHECKING:
-    from .base import Array
 
 
 def check_finite(place: Place, name: str, array: Array, first: int) -> None:
     """Raise at the first NaN or infinity; ``first`` is the number of the sample in row 0."""
-    import numpy as np
-
     if array.dtype.kind not in "fc" or np.isfinite(array).all():
         return
     where = tuple(np.argwhere(~np.isfinite(array))[0])
@@ -31,8 +28,6 @@ def supplied(ports: Sequence[Port], values: Mapping[str, float], present: Iterab
 
 
 def filled(port: Port, values: Mapping[str, float]) -> Array:
-    import numpy as np
-
     return np.full([1] * len(port.shape), values[port.name], port.dtype)
 
 

@@ -9,34 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from ..autodiff import trainable
 from ..errors import DataError, PassError
 from ..model import Model
-from ..passes import (
-    ALL,
-    Change,
-    Context,
-    Need,
-    Promise,
-    register,
-)
+from ..passes import ALL, Change, Context, Need, Promise, register
 from . import options as o
-from .lesson.evaluation import (
-    Scores,
-    metric_of,
-    score,
-    start_anew,
-    verdict,
-)
+from .lesson.evaluation import Scores, metric_of, score, start_anew, verdict
 from .lesson.masks import zeros_of
 from .lesson.task import Task, lesson_of
 from .losses import chosen_weights
 from .training.settings import TrainSettings
-
-if TYPE_CHECKING:
-    pass
 
 
 def _asks(options: Any) -> Iterable[Need]:
@@ -132,8 +118,6 @@ def _held(model: Model, pattern: str) -> str:
 
 def _with_baseline(task: Task, seeds: int) -> Change:
     """The training that stays, and those that only compare: other seeds, and fresh weights without the teacher."""
-    import numpy as np
-
     if task.lesson.targets.labels is None:
         hint = "name the array that holds them (labels of data.training)"
         raise DataError("a baseline learns from labels, and the training data has none", hint=hint)

@@ -10,23 +10,14 @@ a limit for each tensor 8.7.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
+import numpy as np
 from pydantic import Field
 
 from ..errors import PassError
 from ..model import Model
-from ..passes import (
-    ALL,
-    Change,
-    Context,
-    Fraction,
-    Gain,
-    Need,
-    Promise,
-    ShareOf,
-    register,
-)
+from ..passes import ALL, Change, Context, Fraction, Gain, Need, Promise, ShareOf, register
 from ..runtime import Arrays
 from . import options as o
 from .distill import parameters_of
@@ -36,11 +27,6 @@ from .lesson.task import Task, lesson_of
 from .losses import chosen_weights
 from .training.settings import TrainSettings
 from .training.train import write_weights
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, Any]
 
 
 @register(
@@ -100,8 +86,6 @@ def _of_two_dimensions(model: Model, names: list[str]) -> list[str]:
 
 def _trained_and_cut(task: Task, tensors: list[str], ratio: float, recover: int) -> Change:
     """One generator's state for both trainings, so that both hold out the same samples."""
-    import numpy as np
-
     seed = int(task.ctx.rng.integers(2**32))
     task = _settled(task, tensors, ratio, recover, seed)
     before, penalized = _alone(task, seed).trained()
@@ -143,15 +127,11 @@ def _recovering(task: Task, epochs: int) -> Task:
 
 def _alone(task: Task, seed: int) -> Task:
     """Without checkpoints, which know one training only."""
-    import numpy as np
-
     return replace(task, ctx=replace(task.ctx, rng=np.random.default_rng(seed), checkpoint=None, resume=False))
 
 
 def largest(arrays: Arrays, ratio: float) -> Arrays:
     """Where, in each array, stays what is not in the share of smallest magnitude of all of them together."""
-    import numpy as np
-
     magnitudes = np.abs(np.concatenate([array.ravel() for array in arrays.values()]))
     cut = min(round(ratio * magnitudes.size), magnitudes.size - 1)
     keep = np.ones(magnitudes.size, bool)

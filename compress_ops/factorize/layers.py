@@ -9,18 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from ..arrays import Array
 from ..graph.edit import attribute, constant_of
 from ..graph.fixed import why_fixed
+from ..lazy import ir
 from ..model import ONNX_DOMAINS, Model
 from ..passes import Change, matches, selected
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,6 @@ class Layer:
 
     def weight(self) -> Array:
         """float64: the kernel as it is stored, or the matrix as [inner, outputs]."""
-        import numpy as np
-
         weight: Array = self.tensor.numpy().astype(np.float64)
         return weight.T if self._by_rows else weight
 
@@ -121,9 +117,6 @@ def _looks_up_rows(node: ir.Node) -> bool:
 
 def why_not(node: ir.Node, lookups: Sequence[ir.Node] = ()) -> str:
     """Why a node's weight cannot be factorized; empty when it can. ``lookups`` may read it as well."""
-    import numpy as np
-    import onnx_ir as ir
-
     value, turned = _stored(node)
     tensor, made = constant_of(value), value.producer() if value is not None else None
     if made is not None and made.op_type == "DequantizeLinear":

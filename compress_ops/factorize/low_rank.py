@@ -10,47 +10,20 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
+from ..arrays import Array
 from ..errors import PassError
 from ..model import Model
-from ..passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Fraction,
-    Need,
-    Only,
-    Promise,
-    Skip,
-    register,
-)
+from ..passes import ALL, NONE, Change, Context, Fraction, Need, Only, Promise, Skip, register
 from .layers import Layer, find_layers
 from .products import with_roots
 from .rewrite import rewrite
-from .schemes import (
-    Cost,
-    Kernel,
-    Product,
-    Scheme,
-    schemes_of,
-)
-from .timing import (
-    LayerClock,
-    Timed,
-    cheapest,
-    distinct,
-    most_speedup,
-    named,
-)
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, Any]
+from .schemes import Cost, Kernel, Product, Scheme, schemes_of
+from .timing import LayerClock, Timed, cheapest, distinct, most_speedup, named
 
 Operator = Literal["MatMul", "Gemm", "Conv"]
 OPERATORS: list[Operator] = ["MatMul", "Gemm", "Conv"]
@@ -167,8 +140,6 @@ def _schemes(layer: Layer, root: Array | None) -> list[Scheme]:
 
 def _energy_for(model: Model, ctx: Context, layers: Sequence[Layer], ratio: float) -> float:
     """The largest energy of the grid with which all layers together keep at most this share of their parameters."""
-    import numpy as np
-
     total, sizes = 0, np.zeros(len(_GRID), np.int64)
     for layer, schemes in _candidates(model, ctx, layers, Change()):
         total += layer.tensor.size

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ..arrays import Array
 from ..graph.layer_inputs import Rows, in_groups, products
 from ..model import Model
 from ..passes import Change, Context
 from .layers import Layer
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, Any]
 
 LARGEST = 4096  # numbers of a row or patch up to which its product is made
 _DAMPING = 0.01  # of the mean diagonal, as in GPTQ (arXiv:2210.17323): what the data never showed still counts a little
@@ -24,8 +21,6 @@ def with_roots(
     model: Model, ctx: Context, layers: Sequence[Layer], change: Change, label: str
 ) -> Iterator[tuple[Layer, Array | None]]:
     """Each layer with R, R R^T = X^T X; None where no data is given or reaches it. What reads NaN is declined."""
-    import numpy as np
-
     rows = {layer.node: _rows(layer) for layer in layers if ctx.calibration is not None and can_be_tapped(model, layer)}
     for group in in_groups(layers, lambda layer: rows.get(layer.node, [])):
         wanted = [one for layer in group for one in rows.get(layer.node, [])]
@@ -52,8 +47,6 @@ def _rows(layer: Layer) -> list[Rows]:
 
 def root_of(product: Array, damping: float = _DAMPING) -> Array | None:
     """R with R R^T = X^T X, scaled to a mean diagonal of 1 and damped; None where nothing but zeros was read."""
-    import numpy as np
-
     mean = np.trace(product) / len(product)
     if mean == 0:
         return None

@@ -6,18 +6,14 @@ Of a tied table W = B^T A^T, stored as [outputs, inner], rows of B^T are looked 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..arrays import Array
 from ..files.stored_half import store_like
 from ..graph.edit import Editor
+from ..lazy import ir
 from ..model import Model
 from .layers import Layer
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    Array = np.ndarray[Any, Any]
 
 
 def rewrite(model: Model, layer: Layer, scheme: str, factors: tuple[Array, ...]) -> None:
@@ -31,8 +27,6 @@ def rewrite(model: Model, layer: Layer, scheme: str, factors: tuple[Array, ...])
 
 
 def _store(model: Model, layer: Layer, factor: Array, graph: ir.Graph) -> ir.Value:
-    import onnx_ir as ir
-
     tensor = ir.Tensor(factor.astype(layer.tensor.dtype.numpy(), order="C"))
     stored = model.add_weight(f"{layer.value.name}_factor", tensor, graph)
     store_like(stored, layer.value)
@@ -41,8 +35,6 @@ def _store(model: Model, layer: Layer, factor: Array, graph: ir.Graph) -> ir.Val
 
 def _rewrite_tied(model: Model, layer: Layer, first: Array, second: Array) -> None:
     """Both factors are stored once, where all readers of the table see them."""
-    import onnx_ir as ir
-
     owner = layer.value.graph
     assert isinstance(owner, ir.Graph)
     narrow, rows = (_store(model, layer, factor, owner) for factor in (first, second.T))

@@ -12,12 +12,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
-    Array = np.ndarray[Any, Any]
+from ..arrays import Array
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,6 @@ class Product:
 
     def factors(self, level: int) -> tuple[Array, ...]:
         """A [inner, r] and B [r, outputs], each column of A as long as its row of B."""
-        import numpy as np
-
         basis = self._spectrum[1][:, :level]
         if self._by_outputs:
             first, second = self.weight @ basis, basis.T
@@ -106,8 +103,6 @@ class Product:
 
 def spectrum(rows: Array) -> tuple[Array, Array]:
     """Squared singular values of a matrix, largest first, and its left singular vectors as columns."""
-    import numpy as np
-
     energies, vectors = np.linalg.eigh(rows @ rows.T)
     return np.maximum(energies[::-1], 0), vectors[:, ::-1]
 
@@ -130,8 +125,6 @@ class Kernel:
         return self._size(approximation.reshape(self.weight.shape) - self.weight) / self._whole
 
     def _size(self, kernel: Array) -> float:
-        import numpy as np
-
         rows = kernel.reshape(len(kernel), -1)
         return float(np.square(rows if self.root is None else rows @ self.root).sum())
 
@@ -206,8 +199,6 @@ class Spatial:
         return self._known[level]
 
     def _whole(self, level: int) -> Array:
-        import numpy as np
-
         columns, rows = self.factors(level)
         whole: Array = np.einsum("rci,nrj->ncij", columns[..., 0], rows[:, :, 0], optimize=True)
         return whole
@@ -237,8 +228,6 @@ class Tucker:
         return int(sum(self.kernel.weight.shape[:2])) - 1
 
     def ranks(self, level: int) -> tuple[int, ...]:
-        import numpy as np
-
         (channels, _), (outputs, _) = self._spectra
         order = np.argsort(-np.concatenate([channels[1:], outputs[1:]]), kind="stable")[: level - 1]
         of_channels = int((order < len(channels) - 1).sum())
@@ -257,16 +246,12 @@ class Tucker:
         return self._known[level]
 
     def _whole(self, level: int) -> Array:
-        import numpy as np
-
         entry, core, leave = (factor.reshape((*factor.shape[:2], -1)) for factor in self.factors(level))
         whole: Array = np.einsum("nb,bas,ac->ncs", leave[..., 0], core, entry[..., 0], optimize=True)
         return whole
 
     def factors(self, level: int) -> tuple[Array, ...]:
         """Kernels [r_1, channels, 1...], [r_2, r_1, *sizes] and [outputs, r_2, 1...]."""
-        import numpy as np
-
         weight, (before, after) = self.kernel.weight, self.ranks(level)
         entry, leave = self._spectra[0][1][:, :before], self._spectra[1][1][:, :after]
         core = np.einsum("nc...,nb,ca->ba...", weight, leave, entry, optimize=True)

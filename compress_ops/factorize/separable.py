@@ -11,32 +11,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import numpy as np
 from pydantic import Field
 
+from ..arrays import Array
 from ..model import Model
-from ..passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Fraction,
-    Need,
-    Only,
-    Promise,
-    Skip,
-    register,
-)
+from ..passes import ALL, NONE, Change, Context, Fraction, Need, Only, Promise, Skip, register
 from .layers import Layer, find_layers
 from .products import can_be_tapped, with_roots
 from .rewrite import rewrite
 from .schemes import Cost, Kernel
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, Any]
 
 _ROUNDS = 5  # of alternating least squares; the error falls with each, and by little after a few
 _RIDGE = 1e-6  # of the mean diagonal: channels that the data never used leave the equations singular
@@ -141,16 +127,12 @@ class Separable:
 
 def _first_kernels(weight: Array) -> Array:
     """[channels, k]: the best of rank 1 for each channel, by weights alone."""
-    import numpy as np
-
     first: Array = np.linalg.svd(weight.transpose(1, 0, 2), full_matrices=False)[2][:, 0]
     return first
 
 
 def _pointwise(depthwise: Array, product: Array, target: Array) -> Array:
     """P [outputs, channels] for a given D."""
-    import numpy as np
-
     channels, size = depthwise.shape
     spread = (np.eye(channels)[:, None, :] * depthwise[:, :, None]).reshape(channels * size, channels)
     return _solve(spread.T @ product @ spread, spread.T @ target).T
@@ -158,8 +140,6 @@ def _pointwise(depthwise: Array, product: Array, target: Array) -> Array:
 
 def _depthwise(pointwise: Array, product: Array, target: Array) -> Array:
     """D [channels, k] for a given P, each channel's of length 1: the scale is P's."""
-    import numpy as np
-
     channels = pointwise.shape[1]
     size = len(product) // channels
     alike = np.repeat(np.repeat(pointwise.T @ pointwise, size, axis=0), size, axis=1)
@@ -171,8 +151,6 @@ def _depthwise(pointwise: Array, product: Array, target: Array) -> Array:
 
 
 def _solve(matrix: Array, wanted: Array) -> Array:
-    import numpy as np
-
     ridge = _RIDGE * max(np.trace(matrix) / len(matrix), np.finfo(np.float64).tiny)
     solved: Array = np.linalg.solve(matrix + ridge * np.eye(len(matrix)), wanted)
     return solved

@@ -8,25 +8,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import numpy as np
 from pydantic import Field
 
+from ..arrays import Array
 from ..graph.clean.duplicates import merge_duplicate_weights
+from ..lazy import ir
 from ..model import Model
 from ..nodes import bytes_of
-from ..passes import (
-    Change,
-    Context,
-    Promise,
-    register,
-)
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    Array = np.ndarray[Any, Any]
+from ..passes import Change, Context, Promise, register
 
 _PROBE = 64  # numbers of a weight that are looked at before it is read as a whole
 _OVERHEAD = 200  # bytes that a Transpose takes in the file, about
@@ -109,14 +101,10 @@ class _Kept:
     """A weight that stays, and what is known of it without reading it again."""
 
     def __init__(self, value: ir.Value, array: Array) -> None:
-        import numpy as np
-
         self.value, self.probe, self.largest = value, _probe(array), float(np.abs(array).max())
 
     def difference(self, array: Array, tolerance: float, *, turned: bool = False) -> float:
         """max|a - b| / max|a|; infinite where a few numbers tell already that it is more than the tolerance."""
-        import numpy as np
-
         limit = tolerance * self.largest
         if not np.isfinite(self.largest) or (not turned and np.abs(self.probe - _probe(array)).max() > limit):
             return float("inf")
@@ -138,8 +126,6 @@ def _probe(array: Array) -> Array:
 
 
 def _numbers(value: ir.Value) -> Array:
-    import numpy as np
-
     assert value.const_value is not None
     return value.const_value.numpy().astype(np.float32 if value.const_value.dtype.itemsize < 8 else np.float64)
 
@@ -168,8 +154,6 @@ def _is_table(value: ir.Value) -> bool:
 
 
 def _read_turned(model: Model, value: ir.Value, twin: ir.Value) -> None:
-    import onnx_ir as ir
-
     node = ir.node("Transpose", [twin], {"perm": [1, 0]}, name=model.fresh(f"{value.name}/Transpose"))
     output = node.outputs[0]
     output.name, output.type, output.shape = model.fresh(f"{value.name}_turned"), value.type, value.shape

@@ -12,11 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
+import numpy as np
+
+from ..arrays import Array
 from ..errors import PassError
 from ..graph.feeds import feed_for
 from ..graph.tap import tapped
+from ..lazy import ir
 from ..measure.latency import compare_latency
 from ..model import Model
 from ..passes import Context
@@ -24,12 +28,6 @@ from ..runtime import Session, open_session
 from .layers import Layer
 from .rewrite import rewrite
 from .schemes import Scheme
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    Array: TypeAlias = np.ndarray[Any, Any]
 
 _SECONDS = 0.4  # for all candidates of a layer, if the fewest timings take less
 _WHOLE_SECONDS = 0.5
@@ -80,8 +78,6 @@ class LayerClock:
         return timed.models["whole"].median_seconds
 
     def _shapes(self, layers: Sequence[Layer]) -> dict[ir.Node, tuple[int, ...]]:
-        import onnx_ir as ir
-
         if not layers:
             return {}
         with tapped(self._model, self._ctx, [ir.node("Shape", [layer.node.inputs[0]]) for layer in layers]) as session:
@@ -113,15 +109,11 @@ class LayerClock:
 
 
 def _noise(shape: tuple[int, ...], dtype: Any) -> Array:
-    import numpy as np
-
     return np.random.default_rng(0).standard_normal(shape).astype(dtype)
 
 
 def alone(layer: Layer, shape: tuple[int, ...], opsets: Mapping[str, int]) -> Model:
     """A model of this one layer, which reads ``x`` of this shape."""
-    import onnx_ir as ir
-
     x = ir.Value(name="x", type=ir.TensorType(layer.tensor.dtype), shape=ir.Shape(shape))
     stored = [_stored(layer, value) for value in layer.node.inputs[1:]]
     node = ir.Node("", layer.node.op_type, [x, *stored], list(layer.node.attributes.values()), name="layer")
@@ -133,9 +125,6 @@ def alone(layer: Layer, shape: tuple[int, ...], opsets: Mapping[str, int]) -> Mo
 
 def _stored(layer: Layer, value: ir.Value | None) -> ir.Value | None:
     """A weight or bias once more; a bias that is computed is timed as zeros."""
-    import numpy as np
-    import onnx_ir as ir
-
     if value is None:
         return None
     outputs = layer.tensor.shape.numpy()[0] if layer.is_conv else 1

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..lazy import ir, onnx
 from .protobuf import bodies
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 Types = Mapping[str, Any]  # onnx.TypeProto by the name of a value
 _HIDDEN = "onnxpress.hidden"
@@ -25,8 +23,6 @@ _ELEMENTS = {1: "float", 8: "string", 11: "double"}  # of TensorProto; others ar
 
 def take_types(proto: Any) -> dict[str, Any]:
     """The types of values that onnx-ir does not know, out of the protobuf; it gets a stand-in for each."""
-    import onnx
-
     taken = {}
     for value in _declared(proto):
         if value.HasField("type") and not _is_known(value.type):
@@ -51,8 +47,6 @@ def _is_known(kind: Any) -> bool:
 
 
 def _stand_in() -> Any:
-    import onnx
-
     return onnx.helper.make_sequence_type_proto(onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None))
 
 
@@ -65,8 +59,6 @@ def put_types_back(proto: Any, types: Types) -> None:
 
 def type_text(kind: Any) -> str:
     """``seq(map(int64, float))``"""
-    import onnx
-
     match kind.WhichOneof("value"):
         case "map_type":
             return f"map({_element(kind.map_type.key_type)}, {type_text(kind.map_type.value_type)})"
@@ -80,8 +72,6 @@ def type_text(kind: Any) -> str:
 
 
 def _element(number: int) -> str:
-    import onnx
-
     return _ELEMENTS.get(number) or onnx.TensorProto.DataType.Name(number).lower()
 
 

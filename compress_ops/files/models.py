@@ -8,22 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import ModelError
+from ..lazy import ir, onnx
 from .foreign import ONNX, kind_of_file
-from .protobuf import (
-    external_entries,
-    is_external,
-    set_location,
-    tensors,
-)
+from .protobuf import external_entries, is_external, set_location, tensors
 from .reading import unreadable
 from .temporary import temporary_folder
 from .writing import put_in_place, written
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 EXTERNAL_TENSOR = 1024  # bytes; smaller tensors stay in the .onnx file
 
@@ -42,8 +35,6 @@ def model_files(path: Path, proto: Any = None) -> list[Path]:
 
 
 def read_proto(path: Path) -> Any:
-    import onnx
-
     if why := unreadable(path):
         raise _no_file(path, why)
     try:
@@ -88,8 +79,6 @@ class Staged:
         self._opened = ExitStack()
 
     def write(self, model: ir.Model, *, external: bool) -> None:
-        import onnx_ir as ir
-
         if not external:
             _embed(model)
         with written(self.out):
@@ -102,8 +91,6 @@ class Staged:
 
     def rewrite(self, change: Callable[[Any], None]) -> None:
         """Change the protobuf of what was written."""
-        import onnx
-
         with written(self.out):
             proto = onnx.load(self.path, "protobuf", load_external_data=False)
             change(proto)
@@ -167,8 +154,6 @@ def _remove(*files: Path) -> None:
 
 def _embed(model: ir.Model) -> None:
     """Weights that a pass left pointing at some file are read into the model that is saved as one file."""
-    import onnx_ir as ir
-
     for graph in model.graphs():
         for value in graph.initializers.values():
             if isinstance(value.const_value, ir.ExternalTensor):

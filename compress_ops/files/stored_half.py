@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, count
-from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ..lazy import ir
 from ..nodes import bytes_of
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 _MARK = "stored in half precision"
 
@@ -38,8 +37,6 @@ class StoredHalf:
 
 def stored_half(value: ir.Value) -> StoredHalf | None:
     """The mark of a float32 weight that is stored in half precision, else None."""
-    import onnx_ir as ir
-
     tensor = value.const_value
     if tensor is None or tensor.dtype != ir.DataType.FLOAT or value.is_graph_input() or value.is_graph_output():
         return None
@@ -75,8 +72,6 @@ def widen(model: ir.Model) -> None:
 
 
 def _is_only_widened(source: ir.Value) -> bool:
-    import onnx_ir as ir
-
     tensor = source.const_value
     if tensor is None or tensor.dtype not in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
         return False
@@ -86,16 +81,12 @@ def _is_only_widened(source: ir.Value) -> bool:
 
 
 def _widens(node: ir.Node) -> bool:
-    import onnx_ir as ir
-
     if node.op_type != "Cast" or node.domain not in ("", "ai.onnx") or "to" not in node.attributes:
         return False
     return node.attributes["to"].value == ir.DataType.FLOAT and not node.outputs[0].is_graph_output()
 
 
 def _widen(graph: ir.Graph, source: ir.Value) -> None:
-    import onnx_ir as ir
-
     casts, stored = [node for node, _ in source.uses()], source.const_value
     assert stored is not None
     name, wide = casts[0].outputs[0].name, _in_type(stored, ir.DataType.FLOAT, casts[0].outputs[0].name)
@@ -134,8 +125,6 @@ def _set_initializers(graph: ir.Graph, values: list[ir.Value]) -> None:
 
 
 def _values(model: ir.Model) -> Iterator[ir.Value]:
-    import onnx_ir as ir
-
     for graph in model.graphs():
         yield from (*graph.inputs, *graph.initializers.values())
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
@@ -144,8 +133,6 @@ def _values(model: ir.Model) -> Iterator[ir.Value]:
 
 def _is_written_half(value: ir.Value) -> bool:
     """Whether a marked weight still has numbers that its type can hold."""
-    import numpy as np
-
     half, tensor = stored_half(value), value.const_value
     if half is None or tensor is None or tensor is half.wide:
         return half is not None
@@ -154,8 +141,6 @@ def _is_written_half(value: ir.Value) -> bool:
 
 
 def _narrow(graph: ir.Graph, weight: ir.Value, taken: set[str | None]) -> ir.Node:
-    import onnx_ir as ir
-
     half, wide = stored_half(weight), weight.const_value
     assert half is not None and wide is not None
     name = next(wish for wish in chain([half.name], (f"{half.name}_{i}" for i in count(1))) if wish not in taken)
@@ -174,8 +159,6 @@ def _narrow(graph: ir.Graph, weight: ir.Value, taken: set[str | None]) -> ir.Nod
 
 def _in_type(tensor: ir.TensorProtocol, dtype: ir.DataType, name: str | None) -> ir.LazyTensor:
     """The numbers in another type, made when they are needed."""
-    import onnx_ir as ir
-
     return ir.LazyTensor(
         lambda: ir.Tensor(tensor.numpy().astype(dtype.numpy()), name=name),
         dtype=dtype,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..files.protobuf import bodies
+from ..lazy import onnx
 from .graphs import called
 
 _FIELDS = {  # where an attribute of a type keeps its value
@@ -38,8 +39,6 @@ def attribute_faults(proto: Any) -> Iterator[str]:
 
 
 def _is_of_its_type(attribute: Any) -> bool:
-    import onnx
-
     own = _FIELDS.get(onnx.AttributeProto.AttributeType.Name(attribute.type))
     held = {field.name for field, _ in attribute.ListFields()} & {*_FIELDS.values()}
     lacks = own in _MESSAGES and not held and not attribute.ref_attr_name

@@ -7,13 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
-from ..files.protobuf import (
-    external_entries,
-    initializers,
-    is_external,
-    node_tensors,
-    set_location,
-)
+from ..files.protobuf import external_entries, initializers, is_external, node_tensors, set_location
+from ..lazy import onnx
 from .tensors import needed
 
 
@@ -73,8 +68,6 @@ def _leaves_folder(location: str, path: Path) -> bool:
 
 
 def _read_in(tensor: Any, file: Path) -> None:
-    import onnx
-
     with file.open("rb") as data:
         data.seek(int(external_entries(tensor).get("offset", 0)))
         tensor.raw_data = data.read(needed(tensor))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ..lazy import onnx
+
 STANDARD = ("", "ai.onnx")
 
 
@@ -25,8 +27,6 @@ def import_faults(proto: Any) -> Iterator[str]:
 
 
 def _faults(imports: Any, whose: str) -> Iterator[str]:
-    import onnx
-
     found = versions(imports)
     newest = onnx.defs.onnx_opset_version()
     for entry in imports:

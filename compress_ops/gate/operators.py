@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from ..errors import ProviderError
 from ..files.protobuf import bodies_of
+from ..lazy import onnx
 from ..runtime import onnxruntime_module
 from .functions import Key, key_of
 from .graphs import called
@@ -98,15 +99,11 @@ def _span(least: int, most: int) -> str:
 
 
 def _type_name(attribute: Any) -> str:
-    import onnx
-
     return str(onnx.AttributeProto.AttributeType.Name(attribute.type))
 
 
 @cache
 def _onnx_signature(operator: str, domain: str, version: int) -> _Signature | None:
-    import onnx
-
     try:
         return _signature(onnx.defs.get_schema(operator, version, domain))
     except onnx.defs.SchemaError:

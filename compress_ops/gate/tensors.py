@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..files.protobuf import is_external, tensors
+from ..lazy import ir, onnx
 
 MOST_AXES = 32  # what NumPy 1 can hold
 MOST_BYTES = 2**47  # what a 64-bit process can address
@@ -25,8 +26,6 @@ def tensor_faults(proto: Any) -> Iterator[str]:
 
 def known_types() -> frozenset[int]:
     """The numbers of the types of elements."""
-    import onnx_ir as ir
-
     return frozenset(dtype.value for dtype in ir.DataType if dtype is not ir.DataType.UNDEFINED)
 
 
@@ -42,8 +41,6 @@ def shown(sizes: Sequence[int]) -> str:
 
 def _stored(tensor: Any) -> int:
     """Bytes, or numbers where the tensor lists them one by one."""
-    import onnx
-
     if tensor.HasField("raw_data"):
         return len(tensor.raw_data)
     return len(getattr(tensor, onnx.helper.tensor_dtype_to_field(tensor.data_type)))
@@ -51,8 +48,6 @@ def _stored(tensor: Any) -> int:
 
 def needed(tensor: Any) -> int:
     """Bytes, or numbers where the tensor lists them one by one, that the shape asks for."""
-    import onnx_ir as ir
-
     size = int(math.prod(tensor.dims))
     dtype = ir.DataType(tensor.data_type)
     if dtype.is_string():

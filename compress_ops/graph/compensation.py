@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-Array = Any  # a NumPy array; dtype and shape are in the docstrings
+import numpy as np
+
+from ..arrays import Array
+
 WIDTH = 128  # columns between two matrix products that carry the errors on
 
 
@@ -29,8 +31,6 @@ class Factor:
 
 def factor_of(hessian: Array, order: Array, damping: float) -> Factor:
     """The factor of the damped Hessian in the given order; more damping where it is not yet definite."""
-    import numpy as np
-
     ordered = hessian[np.ix_(order, order)].astype(np.float64)
     mean = float(np.diag(ordered).mean()) or 1.0
     diagonal = np.diag_indices(len(order))
@@ -57,8 +57,6 @@ def settle(
     ``settled(j, target)`` gives q_j. Before every ``span`` columns, which divides ``width``, ``begin(part, free)`` is
     shown what these would be if all of them took their targets.
     """
-    import numpy as np
-
     unit, errors = factor.unit, np.zeros(columns.shape, np.float32)
     for end in range(len(columns), 0, -width):
         start = max(end - width, 0)

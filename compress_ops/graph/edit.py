@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..arrays import Array
+from ..lazy import ir
 from ..model import Model
 from ..nodes import attribute as attribute
 from ..nodes import constant_of as constant_of
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
 
 MICROSOFT = "com.microsoft"
 
@@ -25,8 +23,6 @@ class Editor:
 
     @property
     def graph(self) -> ir.Graph:
-        import onnx_ir as ir
-
         assert isinstance(self.node.graph, ir.Graph)
         return self.node.graph
 
@@ -38,8 +34,6 @@ class Editor:
         self, op_type: str, *inputs: ir.Value | None, outputs: int, label: str = "", domain: str = "", **attributes: Any
     ) -> tuple[ir.Value, ...]:
         """Emit a node with several outputs, named after its operator or ``label``; returns its outputs."""
-        import onnx_ir as ir
-
         name = self.model.fresh(f"{self.node.name}/{label or op_type}")
         made: ir.Node = ir.node(op_type, inputs, attributes, domain=domain, num_outputs=outputs, name=name)
         for i, value in enumerate(made.outputs):
@@ -49,10 +43,8 @@ class Editor:
             self.model.ir.opset_imports.setdefault(domain, 1)
         return tuple(made.outputs)
 
-    def constant(self, wish: str, array: np.ndarray[Any, Any]) -> ir.Value:
+    def constant(self, wish: str, array: Array) -> ir.Value:
         """A small weight for the nodes that are emitted here."""
-        import onnx_ir as ir
-
         return self.model.add_weight(wish, ir.Tensor(array), self.graph)
 
     def replace(self, value: ir.Value) -> None:

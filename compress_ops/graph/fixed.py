@@ -11,13 +11,11 @@ and they differ. Training leaves noise in every row: one that does not fit is en
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
 
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
+import numpy as np
 
-    Array: TypeAlias = np.ndarray[Any, Any]
+from ..arrays import Array
+from ..lazy import ir
 
 _FEWEST, _SHORTEST = 8, 16  # rows, and numbers of a row, that can tell
 _LARGEST = 2**22  # numbers of a front end's matrix
@@ -33,8 +31,6 @@ def why_fixed(tensor: ir.TensorProtocol | None) -> str:
 
     A few rows are looked at first, which tells trained weights at once. Weights that a pass has computed are trained.
     """
-    import onnx_ir as ir
-
     if tensor is None or isinstance(tensor, ir.LazyTensor) or not tensor.dtype.is_floating_point():
         return ""
     sizes = [int(size) for size in tensor.shape.numpy() if size != 1]
@@ -51,8 +47,6 @@ def why_fixed(tensor: ir.TensorProtocol | None) -> str:
 
 def _telling(rows: Array) -> Array:
     """As float64, without rows of zeros: a sine of frequency 0, or what rounding leaves of it."""
-    import numpy as np
-
     rows = rows.astype(np.float64)
     sizes = np.abs(rows).max(axis=1)
     telling: Array = rows[~(sizes <= 1e-6 * sizes.max())]
@@ -61,8 +55,6 @@ def _telling(rows: Array) -> Array:
 
 def _are_sinusoids(rows: Array, whole: bool) -> bool:
     """Of the whole, some turn visibly, and not all alike."""
-    import numpy as np
-
     inner, outer = rows[:, 1:-1], rows[:, 2:] + rows[:, :-2]
     energy = np.square(inner).sum(axis=1)
     factor = (inner * outer).sum(axis=1) / np.maximum(energy, 1e-30)
@@ -75,8 +67,6 @@ def _are_sinusoids(rows: Array, whole: bool) -> bool:
 
 def _are_windowed(rows: Array, whole: bool) -> bool:
     """Of the whole, a quarter peaks at frequencies of their own: sine and cosine share one."""
-    import numpy as np
-
     if rows.shape[1] < _WINDOWED or not np.isfinite(rows).all():
         return False
     power = np.square(np.abs(np.fft.rfft(rows)))
@@ -89,8 +79,6 @@ def _are_windowed(rows: Array, whole: bool) -> bool:
 
 def _are_bands(rows: Array, whole: bool) -> bool:
     """Of the whole, most of the numbers are zeros, and the peaks move."""
-    import numpy as np
-
     if not len(rows) or not (rows >= 0).all():
         return False
     peaks, steps = rows.argmax(axis=1), np.diff(rows)

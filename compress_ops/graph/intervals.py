@@ -12,13 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ..lazy import ir
 from ..model import ONNX_DOMAINS
 from .edit import constant_of
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 _ASSUMED = {"FLOAT": 2.0**100, "DOUBLE": 2.0**100, "BFLOAT16": 2.0**100, "FLOAT16": 2.0**14}
 _PRODUCTS = {"MatMul", "Gemm", "Einsum"}
@@ -57,8 +56,6 @@ class Interval:
 
     def rounded(self, dtype: ir.DataType) -> Interval | None:
         """The bounds in a floating-point type; None where one leaves its range."""
-        import numpy as np
-
         with np.errstate(over="ignore"):
             low, high = (float(dtype.numpy().type(bound)) for bound in (self.low, self.high))
         return Interval(low, high) if np.isfinite([low, high]).all() else None
@@ -100,8 +97,6 @@ class Intervals:
 
 def bounds_of(tensor: ir.TensorProtocol) -> Interval | None:
     """Least and largest number of a stored tensor; None where there is none, or one that is not finite."""
-    import numpy as np
-
     if tensor.size == 0 or tensor.dtype.is_string():
         return None
     numbers = tensor.numpy().astype(np.float64)
@@ -109,9 +104,6 @@ def bounds_of(tensor: ir.TensorProtocol) -> Interval | None:
 
 
 def _of_integers(dtype: ir.DataType) -> Interval | None:
-    import numpy as np
-    import onnx_ir as ir
-
     if dtype == ir.DataType.BOOL:
         return Interval(0, 1)
     if not dtype.is_integer():

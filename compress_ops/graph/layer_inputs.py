@@ -12,19 +12,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
+
+from ..arrays import Array
 from ..errors import PassError
+from ..lazy import ir
 from ..model import Model
 from ..passes import Context
 from .edit import attribute
 from .tap import constant, tapped
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    Array: TypeAlias = np.ndarray[Any, Any]
 
 HELD = 2**27  # bytes of products held at a time; more of them take several passes over the data
 PATCHES = 2**23  # numbers of a layer's patches in one batch
@@ -92,8 +90,6 @@ def _summed(
 
 def _steps(model: Model, ctx: Context, unique: Mapping[Any, Rows]) -> dict[Any, int]:
     """Every how many-th position of each Conv is looked at, from what its first batch gives."""
-    import onnx_ir as ir
-
     convs = {key: rows for key, rows in unique.items() if rows.conv is not None}
     if not convs or ctx.calibration is None:
         return {}
@@ -115,8 +111,6 @@ def _step(inner: int, shape: Array) -> int:
 
 
 def _product(model: Model, rows: Rows, step: int) -> ir.Node:
-    import onnx_ir as ir
-
     value = _float(rows.value)
     if rows.conv is not None:
         last = [0, *range(2, len(_kernel(rows.conv)) + 1), 1]
@@ -127,8 +121,6 @@ def _product(model: Model, rows: Rows, step: int) -> ir.Node:
 
 def _squares(model: Model, rows: Rows, step: int) -> ir.Node:
     """Of a Conv, the patches of sums of squares over the batch: that is much less than the patches of all samples."""
-    import onnx_ir as ir
-
     value = _float(rows.value)
     if rows.conv is None:
         laid = ir.node("Reshape", [value, constant([-1, rows.inner])]).outputs[0]
@@ -140,8 +132,6 @@ def _squares(model: Model, rows: Rows, step: int) -> ir.Node:
 
 def _reduce(model: Model, operator: str, value: ir.Value, axes: list[int], keep: bool) -> ir.Node:
     """A reduction, in the form of the model's opset."""
-    import onnx_ir as ir
-
     if model.opset >= 18:
         return ir.node(operator, [value, constant(axes)], {"keepdims": int(keep)})
     return ir.node(operator, [value], {"axes": axes, "keepdims": int(keep)})
@@ -149,8 +139,6 @@ def _reduce(model: Model, operator: str, value: ir.Value, axes: list[int], keep:
 
 def _float(value: ir.Value) -> ir.Value:
     """As float32; what is unknown, or float16, in which the sums would overflow, is cast."""
-    import onnx_ir as ir
-
     if value.dtype == ir.DataType.FLOAT:
         return value
     return ir.node("Cast", [value], {"to": ir.DataType.FLOAT.value}).outputs[0]
@@ -158,9 +146,6 @@ def _float(value: ir.Value) -> ir.Value:
 
 def _patches(value: ir.Value, conv: ir.Node, step: int) -> ir.Value:
     """[batch, channels * taps, positions...]: what every ``step``-th output position of the Conv sees."""
-    import numpy as np
-    import onnx_ir as ir
-
     inputs, *sizes = _kernel(conv)
     channels, taps = inputs * attribute(conv, "group", 1), math.prod(sizes)
     one_hot = np.tile(np.eye(taps, dtype=np.float32), (channels, 1)).reshape(-1, 1, *sizes)

@@ -5,17 +5,13 @@ a and c hold one number per output channel.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import numpy as np
 
+from ..arrays import Array
 from ..files.stored_half import stored_half
+from ..lazy import ir
 from ..model import ONNX_DOMAINS, Model
 from .edit import attribute, constant_of
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    Array = np.ndarray[Any, Any]
 
 _LINEAR = ("Conv", "ConvTranspose", "Gemm")
 
@@ -68,16 +64,11 @@ def absorb(linear: ir.Node, node: ir.Node) -> None:
 
 def numbers(value: ir.Value | None) -> Array:
     """A constant in double precision; no constant is zero."""
-    import numpy as np
-
     tensor = constant_of(value)
     return np.zeros(1) if tensor is None else tensor.numpy().astype(np.float64)
 
 
 def _scale_weight(linear: ir.Node, factor: Array) -> None:
-    import numpy as np
-    import onnx_ir as ir
-
     value = linear.inputs[1]
     assert value is not None and value.const_value is not None
     old = value.const_value
@@ -92,8 +83,6 @@ def _scale_weight(linear: ir.Node, factor: Array) -> None:
 
 def _along_outputs(linear: ir.Node, factor: Array, shape: tuple[int, ...]) -> Array:
     """The factor of each output channel, shaped to be multiplied with the weight."""
-    import numpy as np
-
     if linear.op_type == "Gemm":
         return factor.reshape((-1, 1) if attribute(linear, "transB", 0) else (1, -1))
     if linear.op_type == "Conv":
@@ -105,8 +94,6 @@ def _along_outputs(linear: ir.Node, factor: Array, shape: tuple[int, ...]) -> Ar
 
 
 def _set_bias(model: Model, linear: ir.Node, bias: Array) -> None:
-    import onnx_ir as ir
-
     weight, old = linear.inputs[1], linear.inputs[2] if len(linear.inputs) > 2 else None
     assert weight is not None and weight.const_value is not None and isinstance(linear.graph, ir.Graph)
     tensor = ir.Tensor(bias.astype(weight.const_value.dtype.numpy()))

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
 from ..errors import PassError
+from ..lazy import ir, onnx
 from ..model import ONNX_DOMAINS, Model, make_uniform
-from ..passes import (
-    Change,
-    Context,
-    Promise,
-    register,
-)
+from ..passes import Change, Context, Promise, register
 from .clean.quiet import quietly
 from .edit import attribute
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 _ASYMMETRIC_RESIZE = 10
 _ASIDE = "onnxpress.aside"
@@ -78,8 +71,6 @@ def _is_of_last_axis(node: ir.Node) -> bool:
 
 def _say_asymmetric(model: Model) -> None:
     """Up to opset 10, Upsample and Resize mapped coordinates by scale alone; the converter leaves the newer default."""
-    import onnx_ir as ir
-
     for node in model.nodes():
         if node.op_type == "Resize":
             for name, value in (("coordinate_transformation_mode", "asymmetric"), ("nearest_mode", "floor")):
@@ -116,8 +107,6 @@ def _out_of_the_way(model: Model) -> Iterator[None]:
 
 
 def _exists(operator: str, version: int) -> bool:
-    import onnx
-
     try:
         return bool(onnx.defs.get_schema(operator, version, ""))
     except onnx.defs.SchemaError:

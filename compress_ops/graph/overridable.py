@@ -9,22 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
-from typing import TYPE_CHECKING
 
 from ..errors import PassError
+from ..lazy import ir
 from ..measure.closeness.fidelity import Fidelity, compare_fidelity
 from ..model import Model
 from ..passes import Context
-from ..runtime import (
-    Arrays,
-    Feeds,
-    Session,
-    for_inner_values,
-    open_session,
-)
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
+from ..runtime import Arrays, Feeds, Session, for_inner_values, open_session
 
 
 class _Altered(Session):

@@ -18,15 +18,15 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from ..arrays import Array
+from ..lazy import ir
 from ..model import Model
 from .edit import Editor
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-Array = Any  # a NumPy array; dtype and shape are in the docstrings
 _BYTE = 256
 
 
@@ -61,8 +61,6 @@ def packed_bytes(count: int, bases: Sequence[int]) -> int:
 
 def pack(codes: Array, base: int) -> Array:
     """uint8 bytes [..., ceil(n / per_byte)] of the codes [..., n]; what is missing at the end is zero."""
-    import numpy as np
-
     count = per_byte(base)
     if count == 1:
         return codes.astype(np.uint8)
@@ -84,8 +82,6 @@ def unpack(packed: Array, base: int, count: int) -> Array:
 
 def table(base: int) -> Array:
     """The digits of every byte value: uint8 [256, per_byte]."""
-    import numpy as np
-
     count = per_byte(base)
     return (np.arange(_BYTE)[:, None] // base ** np.arange(count) % base).astype(np.uint8)
 
@@ -107,8 +103,6 @@ class Unpacker:
         self, name: str, codes: Callable[[], Array], shape: tuple[int, int], bases: Sequence[int], graph: ir.Graph
     ) -> list[ir.Value]:
         """One uint8 weight [rows, bytes] a base, made when the model is saved; rows are padded to the stride."""
-        import onnx_ir as ir
-
         rows, columns = shape
         padded = -(-columns // stride(bases)) * stride(bases)
         tensors = [
@@ -142,8 +136,6 @@ class Unpacker:
         self, edit: Editor, planes: Sequence[ir.Value], tables: Sequence[ir.Value], shape: Sequence[int]
     ) -> ir.Value:
         """The sum over planes of table[bytes], in the given shape."""
-        import onnx_ir as ir
-
         total: ir.Value | None = None
         for plane, rows in zip(planes, tables, strict=True):
             bytes_ = edit.op("Cast", plane, to=ir.DataType.INT32.value)
@@ -160,9 +152,6 @@ class Unpacker:
 
     def table(self, name: str, rows: Array, dtype: str) -> ir.Value:
         """A uint8 table, cast to another type at the beginning of the main graph: in the file it stays small."""
-        import numpy as np
-        import onnx_ir as ir
-
         stored = self.constant(name, rows)
         key = (stored, dtype)
         if key not in self.shared:
@@ -173,8 +162,6 @@ class Unpacker:
 
     def constant(self, name: str, array: Array) -> ir.Value:
         """A weight of the main graph, stored once however often it is asked for."""
-        import onnx_ir as ir
-
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self.shared:
             self.shared[key] = self.model.add_weight(name, ir.Tensor(array))
@@ -182,15 +169,10 @@ class Unpacker:
 
     def shape(self, sizes: Sequence[int]) -> ir.Value:
         """Whole numbers that operators take: a shape, a bound, an axis."""
-        import numpy as np
-
         return self.constant("sizes", np.array(sizes, np.int64))
 
 
 def _packed(codes: Callable[[], Array], padded: int, bases: Sequence[int], position: int) -> ir.TensorProtocol:
-    import numpy as np
-    import onnx_ir as ir
-
     whole = codes()
     if whole.shape[1] < padded:
         whole = np.pad(whole, ((0, 0), (0, padded - whole.shape[1])))
@@ -206,7 +188,5 @@ def editor_for(model: Model, value: ir.Value) -> Editor:
 
 def owner(value: ir.Value) -> ir.Graph:
     """The graph whose initializer a weight is."""
-    import onnx_ir as ir
-
     assert isinstance(value.graph, ir.Graph)
     return value.graph

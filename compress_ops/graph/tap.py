@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from ..lazy import ir
 from ..model import Model
 from ..passes import Context
 from ..runtime import Session, for_inner_values, open_session
 from .edit import MICROSOFT
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 
 @contextmanager
@@ -41,9 +41,6 @@ def tapped(model: Model, ctx: Context, taps: Sequence[ir.Node]) -> Iterator[Sess
 
 def constant(value: Any) -> ir.Value:
     """A constant for taps to read, from anything that NumPy makes an array of."""
-    import numpy as np
-    import onnx_ir as ir
-
     return ir.node("Constant", [], {"value": ir.tensor(np.asarray(value))}).outputs[0]
 
 

@@ -1,17 +1,9 @@
 """Measuring models side by side: size, latency, cost, accuracy, fidelity, and whether a budget is met."""
 
-from .budget import (
-    Budget,
-    Verdict,
-    needs,
-    parse_budget,
-)
-from .comparison import (
-    PARTS,
-    Comparison,
-    compare_models,
-    judge_model,
-)
+from __future__ import annotations
+
+from .budget import Budget, Verdict, needs, parse_budget
+from .comparison import PARTS, Comparison, compare_models, judge_model
 from .feeds import MeasureSettings
 from .metrics.table import METRIC_NAMES, parse_metric
 

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ..data import Batch, Dataset, DataSettings, feed_that_runs, open_data
 from ..errors import DataError, ModelError
-from ..runtime import (
-    Arrays,
-    Feeds,
-    Port,
-    Session,
-)
-
-if TYPE_CHECKING:
-    from ..data import Batch, Dataset, DataSettings
+from ..runtime import Arrays, Feeds, Port, Session
 
 SYNTHETIC = "synthetic"
 MADE_UP = (SYNTHETIC, "random (synthetic)")  # names of data that nobody has seen
@@ -44,8 +38,6 @@ def latency_feed(
     sessions: Mapping[str, Session], data: Dataset | None, settings: MeasureSettings, seed: int
 ) -> Arrays | NoFeed:
     """The first samples of the data, ``settings.batch`` of them; made up where there is no data."""
-    from ..data import feed_that_runs
-
     ports = _ports(sessions, settings)
     if data is not None:
         return _resized(_first_batch(data), ports, settings.batch)
@@ -57,8 +49,6 @@ def latency_feed(
 
 def synthetic_data(sessions: Mapping[str, Session], settings: MeasureSettings, seed: int) -> Dataset | NoFeed:
     """Made-up samples that all models accept."""
-    from ..data import open_data
-
     ports = _ports(sessions, settings)
     wanted = replace(_random_settings(settings, seed), runs=lambda feeds: _run_all(sessions, feeds))
     try:
@@ -86,8 +76,6 @@ def _run_all(sessions: Mapping[str, Session], feeds: Feeds) -> None:
 
 
 def _random_settings(settings: MeasureSettings, seed: int) -> DataSettings:
-    from ..data import DataSettings
-
     return DataSettings(
         batch_size=settings.batch, seed=seed, dims=settings.dims, shapes=settings.shapes, values=settings.values
     )
@@ -101,8 +89,6 @@ def _first_batch(data: Dataset) -> Batch:
 
 def _resized(batch: Batch, ports: Sequence[Port], size: int) -> Arrays:
     """As many samples as wanted, the batch's own over and over; inputs of a fixed or other first axis stay."""
-    import numpy as np
-
     free = {port.name for port in ports if port.shape and not isinstance(port.shape[0], int)}
     rows = np.arange(size) % batch.size
     return {

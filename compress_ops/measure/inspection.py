@@ -12,19 +12,16 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..data.fit import size_faults
 from ..data.sizes import named_sizes
 from ..errors import UsageError, did_you_mean, raise_all
 from ..files.interface import type_text
 from ..files.stored_half import stored_bytes, stored_half
+from ..lazy import ir
 from ..model import Model, load
 from ..runtime import Port
 from .size import Size, measure_size
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 
 @dataclass(frozen=True)
@@ -124,8 +121,6 @@ def _dimension(size: int | ir.SymbolicDim) -> str:
 
 def _set_sizes(model: Model, dims: Mapping[str, int], shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
     """Give the free dimensions of the inputs their sizes; returns the sizes that were set, by name."""
-    import onnx_ir as ir
-
     _check_names(model, dims)
     ports = [Port(value.name or "", "", _sizes(value)) for value in model.graph.inputs]
     raise_all(size_faults(ports, dims, {}, shapes))

@@ -17,10 +17,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+import numpy as np
+
+from ..arrays import Array
 
 Z = 1.959963984540054  # 97.5 % of a standard normal distribution lies below
 NOISE = 1.02  # ratio of two timings of one thing
@@ -89,10 +89,8 @@ def unseen_share(count: int) -> float:
     return Z * Z / (count + Z * Z)
 
 
-def percentile_interval(replicates: NDArray[Any]) -> Interval | None:
+def percentile_interval(replicates: Array) -> Interval | None:
     """The interval from bootstrap replicates, those that are not defined left out; None where none is."""
-    import numpy as np
-
     defined = replicates[np.isfinite(replicates)]
     return Interval(*np.percentile(defined, [2.5, 97.5]).tolist()) if len(defined) else None
 

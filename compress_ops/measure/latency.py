@@ -26,20 +26,12 @@ from math import ceil
 from time import perf_counter, process_time
 from typing import TypeVar
 
+import numpy as np
+
 from ..progress import Progress, silent
 from ..runtime import Feeds, Session
-from .device_calls import (
-    DEVICE_OF,
-    Call,
-    bound_call,
-    host_call,
-)
-from .intervals import (
-    FEWEST_FOR_MEDIAN,
-    NOISE,
-    Interval,
-    median_interval,
-)
+from .device_calls import DEVICE_OF, Call, bound_call, host_call
+from .intervals import FEWEST_FOR_MEDIAN, NOISE, Interval, median_interval
 
 T = TypeVar("T")
 
@@ -246,8 +238,6 @@ def _ratio(watch: _Stopwatch, first: _Stopwatch) -> tuple[float, Interval, bool]
 
 
 def _model_latency(watch: _Stopwatch, first: _Stopwatch) -> ModelLatency:
-    import numpy as np
-
     median, p90, p99 = np.percentile(watch.seconds, [50, 90, 99]).tolist()
     ratio, interval, _ = _ratio(watch, first)
     return ModelLatency(

@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 
 from ..errors import BrokenPromise, ModelError
 from ..files.temporary import temporary_folder
+from ..lazy import onnx
 from ..model import Model
 from ..runtime import Provider, open_session
 
@@ -42,8 +43,6 @@ def hold_kernels(before: Model | None, after: Model, providers: Sequence[Provide
 
 def integer_kernels(model: Model, providers: Sequence[Provider]) -> Counter[str]:
     """How many operators onnxruntime runs in integers, by kind; none where it does not write the graph that it runs."""
-    import onnx
-
     with model.exported() as path, temporary_folder() as folder:
         written = folder / "optimized.onnx"
         try:

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..lazy import ir, onnx
 from ..model import UNNAMED, Model
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 _EXPORTERS = ("pkg.torch.", "pkg.onnxscript.")
 _BESIDE = "namespace"  # written by the same exporter; other tools' key of this name stays
@@ -64,8 +62,6 @@ def _drop(metadata: MutableMapping[str, str], *, traces: bool = True) -> int:
 
 def entry_bytes(key: str, text: str) -> int:
     """What an entry of metadata takes in the file."""
-    import onnx
-
     return 2 + int(onnx.StringStringEntryProto(key=key, value=text).ByteSize())
 
 

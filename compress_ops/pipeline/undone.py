@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ..arrays import Array
 from ..distill.fine_tuning.codebooks import computed_values
 from ..errors import BrokenPromise, Place
 from ..graph.edit import constant_of
+from ..lazy import ir
 from ..model import Model
 from ..passes import Gain
 from ..recipe import Step
@@ -20,25 +23,15 @@ from ..report import units
 from ..report.report import StepReport
 from ..runtime import open_session
 
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    Array = np.ndarray[Any, Any]
-
 Layer = tuple[str, int]  # the name of a node, and which input
 
 
 def numbers_left(numbers: Array) -> int:
     """Those that are not zero."""
-    import numpy as np
-
     return int(np.count_nonzero(numbers))
 
 
 def different_numbers(numbers: Array) -> int:
-    import numpy as np
-
     return int(np.unique(numbers).size)
 
 

@@ -14,18 +14,8 @@ from pydantic import Field
 
 from ..errors import PassError
 from ..model import Model
-from ..passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Fraction,
-    Only,
-    Promise,
-    ShareOf,
-    Skip,
-    register,
-)
+from ..passes import ALL, NONE, Change, Context, Fraction, Only, Promise, ShareOf, Skip, register
+from .channels import find_groups, merge_copies, prepare
 from .scores.table import Normalize, ScoreName
 from .shrink import Plan, needs_of, shrink
 from .units.multiples import block_of
@@ -78,8 +68,6 @@ def prune_channels(
     reads those channels becomes narrower with them. The outputs equal those of the original with the same channels
     zeroed; accuracy needs a recovery step (refit, distill) after large cuts.
     """
-    from .channels import find_groups, merge_copies, prepare
-
     if ratios and scope == "least_error":
         raise PassError("ratios say what scope least_error would find", hint="leave out one of the two")
     if ratios and by != "channels":

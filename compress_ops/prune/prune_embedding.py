@@ -13,32 +13,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field
 
+from ..arrays import Array
 from ..errors import PassError
 from ..graph.edit import Editor, attribute, constant_of
+from ..lazy import ir
 from ..model import ONNX_DOMAINS, Model
-from ..passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Need,
-    Only,
-    Promise,
-    Skip,
-    register,
-    selected,
-)
+from ..passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register, selected
 from ..runtime import Session, open_session
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    Array: TypeAlias = np.ndarray[Any, Any]
 
 Unseen = Literal["mean", "zero", "error"]
 _MOVES = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Tile", "Slice"}
@@ -191,8 +177,6 @@ def _groups(lookups: Sequence[_Lookup]) -> list[_Group]:
 
 def _counted(model: Model, ctx: Context, groups: Sequence[_Group]) -> list[Array]:
     """How often the data asks for each row."""
-    import numpy as np
-
     counts = [np.zeros(group.rows, np.int64) for group in groups]
     for seen in _seen(model, ctx, list(dict.fromkeys(ids for group in groups for ids in group.ids))):
         for group, count in zip(groups, counts, strict=True):
@@ -202,8 +186,6 @@ def _counted(model: Model, ctx: Context, groups: Sequence[_Group]) -> list[Array
 
 
 def _frequencies(ids: Array, group: _Group) -> Array:
-    import numpy as np
-
     flat = ids.reshape(-1).astype(np.int64)
     if flat.size and (flat.max() >= group.rows or flat.min() < -group.rows):
         worst = flat[np.abs(flat).argmax()]
@@ -256,9 +238,6 @@ def _why_not(group: _Group, keep: Array, unseen: Unseen) -> str:
 
 
 def _replace(model: Model, group: _Group, keep: Array, unseen: Unseen, change: Change) -> None:
-    import numpy as np
-    import onnx_ir as ir
-
     rows = np.where(keep, np.cumsum(keep) - 1, keep.sum()).astype(np.int32)
     ids = model.add_weight(f"{group.tables[0].name}_rows", ir.Tensor(rows))
     for value in group.ids:
@@ -274,8 +253,6 @@ _TOLD: dict[Unseen, str] = {"mean": "their mean", "zero": "zeros", "error": "an 
 
 
 def _look_up_rows(model: Model, value: ir.Value, ids: ir.Value, readers: Sequence[ir.Node]) -> None:
-    import onnx_ir as ir
-
     mapped = Editor(model, readers[0]).op("Gather", ids, value)
     mapped.type = ir.TensorType(ir.DataType.INT32)
     mapped.shape = value.shape.copy() if value.shape is not None else None
@@ -284,8 +261,6 @@ def _look_up_rows(model: Model, value: ir.Value, ids: ir.Value, readers: Sequenc
 
 
 def _shrink(table: ir.Value, keep: Array, unseen: Unseen) -> None:
-    import onnx_ir as ir
-
     old = _tensor(table)
     shape = ir.Shape([int(keep.sum()) + (unseen != "error"), *old.shape.numpy()[1:]])
     table.const_value = ir.LazyTensor(
@@ -298,8 +273,6 @@ def _shrink(table: ir.Value, keep: Array, unseen: Unseen) -> None:
 
 
 def _kept(array: Array, keep: Array, unseen: Unseen) -> Array:
-    import numpy as np
-
     if unseen == "error":
         return array[keep]
     mean = array[~keep].astype(np.float32).mean(axis=0, keepdims=True)

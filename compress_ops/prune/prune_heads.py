@@ -13,18 +13,8 @@ from typing import Annotated
 from pydantic import Field
 
 from ..model import Model
-from ..passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Fraction,
-    Only,
-    Promise,
-    ShareOf,
-    Skip,
-    register,
-)
+from ..passes import ALL, NONE, Change, Context, Fraction, Only, Promise, ShareOf, Skip, register
+from .channels import find_groups, merge_copies, prepare
 from .scores.table import Normalize, ScoreName
 from .shrink import Plan, needs_of, shrink
 from .units.selection import Scope, Widths
@@ -60,8 +50,6 @@ def prune_heads(
     separate or packed projections; fused operators of other domains are declined. Other channels stay;
     ``prune_channels`` cuts those, and the size of heads.
     """
-    from .channels import find_groups, merge_copies, prepare
-
     change = Change()
     copies = prepare(model)
     grouping = find_groups(model, heads=True)

@@ -9,27 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+
+from ..arrays import Array
 from ..errors import PassError
 from ..graph.overridable import altered, compared, overridable
+from ..lazy import ir
 from ..measure.sensitivity import Effect, Part, effect_of
 from ..model import Model
 from ..passes import Context
 from ..runtime import Arrays, Session, open_session
+from .channels import Group, Grouping, Member, cut, find_groups, prepare
 from .scores.evidence import evidence_of
 from .scores.table import SCORES, CannotScore
 from .units.costs import Cost, parameters
 from .units.multiples import block_of
 from .units.selection import Dial, Widths
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    from .channels import Group, Grouping, Member
-
-    Array: TypeAlias = np.ndarray[Any, Any]
 
 _MOST_REASONS = 5
 
@@ -49,8 +45,6 @@ def scan_groups(model: Model, ctx: Context, *, ratio: float = 0.5, heads: bool =
     The model stays as it is. One pass over the calibration data for each group; what the uncut model gives is
     computed once for each batch. Raises PassError, with the reasons, where no group can be cut.
     """
-    from .channels import find_groups, prepare
-
     model = model.copy()
     prepare(model)
     grouping = find_groups(model, heads=heads)
@@ -80,8 +74,6 @@ class _Cut:
 
     def zeros(self) -> Arrays:
         """The group's weights with zeros for what would be cut."""
-        import numpy as np
-
         gone, arrays = np.isin(self.group.units, self.units), Arrays()
         for member in self.group.members:
             name = member.weight.name or ""
@@ -97,8 +89,6 @@ def _numbers(weight: ir.Value) -> Array:
 
 def _zero(array: Array, member: Member, indices: Array) -> None:
     """The weight of a grouped convolution is indexed by (group, channel of the group)."""
-    import numpy as np
-
     if member.groups == 1:
         np.moveaxis(array, member.axis, 0)[indices] = 0
         return
@@ -164,8 +154,6 @@ def _judged(model: Model, ctx: Context, session: Session, cuts: Sequence[_Cut]) 
 
 def _really_cut(model: Model, ctx: Context, wanted: _Cut) -> Session:
     """A copy without these units; a copy's groups are numbered as the model's are."""
-    from .channels import cut, find_groups
-
     twin = model.copy()
     cut(find_groups(twin, heads=wanted.group.heads), wanted.units)
     twin.drop_unused()

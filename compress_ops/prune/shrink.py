@@ -4,53 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
+import numpy as np
+
+from ..arrays import Array
 from ..model import Model
-from ..passes import (
-    Change,
-    Context,
-    Need,
-    matches,
-    selected,
-)
+from ..passes import Change, Context, Need, matches, selected
+from .channels import Group, Grouping, Role, Trimmed, cut
 from .scores.evidence import evidence_of, measure
 from .scores.gradient import first_order
 from .scores.output_error import removal_costs
-from .scores.table import (
-    NEEDS_DATA,
-    SCORES,
-    CannotScore,
-    Normalize,
-    ScoreName,
-    normalized,
-)
+from .scores.table import NEEDS_DATA, SCORES, CannotScore, Normalize, ScoreName, normalized
 from .units.costs import multiply_adds, parameters
 from .units.least_error import least_error
-from .units.selection import (
-    By,
-    Dial,
-    Scope,
-    Widths,
-    by_channels,
-    turn,
-    within_reach,
-)
+from .units.selection import By, Dial, Scope, Widths, by_channels, turn, within_reach
 from .units.silence import give_back, silence, why_loud
 from .units.time import setting_for_time
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from .channels import (
-        Group,
-        Grouping,
-        Role,
-        Trimmed,
-    )
-
-    Array: TypeAlias = np.ndarray[Any, Any]
-
 
 Measure: TypeAlias = "Callable[[Model, Context, Grouping, Sequence[Group]], list[Array | None]]"
 MEASURED: dict[ScoreName, Measure] = {"hessian": removal_costs, "gradient": first_order}
@@ -94,8 +64,6 @@ def shrink(model: Model, ctx: Context, grouping: Grouping, groups: Sequence[Grou
 
 
 def _cut(grouping: Grouping, units: Array) -> dict[str, str]:
-    from .channels import cut
-
     roles = _roles(grouping)
     return {weight.name: _told(weight, roles) for weight in cut(grouping, units)}
 
@@ -169,8 +137,6 @@ def _weights_size(grouping: Grouping) -> int:
 
 
 def _decline_whole(groups: Sequence[Group], units: Array, change: Change) -> None:
-    import numpy as np
-
     for group in groups:
         if not np.isin(group.units, units).any():
             change.decline(group.name, f"it keeps its {len(group) * group.width} channels: too few to lose any")
@@ -193,14 +159,10 @@ def _told(weight: Trimmed, roles: dict[tuple[str, int], Role]) -> str:
 
 def _lost(groups: Sequence[Group], units: Array) -> int:
     """How many groups lost some of their units."""
-    import numpy as np
-
     return sum(bool(np.isin(group.units, units).any()) for group in groups)
 
 
 def _note(grouping: Grouping, groups: Sequence[Group], units: Array, before: int, change: Change) -> None:
-    import numpy as np
-
     cut_groups = [group for group in groups if np.isin(group.units, units).any()]
     change.notes |= {
         "weights": len(change.touched),

@@ -10,12 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+
+from ..arrays import Array
 from ..errors import PassError
 from ..graph.edit import Editor, attribute
 from ..graph.opset import require_opset
 from ..graph.overridable import altered, compared, overridable
+from ..lazy import ir
 from ..measure.sensitivity import Effect, Part, effect_of
 from ..model import ONNX_DOMAINS, Model
 from ..passes import Context
@@ -26,12 +29,6 @@ from .int8.qdq import candidate_of
 from .numbers.blocks import BlockFormat
 from .numbers.formats import Asymmetric, Symmetric
 from .ranges.calibrate import calibrate
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    Array: TypeAlias = np.ndarray[Any, Any]
 
 _ACTIVATIONS = "uint8"
 _BLOCK = 32  # numbers that share a scale where weights alone are quantized
@@ -99,8 +96,6 @@ class _Layer:
 
     def changed(self) -> Arrays:
         """What is fed when this layer alone is quantized."""
-        import numpy as np
-
         rounded = _rounded(self.node, self.bits)
         switched = {self.switch.name or "": np.array(True)} if self.switch is not None else {}
         return {self.weight.name or "": rounded, **switched}
@@ -120,8 +115,6 @@ def _outputs_axis(node: ir.Node) -> int:
 
 def _rounded(node: ir.Node, bits: int | None) -> Array:
     """What the codes of the node's weight give back, as it is stored: [its shape], float32."""
-    import numpy as np
-
     candidate = candidate_of(node, per_channel=True)
     if bits is None:
         codes, scale = Symmetric().fit(candidate.weight, candidate.axes)
@@ -142,8 +135,6 @@ def _rows(node: ir.Node, weight: Array) -> Array:
 
 
 def _stored(node: ir.Node, rows: Array, shape: tuple[int, ...]) -> Array:
-    import numpy as np
-
     if _outputs_axis(node) == 0:
         return rows.reshape(shape)
     return np.ascontiguousarray(rows.reshape(*shape[:-2], shape[-1], shape[-2]).swapaxes(-1, -2))
@@ -166,9 +157,6 @@ def _insert_switches(
 
 
 def _insert_switch(model: Model, node: ir.Node, form: Asymmetric) -> ir.Value:
-    import numpy as np
-    import onnx_ir as ir
-
     edit, value = Editor(model, node), node.inputs[0]
     scale, zero = (
         edit.constant(f"{node.name}/{what}", np.asarray(number))

@@ -9,18 +9,12 @@ from collections.abc import Iterator, Mapping
 from textwrap import shorten
 from typing import Any
 
+import yaml
 from pydantic.fields import FieldInfo
 
 from ..catalogue import PASSES
 from ..passes import Pass, StepOptions
-from .types import (
-    Budget,
-    Data,
-    Images,
-    Measure,
-    Recipe,
-    Section,
-)
+from .types import Budget, Data, Images, Measure, Recipe, Section
 
 _ACTIVE = ("simplify", "quantize_dynamic")
 _COLUMN = 44  # where the descriptions begin
@@ -111,6 +105,4 @@ def _line(text: str, description: str | None) -> str:
 
 
 def _yaml(value: Any) -> str:
-    import yaml
-
     return yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False).removesuffix("...\n").strip()

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
 
+import yaml
+
 from ..errors import OnnxpressError, Place, RecipeError
 
 Path = tuple[str | int, ...]
@@ -111,8 +113,6 @@ def _is_tab(error: Any) -> bool:
 
 @cache
 def _loader() -> Any:
-    import yaml
-
     class Loader(yaml.SafeLoader):
         """YAML 1.2 scalars, no aliases, no tags."""
 
@@ -133,15 +133,11 @@ def _loader() -> Any:
 
 def dump_recipe(sections: Mapping[str, Any]) -> str:
     """Plain data as YAML that this loader and those of YAML 1.1 read alike; what either would misread is quoted."""
-    import yaml
-
     return yaml.dump(sections, Dumper=_dumper(), sort_keys=False, width=120, allow_unicode=True)
 
 
 @cache
 def _dumper() -> Any:
-    import yaml
-
     class Dumper(yaml.SafeDumper):
         """Quotes what either version would misread, and repeats what YAML would refer back to."""
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, field_validator
 
+from ..measure.budget import parse_drop, parse_size
 from ..passes import Pass, StepOptions
 from ..runtime import Provider
 
@@ -97,8 +98,6 @@ class Budget(Section):
     @field_validator("max_size", mode="before")
     @classmethod
     def _size(cls, value: Any) -> Any:
-        from ..measure.budget import parse_size
-
         if value is not None:
             parse_size(value)
         return value
@@ -106,8 +105,6 @@ class Budget(Section):
     @field_validator("max_drop", mode="before")
     @classmethod
     def _drop(cls, value: Any) -> Any:
-        from ..measure.budget import parse_drop
-
         if value is not None:
             parse_drop(value)
         return value

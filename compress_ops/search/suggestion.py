@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ..data import DataSettings, feed_that_runs
 from ..errors import DataError, OnnxpressError
 from ..model import Model, load
@@ -22,12 +24,7 @@ from ..recipe import LoadedRecipe, Recipe, Step
 from ..report import units
 from ..report.report import StepReport
 from ..report.visible import visible, without_commands
-from ..runtime import (
-    Arrays,
-    Port,
-    Session,
-    open_session,
-)
+from ..runtime import Arrays, Port, Session, open_session
 from .candidates import candidates
 from .preparing import steps_of
 
@@ -202,8 +199,6 @@ def _budget(tried: _Tried | None) -> Iterator[str]:
 
 def _yaml(value: Any) -> str:
     """A value in one line: as JSON where a name holds line breaks, or a command of GitHub's logs, which it escapes."""
-    import yaml
-
     dumped: str = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
     text = dumped.removesuffix("...\n").strip()
     return json.dumps(value).replace("##[", "\\u0023#[") if "\n" in text or "##[" in text else text

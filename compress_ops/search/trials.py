@@ -16,12 +16,7 @@ from ..files.temporary import temporary_folder
 from ..measure.comparison import Comparison, Measured, compare_models
 from ..measure.feeds import MeasureSettings
 from ..measure.intervals import Interval
-from ..pipeline.job import (
-    Prepared,
-    counted_bytes,
-    model_of,
-    with_passes,
-)
+from ..pipeline.job import Prepared, counted_bytes, model_of, with_passes
 from ..pipeline.steps import apply_steps
 from ..recipe import Step
 from ..report.report import StepReport

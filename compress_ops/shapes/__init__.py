@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from ..lazy import ir
 from .foreign import infer_foreign
 from .generated import generated_faults
 from .outline import outline
 from .standard import infer_standard
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["generated_faults", "infer", "outline"]
 

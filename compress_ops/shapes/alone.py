@@ -10,21 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ..errors import ModelError, OnnxpressError
+from ..lazy import ir, onnx
 from ..nodes import bytes_of
-from ..runtime import (
-    Arrays,
-    Port,
-    Session,
-    open_session,
-    ports_as_read,
-)
+from ..runtime import Arrays, Port, Session, open_session, ports_as_read
 from .outline import SMALL
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 _MOST = 2**20  # elements of an input that is made up
 _FIRST, _SECOND = (3, 5, 7, 11, 13, 17, 19, 23), (59, 29, 47, 37, 43, 31, 53, 41)  # no pair is another plus a number
@@ -48,17 +41,12 @@ def ports_alone(model: ir.Model, node: ir.Node) -> Sequence[Port]:
 
 
 def _has_graphs(node: ir.Node) -> bool:
-    import onnx_ir as ir
-
     kinds = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
     return any(attribute.type in kinds for attribute in node.attributes.values())
 
 
 def _alone(model: ir.Model, node: ir.Node, inputs: Sequence[ir.Value]) -> bytes:
     """A model of the one node; its small constants keep their numbers."""
-    import onnx
-    import onnx_ir as ir
-
     constants = [value.const_value for value in inputs if value.const_value is not None]
     small = {tensor.name: ir.to_proto(tensor) for tensor in constants if bytes_of(tensor) <= SMALL}
     graph = onnx.GraphProto(
@@ -98,8 +86,6 @@ def _free(port: Port) -> list[Key]:
 
 
 def _made_up(session: Session, sizes: Mapping[Key, int], random: bool) -> Arrays:
-    import numpy as np
-
     rng, feed = np.random.default_rng(0), {}
     for port in session.inputs:
         named = enumerate(port.shape)

@@ -10,12 +10,10 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
+from ..lazy import ir
 from ..nodes import attribute, constant_of
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 _LONGEST = 64  # a longer integer tensor is no shape
 _HALF = 2**63  # of the numbers that 64 bits tell apart; arithmetic wraps around

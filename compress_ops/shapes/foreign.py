@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..files.protobuf import inner_nodes
+from ..lazy import ir, onnx
 from ..runtime import Port, ports_as_read
 from .alone import ports_alone
 from .outline import outline
 from .standard import adopt
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 
 def infer_foreign(model: ir.Model) -> bool:
@@ -35,8 +33,6 @@ def infer_foreign(model: ir.Model) -> bool:
 
 def _ask_for_all(model: ir.Model, values: Iterable[ir.Value]) -> None:
     """One reading of the whole outline tells of values that stand behind one another."""
-    import onnx
-
     wanted = [value for value in values if _lacks(value)]
     if wanted:
         proto = outline(model)
@@ -59,8 +55,6 @@ def _keep_what_leads_to(graph: Any, names: set[str | None]) -> None:
 
 def _take(values: Iterable[ir.Value], ports: Iterable[Port]) -> None:
     """onnxruntime gives no sizes for a shape that it does not know, as for that of a single number."""
-    import onnx_ir as ir
-
     known = {port.name: port for port in ports}
     for value in values:
         port = known.get(value.name or "")
@@ -71,8 +65,6 @@ def _take(values: Iterable[ir.Value], ports: Iterable[Port]) -> None:
 
 def element_type(name: str) -> ir.DataType | None:
     """ONNX's element type for what a port calls its own; None for sequences and maps."""
-    import onnx_ir as ir
-
     return ir.DataType.__members__.get({"float32": "FLOAT", "float64": "DOUBLE"}.get(name, name.upper()))
 
 
@@ -86,8 +78,6 @@ def _lacks(value: ir.Value) -> bool:
 
 
 def _foreign_nodes(model: ir.Model) -> Iterator[ir.Node]:
-    import onnx_ir as ir
-
     versions = model.opset_imports
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         if node.op_identifier() not in model.functions:
@@ -99,8 +89,6 @@ def _foreign_nodes(model: ir.Model) -> Iterator[ir.Node]:
 @cache
 def _infers(operator: str, domain: str, version: int) -> bool:
     """Whether ONNX infers something of what an operator gives."""
-    import onnx
-
     try:
         schema = onnx.defs.get_schema(operator, version, domain)
     except onnx.defs.SchemaError:

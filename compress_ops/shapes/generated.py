@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
 
+from ..lazy import ir
 from .elements import Evaluator, known_dims
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 _MOST = 2**27  # numbers: 512 MiB of float32
 _MOST_OF_STORED = 64  # times the numbers that the model stores, where that is more

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
+from ..lazy import ir
 from .elements import Evaluator, known_dims
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 _MOST = 2**21  # integers of all vectors together
 _READ = {"Add", "Cast", "Concat", "Gather", "Identity", "Mul", "Size", "Slice", "Squeeze", "Sub", "Unsqueeze"}

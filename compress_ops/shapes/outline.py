@@ -7,20 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..files.protobuf import is_external
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
+from ..lazy import ir, onnx
 
 SMALL = 1024  # bytes; shapes, axes and paddings are looked at, weights are not
 
 
 def outline(model: ir.Model) -> Any:
     """The ModelProto of the model's outline; large weights of subgraphs stay references that lead nowhere."""
-    import onnx_ir as ir
-
     with _without_contents(model):
         proto = ir.to_proto(model)
     left_out = [tensor for tensor in proto.graph.initializer if is_external(tensor)]
@@ -33,8 +29,6 @@ def outline(model: ir.Model) -> Any:
 
 @contextmanager
 def _without_contents(model: ir.Model) -> Iterator[None]:
-    import onnx_ir as ir
-
     weights = [value for graph in model.graphs() for value in graph.initializers.values()]
     large = {v: v.const_value for v in weights if v.const_value is not None and _is_large(v.const_value)}
     try:
@@ -53,6 +47,4 @@ def _is_large(tensor: ir.TensorProtocol) -> bool:
 
 
 def _port(tensor: Any) -> Any:
-    import onnx
-
     return onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..files.protobuf import bodies
+from ..lazy import ir, onnx
 from .lengths import is_short
 from .outline import outline
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 
 def infer_standard(model: ir.Model) -> None:
@@ -17,17 +15,12 @@ def infer_standard(model: ir.Model) -> None:
 
     Numbers are handed on from node to node only where the shapes found without say that they are few.
     """
-    import onnx_ir as ir
-
     _infer(model, data_prop=False)
     if is_short(ir.traversal.RecursiveGraphIterator(model.graph)):
         _infer(model, data_prop=True)
 
 
 def _infer(model: ir.Model, *, data_prop: bool) -> None:
-    import onnx
-    import onnx_ir as ir
-
     proto = outline(model)
     _call_by_names_that_are_known(proto)
     try:

@@ -9,15 +9,10 @@ mish' = t + x s(x) (1 - t^2), with t = tanh(softplus(x))        swish' = s + alp
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-from ..rule import gradient
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from ..rule import Result
-    from ..step import Step
+from ...lazy import ir
+from ..rule import Result, gradient
+from ..step import Step
 
 
 @gradient("Relu")

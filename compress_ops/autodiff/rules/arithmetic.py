@@ -6,15 +6,9 @@ y = a^b:  da = dy b a^(b-1), db = dy y log a        y = max_i x_i:  dx_i = dy, s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from ..rule import gradient
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from ..rule import Result
-    from ..step import Step
+from ...lazy import ir
+from ..rule import Result, gradient
+from ..step import Step
 
 
 @gradient("Add", "Sum", broadcasts=True)

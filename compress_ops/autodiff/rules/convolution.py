@@ -9,24 +9,13 @@ A transposed convolution is the same with x and dy in each other's place.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from ..rule import gradient
-from .window import (
-    Window,
-    spread,
-    tap_slices,
-    window_of,
-)
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import onnx_ir as ir
-
-    from ..rule import Result
-    from ..step import Step
+from ...lazy import ir
+from ..rule import Result, gradient
+from ..step import Step
+from .window import Window, spread, tap_slices, window_of
 
 
 @gradient("Conv")

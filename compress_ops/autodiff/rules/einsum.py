@@ -8,15 +8,10 @@ A label that only this operand has was summed away: dy is repeated along it.
 from __future__ import annotations
 
 import string
-from typing import TYPE_CHECKING
 
-from ..rule import gradient
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from ..rule import Result
-    from ..step import Step
+from ...lazy import ir
+from ..rule import Result, gradient
+from ..step import Step
 
 
 @gradient("Einsum")

@@ -7,15 +7,10 @@ arcsin' = (1 - x^2)^(-1/2)        arctan' = 1/(1 + x^2)        erf' = 2 pi^(-1/2
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-from ..rule import gradient
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from ..rule import Result
-    from ..step import Step
+from ...lazy import ir
+from ..rule import Result, gradient
+from ..step import Step
 
 _LEAST = 1e-30
 

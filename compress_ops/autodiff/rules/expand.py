@@ -5,13 +5,10 @@ in their place stands their definition, whose operators have rules.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ...lazy import ir, ir_passes, onnx
 from ...model import ONNX_DOMAINS, Model
-
-if TYPE_CHECKING:
-    import onnx
-    import onnx_ir as ir
 
 _DOMAIN = "onnxpress.definition"
 _NEVER = frozenset({"Bernoulli", "DynamicQuantizeLinear", "SequenceMap"})
@@ -20,8 +17,6 @@ _NEVER = frozenset({"Bernoulli", "DynamicQuantizeLinear", "SequenceMap"})
 
 def expand(model: Model, nodes: Iterable[ir.Node]) -> None:
     """Replace these nodes of the main graph, as far as they have a definition."""
-    import onnx_ir.passes.common as common
-
     wanted = [node for node in nodes if node.domain in ONNX_DOMAINS and node.op_type not in _NEVER]
     if wanted:
         model.infer_shapes()  # a definition depends on the types of the inputs
@@ -33,13 +28,12 @@ def expand(model: Model, nodes: Iterable[ir.Node]) -> None:
         _register(model, body)
     if found:
         model.ir.opset_imports[_DOMAIN] = 1
-        common.InlinePass()(model.ir)
+        ir_passes.InlinePass()(model.ir)
         del model.ir.opset_imports[_DOMAIN]
 
 
 def _state_defaults(node: ir.Node, opset: int) -> None:
     """A definition speaks of attributes by name: where a node leaves one out, it means the default."""
-    import onnx_ir as ir
     from onnx import defs
 
     for name, known in defs.get_schema(node.op_type, opset, "").attributes.items():
@@ -48,15 +42,12 @@ def _state_defaults(node: ir.Node, opset: int) -> None:
 
 
 def _register(model: Model, body: onnx.FunctionProto) -> None:
-    import onnx_ir as ir
-
     function: ir.Function = ir.from_proto(body)
     model.ir.functions[function.identifier()] = function
 
 
 def _definition(node: ir.Node, opset: int) -> onnx.FunctionProto | None:
     """None also where an operator that it is made of means something else in this version."""
-    import onnx
     from onnx import defs
 
     text = _text(defs.get_schema(node.op_type, opset, ""), node, opset) if defs.has(node.op_type, opset, "") else b""
@@ -70,8 +61,6 @@ def _definition(node: ir.Node, opset: int) -> onnx.FunctionProto | None:
 
 
 def _text(schema: Any, node: ir.Node, opset: int) -> bytes:
-    import onnx_ir as ir
-
     if schema.has_function:
         return bytes(schema.get_function_with_opset_version(opset))
     if not schema.has_context_dependent_function:
@@ -82,8 +71,5 @@ def _text(schema: Any, node: ir.Node, opset: int) -> bytes:
 
 
 def _type(value: ir.Value | None) -> bytes:
-    import onnx
-    import onnx_ir as ir
-
     proto = onnx.TypeProto() if value is None else ir.to_proto(value).type
     return bytes(proto.SerializeToString())

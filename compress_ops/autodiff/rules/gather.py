@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import numpy as np
 
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    from ..step import Step
+from ...arrays import Array
+from ...lazy import ir
+from ..step import Step
 
 
-def gather_back(step: Step, dy: ir.Value, indices: np.ndarray[Any, Any], axis: int, size: int) -> ir.Value:
+def gather_back(step: Step, dy: ir.Value, indices: Array, axis: int, size: int) -> ir.Value:
     """For known indices (one dimension) into an axis of a known size."""
-    import numpy as np
-
     if len(np.unique(indices)) < len(indices):
         return _add_matrix(step, dy, indices, axis, size)
     source = np.full(size, len(indices))  # what was not taken comes from one more row, of zeros
@@ -26,10 +22,8 @@ def gather_back(step: Step, dy: ir.Value, indices: np.ndarray[Any, Any], axis: i
     return step.op("Gather", dy, step.integers(source), axis=axis)
 
 
-def _add_matrix(step: Step, dy: ir.Value, indices: np.ndarray[Any, Any], axis: int, size: int) -> ir.Value:
+def _add_matrix(step: Step, dy: ir.Value, indices: Array, axis: int, size: int) -> ir.Value:
     """As a product with the matrix of zeros and ones that tells which row goes where."""
-    import numpy as np
-
     rank = step.rank(step.x)
     matrix = step.array(np.eye(size)[indices])
     last = [*(other for other in range(rank) if other != axis), axis]
@@ -39,8 +33,6 @@ def _add_matrix(step: Step, dy: ir.Value, indices: np.ndarray[Any, Any], axis: i
 
 def scatter_rows(step: Step, dy: ir.Value, indices: ir.Value, axis: int) -> ir.Value:
     """For indices of any shape, known only at run time, into an axis of x: dy goes onto zeros row by row."""
-    import onnx_ir as ir
-
     rank, across = step.rank(step.x), step.rank(indices)
     if indices.dtype != ir.DataType.INT64:  # Gather takes int32 too, ScatterND does not
         indices = step.op("Cast", indices, to=ir.DataType.INT64)

@@ -6,16 +6,11 @@ y = x[i]:  dx is dy added up at i        y = x with u put at i:  dx = dy with 0 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from ..rule import gradient
+from ...lazy import ir
+from ..rule import Result, gradient
+from ..step import Step
 from .gather import gather_back, scatter_rows
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from ..rule import Result
-    from ..step import Step
 
 
 @gradient("Gather")

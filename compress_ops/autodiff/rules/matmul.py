@@ -6,15 +6,9 @@ each gradient is one Gemm.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from ..rule import gradient
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from ..rule import Result
-    from ..step import Step
+from ...lazy import ir
+from ..rule import Result, gradient
+from ..step import Step
 
 
 @gradient("MatMul")

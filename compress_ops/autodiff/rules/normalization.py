@@ -12,17 +12,11 @@ Local response normalization y = x d^-beta, d = bias + (alpha / size) sum of x^2
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from ..rule import gradient
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import onnx_ir as ir
-
-    from ..rule import Result
-    from ..step import Step
+from ...lazy import ir
+from ..rule import Result, gradient
+from ..step import Step
 
 
 def _centred(step: Step, x: ir.Value, axes: Sequence[int], epsilon: float) -> tuple[ir.Value, ir.Value]:
@@ -110,8 +104,6 @@ def layer_normalization(step: Step, dy: ir.Value) -> Result:
 
 def _as(step: Step, statistic: ir.Value) -> ir.Value:
     """What is float32 whatever the layer works in."""
-    import onnx_ir as ir
-
     return statistic if step.dtype == ir.DataType.FLOAT else step.op("Cast", statistic, to=step.dtype)
 
 

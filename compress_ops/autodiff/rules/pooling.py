@@ -7,17 +7,14 @@ p-norm y = (sum |x|^p)^(1/p):  dx = sign(x) |x|^(p-1) times the sum of dy y^(1-p
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
 
-from ..rule import gradient
+import numpy as np
+
+from ...arrays import Array
+from ...lazy import ir
+from ..rule import Result, gradient
+from ..step import Step
 from .window import Window, spread, window_of
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    from ..rule import Result
-    from ..step import Step
 
 
 @gradient("MaxPool")
@@ -38,8 +35,6 @@ def _tiles(step: Step, window: Window) -> bool:
 
 def _repeated(step: Step, value: ir.Value, window: Window) -> ir.Value:
     """Each element as a block of the window's size."""
-    import numpy as np
-
     scales = step.writer.constant(np.array([1, 1, *window.kernel], np.float32))
     where = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     return step.op("Resize", value, None, scales, mode="nearest", **where)
@@ -88,8 +83,6 @@ def _norm_slope(step: Step, p: int) -> ir.Value:
 
 def _spread_evenly(step: Step, share: ir.Value, window: Window) -> ir.Value:
     """Channels count as samples here: one kernel of ones serves them all."""
-    import numpy as np
-
     kernel = step.array(np.ones((1, 1, *window.kernel)))
     return step.like(spread(step, _planes(step, share, step.y), kernel, window, step.x), step.x)
 
@@ -101,8 +94,6 @@ def _planes(step: Step, value: ir.Value, like: ir.Value) -> ir.Value:
 
 def _window_sizes(step: Step, window: Window) -> ir.Value:
     """How many inputs each window averages: all its taps, or those inside the input where padding does not count."""
-    import numpy as np
-
     ceil, counted = step.attribute("ceil_mode", 0), step.attribute("count_include_pad", 0)
     if not ceil and (counted or not window.padded):
         return step.number(int(np.prod(window.kernel)))
@@ -115,9 +106,7 @@ def _window_sizes(step: Step, window: Window) -> ir.Value:
     return step.array(counts)
 
 
-def _taps_inside(window: Window, axis: int, inputs: int, outputs: int, counted: bool) -> np.ndarray[Any, Any]:
-    import numpy as np
-
+def _taps_inside(window: Window, axis: int, inputs: int, outputs: int, counted: bool) -> Array:
     taps = np.arange(window.kernel[axis]) * window.dilations[axis] - window.begins[axis]
     positions = np.arange(outputs)[:, None] * window.strides[axis] + taps
     low, high = (-window.begins[axis], inputs + window.ends[axis]) if counted else (0, inputs)

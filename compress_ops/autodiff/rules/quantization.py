@@ -10,21 +10,16 @@ ds = dy (round(x / s) - x / s) inside, dy (q - z) outside, as in Esser et al., L
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from ..rule import gradient
+import numpy as np
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from ..rule import Result
-    from ..step import Step
+from ...lazy import ir
+from ..rule import Result, gradient
+from ..step import Step
 
 
 @gradient("QuantizeLinear", stops=(2,), integers=True)
 def quantize(step: Step, dy: ir.Value) -> Result:
-    import numpy as np
-
     blocks = _Blocks.of(step)
     x, scale, zero = blocks.split(step.x), blocks.scale(), blocks.zero()
     ratio = step.div(x, scale)

@@ -7,15 +7,9 @@ cumulative sum: the cumulative sum from the other end
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from ..rule import gradient
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from ..rule import Result
-    from ..step import Step
+from ...lazy import ir
+from ..rule import Result, gradient
+from ..step import Step
 
 
 def _axes(step: Step) -> list[int]:

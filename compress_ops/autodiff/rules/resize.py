@@ -5,16 +5,13 @@ The matrix is what onnxruntime makes of the identity with the node's own attribu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import numpy as np
 
-from ..rule import gradient
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    from ..rule import Result
-    from ..step import Step
+from ...arrays import Array
+from ...lazy import ir, onnx
+from ...runtime import open_session
+from ..rule import Result, gradient
+from ..step import Step
 
 _ATTRIBUTES = (
     "antialias",
@@ -73,13 +70,9 @@ def _summed_blocks(step: Step, dy: ir.Value, factors: list[int]) -> ir.Value:
     return step.scale(means, factors[0] * factors[1])
 
 
-def _matrix(step: Step, axis: int, index: int) -> np.ndarray[Any, Any]:
+def _matrix(step: Step, axis: int, index: int) -> Array:
     """R: its columns are the rows of the identity, each resized as the node does along this axis."""
-    import numpy as np
-    import onnx
     from onnx import helper
-
-    from ...runtime import open_session
 
     inputs, outputs = (step.shape(value, [axis])[0] for value in (step.x, step.y))
     scales = step.known(2)

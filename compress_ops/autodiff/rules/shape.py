@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import numpy as np
 
-from ..rule import gradient
+from ...lazy import ir
+from ..rule import Result, gradient
+from ..step import Step
 from .gather import gather_back
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from ..rule import Result
-    from ..step import Step
 
 
 @gradient("Reshape", "Flatten", "Squeeze", "Unsqueeze", stops=(1,))
@@ -43,8 +39,6 @@ def split(step: Step, dy: ir.Value) -> Result:
 @gradient("Slice", stops=(1, 2, 3, 4))
 def cut(step: Step, dy: ir.Value) -> Result:
     """Steps of 1 are padded back at run time; others need the sizes."""
-    import numpy as np
-
     steps, rank = step.constant(4, [1]), step.rank(step.x)
     axes = [int(axis) % rank for axis in step.constant(3, range(rank))][: step.shape(step.inputs[1])[0]]
     if (steps == 1).all():
@@ -93,8 +87,6 @@ def _padding(step: Step, dy: ir.Value, pads: ir.Value) -> ir.Value:
 
 def _mirrored(step: Step, dy: ir.Value) -> ir.Value:
     """reflect, edge and wrap copy elements of the input: which ones, the same padding of their numbers tells."""
-    import numpy as np
-
     pads, rank = step.constant(1), step.rank(step.x)
     axes = [int(axis) % rank for axis in step.constant(3, range(rank))]
     for index, axis in enumerate(axes):

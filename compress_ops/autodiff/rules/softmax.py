@@ -5,15 +5,9 @@ y = softmax(x):  dx = y (dy - sum dy y)        y = log softmax(x):  dx = dy - ex
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from ..rule import gradient
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from ..rule import Result
-    from ..step import Step
+from ...lazy import ir
+from ..rule import Result, gradient
+from ..step import Step
 
 
 @gradient("Softmax")

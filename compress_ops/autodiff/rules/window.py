@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from ..step import Step
+from ...lazy import ir
+from ..step import Step
 
 
 @dataclass(frozen=True)

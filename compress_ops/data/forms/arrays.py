@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import numpy as np
+
 from ...errors import DataError, Place, raise_all
 from ...files.reading import unreadable
 from ...runtime import Port
@@ -20,8 +22,6 @@ class MappedArray(Stacked):
 
     @contextmanager
     def open_rows(self) -> Iterator[Mapping[str, Rows]]:
-        import numpy as np
-
         with reading(self.place, "the array"):
             array = np.load(self.path, mmap_mode="r", allow_pickle=False)
         yield {self._inputs[0]: ArrayRows(array)}

@@ -9,21 +9,13 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from ...errors import DataError, Place, raise_all
 from ...runtime import Arrays, Port
-from ..base import (
-    Batch,
-    Dataset,
-    DataSettings,
-    at_most,
-)
+from ..base import Batch, Dataset, DataSettings, at_most
 from ..fit import feed_faults, told_once
-from ..headers import (
-    Header,
-    digest_of,
-    npz_headers,
-    reading,
-)
+from ..headers import Header, digest_of, npz_headers, reading
 from ..values import check_finite, supplied
 
 _FAULTS_SHOWN = 20  # nobody wants ten thousand lines
@@ -66,8 +58,6 @@ class FolderOfFeeds(Dataset):
         return Place(str(Path(self.name) / file.name))
 
     def _load(self, file: Path, number: int) -> Arrays:
-        import numpy as np
-
         with reading(self._place(file), "the feed"), np.load(file, allow_pickle=False) as archive:
             arrays = dict(archive.items())
         for name, array in arrays.items():
@@ -86,8 +76,6 @@ def samples_in(labels: Header | None) -> int:
 
 def whole_batch(arrays: Arrays, ports: Sequence[Port], settings: DataSettings) -> Batch:
     """A batch of one whole feed; ``arrays`` holds the inputs and perhaps the labels."""
-    import numpy as np
-
     labels = np.atleast_1d(arrays[settings.labels]) if settings.labels in arrays else None
     feeds = {port.name: arrays[port.name] for port in ports if port.name in arrays}
     feeds.update(supplied(ports, settings.values, feeds))

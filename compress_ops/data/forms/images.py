@@ -11,6 +11,8 @@ from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 
+import numpy as np
+
 from ...errors import DataError, Place, raise_all
 from ...runtime import Port
 from ..base import Dataset, DataSettings, ImageSettings
@@ -18,14 +20,7 @@ from ..fit import fits, text, told_once
 from ..headers import Header, digest_of
 from ..rows import ArrayRows, Rows
 from .arrays import only_input
-from .pixels import (
-    ImageRows,
-    Picture,
-    channel_count,
-    import_pillow,
-    look_at,
-    shape_of,
-)
+from .pixels import ImageRows, Picture, channel_count, import_pillow, look_at, shape_of
 from .stacked import Stacked
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -46,8 +41,6 @@ class ImageFolder(Stacked):
         ports: Sequence[Port],
         settings: DataSettings,
     ) -> None:
-        import numpy as np
-
         self._pictures, self._port, self._images = pictures, port, settings.images or ImageSettings()
         shapes = self._shapes()
         headers = {port.name: Header(np.dtype(port.dtype), (len(pictures), *shapes[0]))}
@@ -63,8 +56,6 @@ class ImageFolder(Stacked):
 
     @contextmanager
     def open_rows(self) -> Iterator[Mapping[str, Rows]]:
-        import numpy as np
-
         labels = np.array([picture.label for picture in self._pictures])
         yield {self._port.name: ImageRows(self._pictures, self._images, self._port.dtype), _CLASS: ArrayRows(labels)}
 

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from ...arrays import Array
 from ...errors import DataError, Place
 from ..base import ImageSettings
 from ..headers import reading
-
-if TYPE_CHECKING:
-    from ..base import Array
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _ORIENTATION, _ON_THE_SIDE = 0x0112, (5, 6, 7, 8)  # EXIF: tag, and the values that change width and height
@@ -36,14 +36,10 @@ class ImageRows:
         self._pictures, self._images, self._dtype = iter(pictures), images, dtype
 
     def take(self, count: int) -> Array:
-        import numpy as np
-
         return np.stack([self._array(picture) for picture in islice(self._pictures, count)])
 
     def _array(self, picture: Picture) -> Array:
         """Channels last until the end: that is where mean and std, and the reversal to bgr, apply."""
-        import numpy as np
-
         images = self._images
         pixels = _pixels(picture, images)
         pixels = pixels[..., ::-1] if images.channels == "bgr" else pixels
@@ -63,8 +59,6 @@ def import_pillow(place: Place) -> Any:
 
 def _pixels(picture: Picture, images: ImageSettings) -> Array:
     """The image as uint8 [height, width, channels]."""
-    import numpy as np
-
     with opened(picture) as image:
         image = _upright(image).convert("L" if images.channels == "grey" else "RGB")
         if images.resize is not None:

@@ -6,29 +6,15 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ...arrays import Array
 from ...errors import DataError, ModelError, raise_all
 from ...runtime import Arrays, Feeds, Port
-from ..base import (
-    Batch,
-    Dataset,
-    DataSettings,
-    at_most,
-)
+from ..base import Batch, Dataset, DataSettings, at_most
 from ..fit import settings_faults
-from ..sizes import (
-    Sizes,
-    batch_of,
-    candidate_sizes,
-    shape_of,
-    with_shapes,
-)
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from ..base import Array
+from ..sizes import Sizes, batch_of, candidate_sizes, shape_of, with_shapes
 
 _HINT = "give sizes (--dim NAME=N, --shape INPUT=1,3,48,192), numbers (--value NAME=V), or real data (--data PATH)"
 
@@ -95,15 +81,11 @@ def sizes_that_run(ports: Sequence[Port], settings: DataSettings, runs: Callable
 
 def random_feed(ports: Sequence[Port], sizes: Sizes, settings: DataSettings, number: int) -> Arrays:
     """Feed ``number``; inputs named in ``values`` are filled with their number."""
-    import numpy as np
-
     rng = np.random.default_rng([settings.seed, number])
     return {port.name: _random(port, shape_of(port, sizes), settings.values, rng) for port in ports}
 
 
 def _random(port: Port, shape: tuple[int, ...], values: Mapping[str, float], rng: np.random.Generator) -> Array:
-    import numpy as np
-
     dtype = "str" if port.dtype == "string" else port.dtype
     if port.name in values:
         return np.full(shape, values[port.name], dtype)

@@ -6,12 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import (
-    DataError,
-    Place,
-    did_you_mean,
-    raise_all,
-)
+from ...errors import DataError, Place, did_you_mean, raise_all
 from ...files.foreign import kind_of_file
 from ...files.reading import unreadable
 from ...runtime import Port

@@ -22,13 +22,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ...errors import (
-    DataError,
-    OnnxpressError,
-    Place,
-    did_you_mean,
-    raise_all,
-)
+import numpy as np
+
+from ...errors import DataError, OnnxpressError, Place, did_you_mean, raise_all
 from ...runtime import Arrays, Port
 from ..base import Batch, Dataset, DataSettings
 from ..fit import feed_faults
@@ -90,8 +86,6 @@ class UserData(Dataset):
 
     def _checked(self, item: Any, number: int) -> Arrays:
         """The arrays of one item, its labels among them."""
-        import numpy as np
-
         feeds, labels = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
         if not isinstance(feeds, dict):
             raise DataError(f"sample {number} is of type {type(feeds).__name__}", hint=_SHAPE, place=self._place)

@@ -12,14 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ...autodiff.prepare import find
+from ...lazy import ir
 from ...model import Model
 from .codebooks import computed_values
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 BlockName = Literal["layer", "residual"]
 _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
@@ -143,8 +141,6 @@ def _targets(nodes: Sequence[ir.Node], teacher: Model) -> dict[ir.Value, str]:
 
 def part(model: Model, block: Block, arrays: dict[str, tuple[ir.DataType, int]]) -> Model:
     """The block as a model of its own; ``arrays`` tell type and rank of what is fed."""
-    import onnx_ir as ir
-
     copy = model.copy()
     for name in block.inputs:
         value = find(copy, name)

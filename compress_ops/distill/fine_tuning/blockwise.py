@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from ...autodiff.prepare import find
 from ...data import Batch, Dataset
 from ...errors import PassError
+from ...lazy import ir
 from ...model import Model
 from ...passes import Change, Context
 from ...runtime import Arrays
@@ -27,16 +27,8 @@ from ..lesson.teacher import Tensors
 from ..losses import Weights
 from ..training.settings import TrainSettings
 from ..training.train import write_weights
-from .blocks import (
-    Block,
-    BlockName,
-    find_blocks,
-    part,
-)
+from .blocks import Block, BlockName, find_blocks, part
 from .unrounded import Unrounded
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 _LOSS: Weights = {"mse": 1.0}
 
@@ -163,6 +155,4 @@ class _Only(Dataset):
 
 def _forms(feeds: Arrays) -> dict[str, tuple[ir.DataType, int]]:
     """Type and rank of what is fed."""
-    import onnx_ir as ir
-
     return {name: (ir.DataType.from_numpy(array.dtype), array.ndim) for name, array in feeds.items()}

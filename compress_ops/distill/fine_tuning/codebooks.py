@@ -12,15 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ...arrays import Array
+from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from .learned_steps import multiply
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-Array = Any  # a NumPy array; dtype and shape are in the docstrings
 _STEP = 2.0**-3  # of v, from one value to the next
 
 
@@ -34,8 +33,6 @@ class Codebook:
     @property
     def units(self) -> Array:
         """u, float32 [n]: in each codebook of ascending values by their mean distance; 0 where the value is."""
-        import numpy as np
-
         starts = np.concatenate([[0], np.flatnonzero(np.diff(self.values) < 0) + 1])
         sizes = np.diff([*starts, len(self.values)])
         low, high = (ends.reduceat(self.values.astype(np.float64), starts) for ends in (np.minimum, np.maximum))
@@ -46,8 +43,6 @@ class Codebook:
 
     def numbers(self) -> Array:
         """v, float32 [n]."""
-        import numpy as np
-
         units = self.units
         return np.divide(self.values, units, out=np.zeros_like(units), where=units != 0)
 
@@ -67,8 +62,6 @@ def find_codebooks(model: Model) -> list[Codebook]:
 
 def computed_values(model: Model) -> set[ir.Value]:
     """The values of the main graph that depend on an input."""
-    import onnx_ir as ir
-
     found: set[ir.Value | None] = set(model.graph.inputs)
     for node in model.graph:
         holds_graphs = any(
@@ -87,8 +80,6 @@ def _looks_up(node: ir.Node, value: ir.Value, computed: set[ir.Value]) -> bool:
 
 def with_units(copy: Model, books: Sequence[Codebook]) -> None:
     """Let a copy hold v and compute c = u v."""
-    import onnx_ir as ir
-
     for book in books:
         value = copy.graph.initializers[book.name]
         value.const_value = ir.Tensor(book.numbers(), name=book.name)

@@ -16,17 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ...arrays import Array
 from ...errors import PassError
 from ...graph.edit import attribute
+from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from ...passes import Change
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-Array = Any  # a NumPy array; dtype and shape are in the docstrings
 _CODES = ("INT4", "UINT4", "INT8", "UINT8", "INT16", "UINT16")
 PORTABLE = "onnxpress.portable"  # the metadata in which quantize_static says that outputs are the same on every CPU
 _OVERFLOW = 128  # the largest sum of two codes that is safe in 16 bits: 255 x 129 is not
@@ -49,8 +48,6 @@ class Codes:
 
     def numbers(self, exact: Array | None = None) -> Array:
         """float32 v that are rounded to the codes: exact weights w / s where they are, else the middle of the step."""
-        import numpy as np
-
         steps = self.steps()
         inside: Array = np.where(np.abs(exact - steps) <= _INSIDE, exact, steps) if exact is not None else steps
         numbers: Array = (inside * _STEP).astype("float32")
@@ -67,8 +64,6 @@ class Codes:
 
     def rounded(self, weight: Array, factor: Array) -> Array:
         """Codes, in their own type, of numbers v, steps being learned factors as large: those of QuantizeLinear."""
-        import numpy as np
-
         low, high = _range(self.tensor.dtype)
         inside = weight[tuple(slice(size) for size in self.tensor.shape.numpy())]
         codes = np.rint(inside / self._spread(factor * np.float32(_STEP))) + self._zero()
@@ -82,20 +77,16 @@ class Codes:
         return now > max(before, _OVERFLOW)
 
     def _codes(self) -> Array:
-        import numpy as np
-
         return self.tensor.numpy().astype(np.float32)
 
     def _zero(self) -> Array:
-        import numpy as np
-
         zero = self.node.inputs[2] if len(self.node.inputs) > 2 else None
-        return self._spread(tensor_of(zero).numpy().astype(np.float32)) if zero is not None else np.float32(0)
+        return (
+            self._spread(tensor_of(zero).numpy().astype(np.float32)) if zero is not None else np.zeros((), np.float32)
+        )
 
     def _spread(self, each: Array) -> Array:
         """What belongs to the weight, to channels or to blocks, so that it meets single numbers."""
-        import numpy as np
-
         sizes = self.tensor.shape.numpy()
         axis = attribute(self.node, "axis", _COLUMNS) % max(len(sizes), 1)
         block = attribute(self.node, "block_size", 0)
@@ -106,8 +97,6 @@ class Codes:
 
 def _largest_pair(codes: Array) -> float:
     """Over the whole weight: no less than over what any kernel pairs."""
-    import numpy as np
-
     flat = codes.reshape(-1)
     tops = [np.partition(part, -2)[-2:].sum() for part in (np.maximum(flat, 0), np.maximum(-flat, 0)) if flat.size > 1]
     return float(max(tops, default=0))
@@ -189,8 +178,6 @@ def with_floats(model: Model, codes: Sequence[Codes], exact: Mapping[str, Array]
 
     ``exact``: what is known of weights from before they were quantized, in steps.
     """
-    import onnx_ir as ir
-
     copy = model.copy()
     for weight in codes:
         value = copy.graph.initializers[weight.name]
@@ -206,8 +193,6 @@ def with_floats(model: Model, codes: Sequence[Codes], exact: Mapping[str, Array]
 
 def _filled(node: ir.Node, numbers: Array) -> Array:
     """With zeros up to the end of the last block: gradients are known for whole blocks."""
-    import numpy as np
-
     block, axis = attribute(node, "block_size", 0), attribute(node, "axis", _COLUMNS) % numbers.ndim
     missing = -numbers.shape[axis] % block if block else 0
     return np.pad(numbers, [(0, missing if i == axis else 0) for i in range(numbers.ndim)])
@@ -220,9 +205,6 @@ def filled_mask(weight: Codes, keep: Array) -> Array:
 
 def _cut(model: Model, node: ir.Node, sizes: Sequence[int]) -> None:
     """Leave out behind a DequantizeLinear what fills the last block."""
-    import numpy as np
-    import onnx_ir as ir
-
     whole, name = node.outputs[0], model.fresh(f"{node.name}/Slice")
     bounds = [np.zeros(len(sizes), np.int64), np.array(sizes, np.int64)]
     start, end = (model.add_weight(f"{name}/bound", ir.Tensor(bound)) for bound in bounds)
@@ -237,9 +219,6 @@ def _cut(model: Model, node: ir.Node, sizes: Sequence[int]) -> None:
 
 def _insert(model: Model, value: ir.Value, node: ir.Node, dtype: ir.DataType) -> None:
     """Quantize in front of the DequantizeLinear, in steps of c and to its zero points."""
-    import numpy as np
-    import onnx_ir as ir
-
     steps = np.full(tensor_of(node.inputs[1]).shape.numpy(), _STEP, np.float32)
     inputs = [value, model.add_weight(f"{value.name}/steps", ir.Tensor(steps)), *node.inputs[2:]]
     if len(inputs) < 3 or inputs[2] is None:  # the zero points tell the type of the codes

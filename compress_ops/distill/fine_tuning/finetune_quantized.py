@@ -14,14 +14,7 @@ from pydantic import Field
 
 from ...errors import PassError
 from ...model import Model
-from ...passes import (
-    ALL,
-    Change,
-    Context,
-    Need,
-    Promise,
-    register,
-)
+from ...passes import ALL, Change, Context, Need, Promise, register
 from .. import options as o
 from ..lesson.task import Task, lesson_of, training_data
 from ..lesson.teacher import load_teacher
@@ -30,12 +23,7 @@ from ..training.settings import TrainSettings
 from .blocks import BlockName
 from .blockwise import Blockwise
 from .fake_quantization import other_forms
-from .unrounded import (
-    Steps,
-    stored_weights,
-    unrounded,
-    write_rounded,
-)
+from .unrounded import Steps, stored_weights, unrounded, write_rounded
 
 
 @register("finetune_quantized", promises=Promise.IMPROVES, needs={Need.TRAINING, Need.UNQUANTIZED})

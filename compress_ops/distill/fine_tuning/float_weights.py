@@ -10,16 +10,15 @@ first undo what was chosen (4 bits in blocks of 64 by GPTQ: 4.1 times against 4.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ...arrays import Array
 from ...graph.edit import constant_of
+from ...lazy import ir
 from ...model import Model
 from .fake_quantization import Codes
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-Array = Any  # a NumPy array; dtype and shape are in the docstrings
 _FORMS = ("Reshape", "Transpose")  # what may stand between a weight and its layer
 _HALF = 0.501  # of a step: as far as rounding to nearest goes
 _OTHERS = 0.02  # of all codes may lie farther: at the ends of the range
@@ -34,8 +33,6 @@ def float_weights(codes: Sequence[Codes], before: Model | None) -> dict[str, Arr
 
 def pruned(codes: Sequence[Codes], before: Model | None) -> dict[str, Array]:
     """By the names of codes, where the weights were not zero before they were rounded; of those that had zeros."""
-    import numpy as np
-
     nodes = {node.name: node for node in before.graph if node.name} if before is not None else {}
     found = {}
     for weight in codes:
@@ -49,8 +46,6 @@ def pruned(codes: Sequence[Codes], before: Model | None) -> dict[str, Array]:
 
 def _ratios(weight: Codes, nodes: dict[str, ir.Node]) -> Iterator[Array]:
     """Of the arrays that the layers had, by rows and by columns, those that the codes are rounded from."""
-    import numpy as np
-
     steps, scales = weight.steps(), weight.scales()
     for array in _candidates(weight, nodes):
         ratio = array / scales

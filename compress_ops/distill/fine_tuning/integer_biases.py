@@ -12,16 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ...arrays import Array
 from ...graph.edit import constant_of
+from ...lazy import ir
 from ...model import Model
 from ..lesson.held_out import weights_of
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-Array = Any  # a NumPy array; dtype and shape are in the docstrings
 
 
 @dataclass(frozen=True)
@@ -87,8 +85,6 @@ def _scales_of_layers(node: ir.Node) -> Iterator[tuple[str, str] | None]:
 
 def with_float_biases(copy: Model, biases: Sequence[Bias]) -> None:
     """Let a copy hold b and read it."""
-    import onnx_ir as ir
-
     for bias in biases:
         numbers, value = bias.numbers(copy), copy.graph.initializers[bias.name]
         ((node, _),) = value.uses()
@@ -101,8 +97,6 @@ def with_float_biases(copy: Model, biases: Sequence[Bias]) -> None:
 
 def stored(bias: Bias, numbers: Array, model: Model) -> dict[str, Array]:
     """Codes and scale, by name, of a bias in a model whose other scales are what they are to be."""
-    import numpy as np
-
     scale, limit = bias.product(model), np.iinfo(np.int32)
     codes = np.clip(np.rint(numbers / scale.astype(np.float64)), limit.min, limit.max)
     return {bias.name: codes.astype(np.int32), bias.scale: scale}

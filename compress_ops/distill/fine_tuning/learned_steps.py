@@ -9,14 +9,13 @@ a scale, as QuantizeLinear and the DequantizeLinear behind it do, or tensors tha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ...graph.edit import constant_of
+from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from .fake_quantization import Codes, tensor_of
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 _SCALE = 1  # where both read it
@@ -60,9 +59,6 @@ def _is_of_activations(value: ir.Value) -> bool:
 
 def _factor(copy: Model, scale: ir.Value) -> ir.Value:
     """Ones that the scale is multiplied by from now on."""
-    import numpy as np
-    import onnx_ir as ir
-
     ones = np.ones(tensor_of(scale).shape.numpy(), np.float32)
     factor = copy.add_weight(f"{scale.name}/factor", ir.Tensor(ones))
     multiply(copy, scale, factor)
@@ -71,8 +67,6 @@ def _factor(copy: Model, scale: ir.Value) -> ir.Value:
 
 def multiply(model: Model, scale: ir.Value, factor: ir.Value) -> None:
     """Let the readers of a weight read its product with a factor."""
-    import onnx_ir as ir
-
     name = model.fresh(f"{scale.name}/Mul")
     product = ir.node("Mul", [scale, factor], name=name)
     product.outputs[0].name, product.outputs[0].type, product.outputs[0].shape = name, scale.type, scale.shape

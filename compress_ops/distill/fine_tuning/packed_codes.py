@@ -17,21 +17,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ...arrays import Array
 from ...autodiff.prepare import find
 from ...graph.edit import Editor, constant_of
 from ...graph.packing import digit, pack, per_byte
+from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from ...runtime import CPU, Session, open_session
 from .codebooks import computed_values
 from .fake_quantization import tensor_of
 from .float_weights import weight_arrays
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-Array = Any  # a NumPy array; dtype and shape are in the docstrings
 _STEP = 2.0**-3  # c: a power of two, so that codes come back exactly
 _INSIDE = 0.49  # of a step: what lies farther from its middle is rounded to a neighbour
 _WIDE = 64  # how far outside the codes rounding goes on, so that the clip behind it decides what passes
@@ -76,16 +75,12 @@ class Packed:
     @cached_property
     def numbers(self) -> Array:
         """float32 k, in the shape of u."""
-        import numpy as np
-
         (looked_up,) = _part(self.model, None, self.codes.name or "").run({}).values()
         return np.rint(looked_up / self.unit).astype(np.float32)
 
     @cached_property
     def _decoded(self) -> tuple[Array, Array, Array]:
         """Of each weight, in its own shape: its code's place in u, the scale of a whole step, and m."""
-        import numpy as np
-
         plain, true = self._decoder(self.scale), self._decoder("")
         zero, shape = np.zeros(self.numbers.shape), self.numbers.shape
         first = plain(zero)  # -z: scales may be 0, and then the true ones tell nothing
@@ -103,9 +98,8 @@ class Packed:
 
     def _places(self, decode: Callable[[Array], Array], none: Array) -> Array:
         """Each place tells its digits to the base 1024, one after another: exact in single precision."""
-        import numpy as np
-
-        count, places = np.arange(self.numbers.size).reshape(self.numbers.shape), 0
+        count = np.arange(self.numbers.size).reshape(self.numbers.shape)
+        places = np.zeros_like(count)
         for power in range(3):
             found = decode(count // 1024**power % 1024) - none
             places = places + np.rint(found).astype(np.int64) * 1024**power
@@ -114,8 +108,6 @@ class Packed:
     @cached_property
     def middle(self) -> Array:
         """float32 m, in the shape of u; 0 where no weight is decoded from a code."""
-        import numpy as np
-
         places, _, middle = self._decoded
         spread = np.zeros(self.numbers.size, np.float32)
         spread[places.ravel()] = np.rint(middle.ravel() * 2) / 2
@@ -123,8 +115,6 @@ class Packed:
 
     def start(self, before: Model | None) -> Array:
         """float32 v: where the weights lay that were rounded to these codes, else the middle of each step."""
-        import numpy as np
-
         steps = self.numbers - self.middle
         for array in self._found(before):
             exact = steps.copy()
@@ -137,8 +127,6 @@ class Packed:
 
     def kept(self, before: Model | None) -> Array | None:
         """Where a pruned weight is not held at zero, in the shape of u; None where nothing was pruned."""
-        import numpy as np
-
         for array in self._found(before):
             places = self._decoded[0][array == 0]
             if len(places) and not (self.numbers - self.middle).reshape(-1)[places].any():
@@ -154,14 +142,10 @@ class Packed:
 
     def rounded(self, numbers: Array) -> Array:
         """float32 k of numbers v."""
-        import numpy as np
-
         return np.clip(np.rint(numbers / _STEP + self.middle), 0, self.levels - 1)
 
     def stored(self, codes: Array) -> dict[str, Array]:
         """The bytes of each plane, by name."""
-        import numpy as np
-
         whole, found = codes.astype(np.uint8).reshape(codes.shape[0], -1), {}
         for position, (name, base) in enumerate(zip(self.planes, self.bases, strict=True)):
             tensor = tensor_of(self.model.graph.initializers[name])
@@ -205,8 +189,6 @@ def _looked_up(value: ir.Value, computed: set[ir.Value]) -> tuple[ir.Value, int,
 
 def _table(node: ir.Node) -> Array | None:
     """The 256 rows of digits that a Gather reads as floats."""
-    import onnx_ir as ir
-
     cast = node.inputs[0].producer() if node.inputs[0] is not None else None
     tensor = constant_of(cast.inputs[0]) if cast is not None and cast.op_type == "Cast" else None
     if cast is None or tensor is None or len(tensor.shape) != 2 or tensor.shape.numpy()[0] != 256:
@@ -226,9 +208,6 @@ def _path(value: ir.Value, computed: set[ir.Value]) -> Iterator[ir.Node]:
 
 def _part(model: Model, given: str | None, wanted: str, ones: str = "") -> Session:
     """What gives one tensor, from another one or from weights alone; ``ones`` names weights to be taken as such."""
-    import numpy as np
-    import onnx_ir as ir
-
     copy = model.copy()
     copy.graph.inputs.clear()
     if ones:
@@ -248,8 +227,6 @@ def _part(model: Model, given: str | None, wanted: str, ones: str = "") -> Sessi
 
 def with_packed(copy: Model, packed: Sequence[Packed], before: Model | None) -> None:
     """Let a copy hold v, by the names of the first planes, and compute u of it."""
-    import onnx_ir as ir
-
     starts: Mapping[str, Array] = {weight.name: weight.start(before) for weight in packed}
     for weight in packed:
         codes, value = find(copy, weight.codes.name or ""), copy.graph.initializers[weight.name]
@@ -260,8 +237,6 @@ def with_packed(copy: Model, packed: Sequence[Packed], before: Model | None) -> 
 
 
 def _rounding(edit: Editor, weight: Packed, value: ir.Value) -> ir.Value:
-    import numpy as np
-
     wide = _WIDE if weight.levels <= _MOST else 0
     step, one = (edit.constant(f"{weight.name}/step", np.array(size, np.float32)) for size in (_STEP, 1))
     zero = edit.constant(f"{weight.name}/zero", np.array(wide, np.uint8))

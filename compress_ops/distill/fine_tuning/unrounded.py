@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
 
+import numpy as np
+
+from ...arrays import Array
 from ...autodiff import trainable
 from ...errors import PassError
+from ...lazy import ir
 from ...model import Model
 from ...passes import Change
 from ..lesson.held_out import weights_of
@@ -26,16 +29,9 @@ from .fake_quantization import (
     with_floats,
 )
 from .float_weights import float_weights, pruned
-from .integer_biases import (
-    Bias,
-    find_biases,
-    stored,
-    with_float_biases,
-)
+from .integer_biases import Bias, find_biases, stored, with_float_biases
 from .learned_steps import activation_scales, with_factors, with_weight_factors
 from .packed_codes import Packed, find_packed, with_packed
-
-Array = Any  # a NumPy array; dtype and shape are in the docstrings
 
 
 @dataclass(frozen=True)
@@ -169,9 +165,6 @@ def _learned(trained: Unrounded) -> dict[str, Array]:
 
 
 def _write_codes(trained: Unrounded, learned: Mapping[str, Array], model: Model, change: Change) -> None:
-    import numpy as np
-    import onnx_ir as ir
-
     numbers, one = weights_of(trained.model, [weight.name for weight in trained.codes]), np.ones(1, np.float32)
     rounded = {weight: weight.rounded(numbers[weight.name], learned.get(weight.scale, one)) for weight in trained.codes}
     _keep_word(model, rounded, change)
@@ -192,8 +185,6 @@ def _write_packed(trained: Unrounded, model: Model, change: Change) -> None:
 
 def _write_floats(trained: Unrounded, learned: Mapping[str, Array], model: Model, change: Change) -> None:
     """Scales, codebooks and what was float all along."""
-    import numpy as np
-
     scales, books = weights_of(model, list(learned)), {book.name: book for book in trained.books}
     integers = {bias.name for bias in trained.biases}
     new = weights_of(trained.model, [name for name in trained.floats if name not in integers])
@@ -211,8 +202,6 @@ def _write_floats(trained: Unrounded, learned: Mapping[str, Array], model: Model
 
 def _write_biases(trained: Unrounded, model: Model, change: Change) -> None:
     """After the scales, for which they are rounded."""
-    import numpy as np
-
     numbers = weights_of(trained.model, [bias.name for bias in trained.biases])
     for bias in trained.biases:
         new = stored(bias, numbers[bias.name], model)
@@ -223,8 +212,6 @@ def _write_biases(trained: Unrounded, model: Model, change: Change) -> None:
 
 
 def _told(old: Array, new: Array) -> str:
-    import numpy as np
-
     return f"values moved by {np.linalg.norm(new - old) / np.linalg.norm(old):.1%} of their length"
 
 

@@ -9,17 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ...arrays import Array
+from ...lazy import ir
 from ...model import Model
 from ..training.train import write_weights
 from .masks import Mask
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -65,9 +62,6 @@ def _saves(shape: tuple[int, ...], rank: int) -> bool:
 
 
 def _insert(model: Model, value: ir.Value, rank: int, rng: np.random.Generator, keep: Array | None) -> Adapter:
-    import numpy as np
-    import onnx_ir as ir
-
     assert value.const_value is not None
     weight, name = value.const_value.numpy(), value.name or ""
     rest = math.prod(weight.shape[1:])

@@ -11,12 +11,9 @@ balanced by their gradients were measured without, and won nothing (docs/benchma
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import numpy as np
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, Any]
+from ...arrays import Array
 
 _LEAST = 1e-6  # of a probability: what a teacher tells of less likely classes is noise
 
@@ -26,8 +23,6 @@ def corrected(scores: Array, labels: Array, axis: int) -> Array:
 
     Positions whose label is zeros throughout do not count, and stay as the teacher has them.
     """
-    import numpy as np
-
     shifted = scores - scores.max(axis=axis, keepdims=True)
     whole = np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
     given = np.exp(shifted - whole)
@@ -39,8 +34,6 @@ def corrected(scores: Array, labels: Array, axis: int) -> Array:
 
 def shares_of(labels: Array, classes: int, axis: int) -> Array:
     """float32 shares of whole-numbered labels, the classes on a new axis; zeros where a label is below 0."""
-    import numpy as np
-
     numbers = np.arange(classes).reshape([-1 if i == axis else 1 for i in range(labels.ndim + 1)])
     shares: Array = (np.expand_dims(labels, axis) == numbers).astype(np.float32)
     return shares
@@ -48,6 +41,4 @@ def shares_of(labels: Array, classes: int, axis: int) -> Array:
 
 def two_classes(logits: Array) -> Array:
     """The scores (0, z) of no and yes on a further axis, for logits z of yes."""
-    import numpy as np
-
     return np.stack([np.zeros_like(logits), logits], axis=-1)

@@ -10,17 +10,16 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ...errors import PassError
+from ...lazy import ir
 from ...measure.metrics.accuracy import evaluate
 from ...measure.metrics.table import Metric, parse_metric
 from ...model import Model
 from ...passes import Context
 from ...runtime import open_session
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 MOST_SEEDS = len(_T) + 1
@@ -78,9 +77,6 @@ def verdict(metric: Metric, taught: Scores, untaught: Scores) -> str:
 
 def start_anew(model: Model, names: Iterable[str], rng: np.random.Generator) -> None:
     """Fresh weights: normal with variance 2 / fan-in (He et al. 2015), scales of normalizations 1, biases 0."""
-    import numpy as np
-    import onnx_ir as ir
-
     for name in names:
         value = model.graph.initializers[name]
         tensor = value.const_value
@@ -96,8 +92,6 @@ def start_anew(model: Model, names: Iterable[str], rng: np.random.Generator) -> 
 
 def _fan_in(value: object, shape: tuple[int, ...]) -> int:
     """How many inputs one output adds up: [out, in, kernel...] of convolutions, [in, out] of matrices."""
-    import onnx_ir as ir
-
     assert isinstance(value, ir.Value)
     for node, _ in value.uses():
         if node.op_type == "Conv" or (node.op_type == "Gemm" and "transB" in node.attributes):

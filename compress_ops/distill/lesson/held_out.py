@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import numpy as np
+
 from ...errors import PassError
 from ...model import Model
 from ...passes import Context
@@ -23,8 +25,6 @@ class HeldOut:
         weights: Mapping[str, float],
         scalars: Mapping[str, float],
     ) -> None:
-        import numpy as np
-
         self._student, self._batches = student, batches
         self._loss = objective.loss
         model = objective.model.copy()

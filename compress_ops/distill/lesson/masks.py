@@ -10,18 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ...arrays import Array
 from ...model import Model
 from ...report import units
 from ..fine_tuning.codebooks import find_codebooks
 from ..training.train import Training, write_weights
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, Any]
-    Write = Callable[[Model, Mapping[str, Array]], None]
+Write = Callable[[Model, Mapping[str, Array]], None]
 
 
 @dataclass(frozen=True)
@@ -74,4 +71,4 @@ def _silenced(model: Model, name: str) -> Array | bool:
 
 
 def _numbers(value: Any) -> Array:
-    return value.const_value.numpy()  # type: ignore[no-any-return]
+    return value.const_value.numpy()

@@ -14,16 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ...arrays import Array
 from ...errors import DataError
 from ...files.temporary import temporary_folder
 from ...runtime import Arrays
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, Any]
 
 _IN_MEMORY = 2**28  # bytes of an array above which it stays on disk; also of a window
 _WINDOW = 64  # feeds
@@ -57,8 +54,6 @@ class Rows(Samples):
         return len(next(iter(self.arrays.values())))
 
     def batches(self, order: Sequence[int] | Array, size: int) -> Iterator[Arrays]:
-        import numpy as np
-
         for start in range(0, len(order) - size + 1, size):
             rows = np.asarray(order[start : start + size])
             yield {**{name: array[rows] for name, array in self.arrays.items()}, **self.same}
@@ -132,8 +127,6 @@ class _Column:
     same: bool = True
 
     def add(self, array: Array) -> None:
-        import numpy as np
-
         array = np.asarray(array, order="C")
         if self.first is None:
             self.first = array
@@ -157,8 +150,6 @@ class _Column:
         return self._mapped(self.starts[index], self.pieces[index].shape)
 
     def _mapped(self, offset: int, shape: tuple[int, ...]) -> Array:
-        import numpy as np
-
         dtype = self.pieces[0].dtype
         count = int(np.prod(shape))
         if count * dtype.itemsize <= _IN_MEMORY:
@@ -229,8 +220,6 @@ class Split:
 
 def split(samples: Samples, share: float, size: int, rng: np.random.Generator) -> Split:
     """Hold out a share of the units, at least one batch; raises DataError where too few are left to train on."""
-    import numpy as np
-
     units, batch = len(samples), size if isinstance(samples, Rows) else 1
     held = max(round(units * share), batch)
     if units - held < batch:

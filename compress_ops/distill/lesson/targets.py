@@ -4,39 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ...arrays import Array
 from ...autodiff.prepare import find
 from ...data import Batch, Dataset
-from ...errors import (
-    DataError,
-    OnnxpressError,
-    PassError,
-    did_you_mean,
-    raise_all,
-)
+from ...errors import DataError, OnnxpressError, PassError, did_you_mean, raise_all
 from ...measure.closeness.padding import kept_positions
 from ...measure.metrics.labels import IGNORED, class_labels
 from ...model import Model
 from ...passes import Context
 from ...runtime import Arrays, Feeds
-from ..losses import (
-    Inputs,
-    Kind,
-    Nature,
-    Target,
-    as_yes_or_no,
-    may_be_logits,
-    nature_of,
-)
+from ..losses import Inputs, Kind, Nature, Target, as_yes_or_no, may_be_logits, nature_of
 from ..losses.pairs import LabelForm, Shape
 from .adaptive import corrected, shares_of, two_classes
 from .teacher import Tensors, pairs_of
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, Any]
 
 _LOOKED_AT = 64  # batches, for one with padding
 _LEAST = 1e-12  # of a probability, before its logarithm
@@ -51,8 +34,6 @@ class Fetch:
     odds: bool = False
 
     def take(self, found: Arrays) -> Array:
-        import numpy as np
-
         array = found[self.tensor].astype(np.float32)
         if not self.logarithm:
             return array
@@ -196,8 +177,6 @@ def _natures(
 
 
 def _are_yes_or_no(labels: Array | None) -> bool:
-    import numpy as np
-
     return labels is not None and bool(np.isin(labels, (0, 1)).all())
 
 
@@ -249,8 +228,6 @@ class Enricher:
 
     def _labels(self, batch: Batch) -> Array:
         """As whole numbers, -1 where a position does not count; or as shares of the classes."""
-        import numpy as np
-
         if batch.labels is None:
             raise DataError("labels are needed", hint="name the array that holds them, or use another loss")
         target = next(iter(self.targets.outputs.values()))
@@ -267,8 +244,6 @@ class Enricher:
         return np.where(np.isin(numbers, IGNORED), -1, numbers)
 
     def _mask(self, feeds: Feeds, arrays: Arrays) -> Array:
-        import numpy as np
-
         kept = kept_positions(feeds)
         rank = len(self.targets.mask or ())
         if kept is not None and kept.ndim == rank:

@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
+
+import numpy as np
 
 from ...data import Dataset
 from ...errors import DataError, PassError
+from ...lazy import ir
 from ...model import Model
 from ...passes import Change, Context
 from ...runtime import Arrays
@@ -27,29 +30,13 @@ from ..losses import (
 from ..losses.objective import Objective
 from ..training.history import History
 from ..training.settings import TrainSettings
-from ..training.train import (
-    Training,
-    find_rate,
-    train,
-    write_weights,
-)
+from ..training.train import Training, Write, find_rate, train, write_weights
 from .adapters import Adapted, adapted
 from .held_out import HeldOut, weights_of
 from .masks import Mask
-from .samples import (
-    Rows,
-    Samples,
-    Split,
-    Store,
-    split,
-)
+from .samples import Rows, Samples, Split, Store, split
 from .targets import Enricher, Targets, find_targets
 from .teacher import Tensors, load_teacher, refuse_random
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from ..training.train import Write
 
 _SAME = (
     "it gives what the teacher gives already: put a step that changes it in front, such as prune_channels: {ratio: 0.5}"
@@ -331,8 +318,6 @@ def _told_rate(history: History) -> str:
 
 
 def _touch(change: Change, model: Model, old: Arrays) -> None:
-    import numpy as np
-
     for name, now in weights_of(model, list(old)).items():
         moved = float(np.linalg.norm(now.astype(np.float64) - old[name]))
         if moved:
@@ -341,7 +326,5 @@ def _touch(change: Change, model: Model, old: Arrays) -> None:
 
 
 def _restore(model: Model, old: Arrays) -> None:
-    import onnx_ir as ir
-
     for name, array in old.items():
         model.graph.initializers[name].const_value = ir.Tensor(array, name=name)

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ...autodiff.prepare import find
 from ...errors import PassError, did_you_mean, raise_all
 from ...graph.clean.duplicates import RANDOM
 from ...graph.edit import constant_of
+from ...lazy import ir
 from ...model import Model, load
 from ...passes import Context
-from ...runtime import (
-    Arrays,
-    Feeds,
-    Session,
-    open_session,
-)
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
+from ...runtime import Arrays, Feeds, Session, open_session
 
 
 def load_teacher(path: str | None, ctx: Context) -> Model:
@@ -74,8 +67,6 @@ class Tensors:
 
 def matching(pattern: str, model: Model) -> list[str]:
     """The float tensors that nodes give whose names a glob pattern matches, in graph order."""
-    from fnmatch import fnmatchcase
-
     names = [name for name in _tensor_names(model) if name == pattern] or [
         name for name in _tensor_names(model) if fnmatchcase(name, pattern)
     ]

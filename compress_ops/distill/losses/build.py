@@ -4,26 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ...autodiff import DIFFERENTIABLE_OPSET
 from ...errors import PassError
 from ...graph.opset import require_opset
+from ...lazy import ir
 from ...model import Model
 from .choice import OF_PAIRS, Weights, outputs_for
 from .graph import LossGraph
 from .objective import Objective
-from .pairs import (
-    LabelForm,
-    Pairs,
-    Shape,
-    Target,
-)
+from .pairs import LabelForm, Pairs, Shape, Target
 from .terms import LOSSES, LossName, Pair
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
 
 TEMPERATURE = "temperature"
 

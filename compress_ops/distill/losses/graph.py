@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from ...arrays import Array
+from ...lazy import ir
 from ...model import Model
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
 
 TINY = 1e-12
 """Keeps quotients and roots of what may be zero finite."""
@@ -33,8 +33,6 @@ class LossGraph:
     label: str = "loss"
 
     def op(self, op_type: str, *inputs: ir.Value | None, **attributes: Any) -> ir.Value:
-        import onnx_ir as ir
-
         name = self.model.fresh(f"{self.label}/{op_type}")
         node: ir.Node = ir.node(op_type, inputs, attributes, name=name)
         node.outputs[0].name = name
@@ -43,31 +41,21 @@ class LossGraph:
 
     def input(self, wish: str, shape: Sequence[int | str | None], dtype: ir.DataType) -> ir.Value:
         """A further input of the graph."""
-        import onnx_ir as ir
-
         value = ir.Value(name=self.model.fresh(wish), shape=ir.Shape(shape), type=ir.TensorType(dtype))
         self.model.graph.inputs.append(value)
         return value
 
     def scalar(self, wish: str) -> ir.Value:
         """A float32 number that is given with every batch."""
-        import onnx_ir as ir
-
         return self.input(wish, [], ir.DataType.FLOAT)
 
     def number(self, number: float) -> ir.Value:
-        import numpy as np
-
         return self.constant(np.array(number, np.float32))
 
     def integers(self, numbers: Sequence[int]) -> ir.Value:
-        import numpy as np
-
         return self.constant(np.array(numbers, np.int64))
 
-    def constant(self, array: np.ndarray[Any, Any]) -> ir.Value:
-        import onnx_ir as ir
-
+    def constant(self, array: Array) -> ir.Value:
         return self.model.add_weight(f"{self.label}/constant", ir.Tensor(array))
 
     def add(self, *values: ir.Value) -> ir.Value:
@@ -110,8 +98,6 @@ class LossGraph:
         return self.op("Sqrt", self.op("Max", squares, self.number(SHORTEST**2)))
 
     def float32(self, value: ir.Value) -> ir.Value:
-        import onnx_ir as ir
-
         return value if value.dtype == ir.DataType.FLOAT else self.op("Cast", value, to=ir.DataType.FLOAT)
 
     def mean_over_positions(self, value: ir.Value, weights: ir.Value | None) -> ir.Value:

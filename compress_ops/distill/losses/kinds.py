@@ -17,15 +17,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
 
+from ...arrays import Array
 from ...graph.edit import attribute
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    Array = np.ndarray[Any, Any]
+from ...lazy import ir
 
 _SAME = frozenset({"Identity", "Cast", "QuantizeLinear", "DequantizeLinear", "Dropout"})
 _RESHAPED = _SAME | {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Split", "Gather"}

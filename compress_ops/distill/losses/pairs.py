@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+import numpy as np
 
 from ...autodiff.prepare import find
 from ...errors import PassError
+from ...lazy import ir
 from .graph import TINY, LossGraph
 from .kinds import Kind, Nature
 from .terms import Pair
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
 
 Shape = tuple[int, ...]
 LabelForm = Literal["numbers", "shares"]
@@ -82,8 +81,6 @@ class Pairs:
 
     def labelled(self, target: Target) -> Pair:
         """The first output and its labels."""
-        import onnx_ir as ir
-
         shares = self.labels == "shares"
         dims = [size for i, size in enumerate(self._dims(target, target.shape)) if shares or i != target.axis]
         dims += [2] if shares and target.yes_or_no else []
@@ -141,8 +138,6 @@ class Pairs:
         ]
 
     def _input(self, wish: str, dims: Sequence[int | str | None], dtype: ir.DataType | None = None) -> ir.Value:
-        import onnx_ir as ir
-
         if wish not in self._made:
             self._made[wish] = self.graph.input(wish, dims, dtype or ir.DataType.FLOAT)
         return self._made[wish]
@@ -161,9 +156,6 @@ class Pairs:
 
     def _map(self, target: Target, student: ir.Value) -> ir.Value:
         """y = M x along the one axis whose sizes differ, M learned, its entries of variance 1 / size at first."""
-        import numpy as np
-        import onnx_ir as ir
-
         axis, mine, theirs = _differing(target)
         matrix = self.rng.normal(0, mine**-0.5, (mine, theirs)).astype(np.float32)
         weight = self.graph.model.add_weight("map", ir.Tensor(matrix))

@@ -19,12 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from ...lazy import ir
 from .graph import TINY, LossGraph
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 LossName = Literal["kl", "mse", "cross_entropy", "hidden", "cosine", "attention", "similarity"]
 

@@ -9,17 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ...arrays import Array
 from ...errors import PassError
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    from ..losses.objective import Objective
-
-    Array = np.ndarray[Any, Any]
+from ...lazy import ir
+from ..losses.objective import Objective
 
 _LINE = 16  # float32 numbers in a cache line
 
@@ -58,8 +54,6 @@ class Buffers:
 
 def flat_array(size: int) -> Array:
     """Zeros that begin at a cache line."""
-    import numpy as np
-
     raw = np.zeros(size + _LINE, np.float32)
     start = -(raw.ctypes.data // raw.itemsize) % _LINE
     return raw[start : start + size]
@@ -100,8 +94,6 @@ def _names(objective: Objective) -> Iterator[str]:
 
 
 def _tensor(objective: Objective, name: str) -> ir.TensorProtocol:
-    import onnx_ir as ir
-
     value = objective.model.graph.initializers.get(name)
     tensor = value.const_value if value is not None else None
     if tensor is None:

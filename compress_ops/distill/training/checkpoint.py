@@ -10,24 +10,20 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from ...arrays import Array
 from ...errors import DataError
 from ...files.reading import unreadable
 from ...files.writing import write
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, Any]
 
 _STATE = "state"
 
 
 def write_checkpoint(path: Path, arrays: Mapping[str, Array], state: Mapping[str, Any]) -> None:
     """The old checkpoint stays whole until the new one is complete."""
-    import numpy as np
-
     everything: dict[str, Any] = {**arrays, _STATE: np.array(json.dumps(state))}
 
     def save(file: Path) -> None:
@@ -51,8 +47,6 @@ def read_state(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    import numpy as np
-
     if why := unreadable(path):
         raise DataError(f"there is no checkpoint to go on from: {path} {why}", hint="train without resume first")
     try:

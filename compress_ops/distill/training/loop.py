@@ -10,8 +10,11 @@ from math import ceil, inf, isfinite, isnan
 from operator import length_hint
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from ...arrays import Array
 from ...errors import DataError
 from ...model import Model
 from ...passes import Context
@@ -19,21 +22,10 @@ from ...runtime import Feeds
 from .checkpoint import read_checkpoint, refuse_other_training, write_checkpoint
 from .history import Epoch, History
 from .optimizers import Optimizer, norm
-from .rates import (
-    FEWEST,
-    Diverged,
-    Search,
-    untried,
-)
+from .rates import FEWEST, Batches, Diverged, Search, untried
 from .schedules import factor
 from .settings import TrainSettings
 from .state import Training
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, Any]
-    Batches = Callable[[np.random.Generator], Iterable[Feeds]]
 
 
 @dataclass(frozen=True)
@@ -161,8 +153,6 @@ class Trainer:
         return values
 
     def _no_losses(self) -> Array:
-        import numpy as np
-
         return np.zeros_like(self.training.session.values, dtype=np.float64)
 
     def _compute(self, batch: Feeds) -> Array:
@@ -180,8 +170,6 @@ class Trainer:
         return tuple(self.training.session.objective.terms)
 
     def _culprit(self, values: Array) -> str:
-        import numpy as np
-
         if not np.isfinite(self.training.session.buffers.parameters).all():
             return f"the gradient of step {self.training.step} was not finite, and so the weights are not"
         broken = [f"term '{name}'" for name, value in zip(self._terms, values[1:], strict=True) if not isfinite(value)]

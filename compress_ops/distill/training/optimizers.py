@@ -18,15 +18,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf, sqrt
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
-    from .buffers import Buffers
-    from .settings import TrainSettings
-
-    Array = np.ndarray[Any, Any]
+from ...arrays import Array
+from .buffers import Buffers, flat_array
+from .settings import TrainSettings
 
 BLOCK = 2**15  # five arrays of this many float32 numbers fit in the second-level cache
 
@@ -40,12 +38,10 @@ class Block(NamedTuple):
     spare: Array
 
 
-Update = Callable[[Block, "TrainSettings", float, int], None]
+Update = Callable[[Block, TrainSettings, float, int], None]
 
 
 def sgd(block: Block, settings: TrainSettings, rate: float, step: int) -> None:
-    import numpy as np
-
     w, g, (m,), spare = block
     np.multiply(m, settings.momentum, out=m)
     np.add(m, g, out=m)
@@ -54,8 +50,6 @@ def sgd(block: Block, settings: TrainSettings, rate: float, step: int) -> None:
 
 
 def adam(block: Block, settings: TrainSettings, rate: float, step: int) -> None:
-    import numpy as np
-
     w, g, (m, v), spare = block
     share = sqrt((1 - settings.beta2) / (1 - settings.beta2**step))
     np.multiply(m, settings.beta1, out=m)
@@ -106,8 +100,6 @@ class Optimizer:
         return length
 
     def _move(self, block: Block, rate: float, number: int, shrink: float, decays: bool) -> None:
-        import numpy as np
-
         kind = OPTIMIZERS[self.settings.optimizer]
         if shrink < 1:
             np.multiply(block.gradients, shrink, out=block.gradients)
@@ -116,8 +108,6 @@ class Optimizer:
         kind.update(block, self.settings, rate, number)
 
     def _penalize(self, block: Block, rate: float, coupled: bool) -> None:
-        import numpy as np
-
         w, g, _, spare = block
         decay, l1 = self.settings.weight_decay, self.settings.l1
         if l1:
@@ -139,15 +129,11 @@ class Optimizer:
 
 
 def make_optimizer(settings: TrainSettings, buffers: Buffers) -> Optimizer:
-    from .buffers import flat_array
-
     moments = [flat_array(buffers.size) for _ in range(OPTIMIZERS[settings.optimizer].moments)]
     return Optimizer(settings, buffers, moments, flat_array(BLOCK))
 
 
 def norm(flat: Array) -> float:
     """The Euclidean norm; sums of blocks are added up in float64."""
-    import numpy as np
-
     blocks = (flat[start : start + BLOCK] for start in range(0, flat.size, BLOCK))
     return sqrt(sum(float(np.dot(block, block)) for block in blocks))

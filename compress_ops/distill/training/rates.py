@@ -21,18 +21,20 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import islice
 from math import inf, isnan, log
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+import numpy as np
+
+from ...arrays import Array
 from ...errors import PassError
+from ...passes import Context
 from ...runtime import Feeds
+from .optimizers import Optimizer
 from .schedules import factor
+from .settings import TrainSettings
+from .state import Training
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from .loop import Trainer
-
-    Batches = Callable[[np.random.Generator], Iterable[Feeds]]
+Batches = Callable[[np.random.Generator], Iterable[Feeds]]
 
 
 class Diverged(PassError):
@@ -51,6 +53,19 @@ SHARE = 0.25  # of the planned steps: what all trials may take together
 SHORTEST, LONGER = 4, 12  # steps that a trial has all the same, a tenth of the training: fewer show Adam's first alone
 FEWEST = 20  # planned steps below which nothing is tried
 _ALLOWED, _EXPONENT = 0.5, 4
+
+
+class Trainer(Protocol):
+    """What a search makes its trials on."""
+
+    settings: TrainSettings
+    ctx: Context
+    training: Training
+    optimizer: Optimizer
+
+    def step(self, group: Sequence[Feeds], rate: float) -> Array: ...
+
+    def write(self, flat: Array) -> None: ...
 
 
 @dataclass

@@ -13,26 +13,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ...arrays import Array
 from ...autodiff import GradientModel, build_gradients
 from ...errors import DataError, PassError
-from ...runtime import (
-    Feeds,
-    Provider,
-    Session,
-    open_session,
-)
+from ...runtime import Feeds, Provider, Session, open_session
+from ..losses.objective import Objective
 from .buffers import Buffers
 
 if TYPE_CHECKING:
-    import numpy as np
     import onnxruntime
 
-    from ..losses.objective import Objective
-
-    Array = np.ndarray[Any, Any]
-    Sizes = tuple[tuple[str, tuple[int, ...]], ...]
+Sizes = tuple[tuple[str, tuple[int, ...]], ...]
 
 BOUND = 4
 """Sessions for known sizes that are kept at once."""
@@ -133,7 +128,6 @@ class StepSession:
 
 
 def _bind(bound: Bound, name: str, feeds: Feeds) -> Array:
-    import numpy as np
     import onnxruntime
 
     if name not in feeds:
@@ -144,8 +138,6 @@ def _bind(bound: Bound, name: str, feeds: Feeds) -> Array:
 
 
 def make_session(objective: Objective, buffers: Buffers, providers: tuple[Provider, ...], threads: int) -> StepSession:
-    import numpy as np
-
     names = [*objective.weights.values(), *objective.settings.values()]
     values = np.zeros(1 + len(objective.terms), np.float32)
     scalars = {name: np.zeros((), np.float32) for name in names}

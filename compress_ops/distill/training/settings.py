@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from math import isfinite
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ...errors import PassError, raise_all
-from .optimizers import OPTIMIZERS
-from .schedules import SCHEDULES
 
 OptimizerName = Literal["sgd", "adam", "adamw"]
 ScheduleName = Literal["constant", "cosine", "step"]
@@ -65,9 +63,9 @@ class TrainSettings:
         for name in ("weight_decay", "l1"):
             if given[name] < 0:
                 yield _fault(name, given[name], "at least 0")
-        for name, table in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
-            if given[name] not in table:
-                yield _fault(name, given[name], f"one of {', '.join(table)}")
+        for name, known in (("optimizer", get_args(OptimizerName)), ("schedule", get_args(ScheduleName))):
+            if given[name] not in known:
+                yield _fault(name, given[name], f"one of {', '.join(known)}")
 
     def lasting(self) -> dict[str, Any]:
         """What must not change when a training is taken up again: all but how long it lasts."""

@@ -13,9 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ...arrays import Array
 from ...errors import PassError, did_you_mean
+from ...lazy import ir
 from ...model import Model
 from ...passes import Context
 from ...runtime import Feeds
@@ -28,12 +31,8 @@ from .session import make_session
 from .settings import TrainSettings
 from .state import Training
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, Any]
-    Batches = Callable[[np.random.Generator], Iterable[Feeds]]
-    Write = Callable[[Model, Mapping[str, Array]], None]
+Batches = Callable[[np.random.Generator], Iterable[Feeds]]
+Write = Callable[[Model, Mapping[str, Array]], None]
 
 __all__ = ["History", "TrainSettings", "Training", "find_rate", "train", "write_weights"]
 
@@ -122,8 +121,6 @@ _NO_SCORE = "give evaluation data, or leave patience out"
 
 def write_weights(student: Model, values: Mapping[str, Array]) -> None:
     """Put trained values into the weights of their names; what the student lacks existed only while training."""
-    import onnx_ir as ir
-
     for name, array in values.items():
         value = student.graph.initializers.get(name)
         if value is not None:

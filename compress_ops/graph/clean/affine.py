@@ -7,23 +7,15 @@ normalization or learned scales.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from ...arrays import Array
+from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from ..edit import constant_of, stand_in
-from ..linear import (
-    absorb,
-    linear_before,
-    numbers,
-    output_channels,
-    scale_and_shift,
-)
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    Array = np.ndarray[Any, Any]
+from ..linear import absorb, linear_before, numbers, output_channels, scale_and_shift
 
 _PARTS: dict[str, Callable[[Any], tuple[Any, Any]]] = {
     "Mul": lambda constant: (constant, 0 * constant),
@@ -60,8 +52,6 @@ def _constant_operand(node: ir.Node) -> int | None:
 
 def _per_channel(constant: Array, linear: ir.Node, op_type: str) -> Array | None:
     """The constant as one finite number per output channel; None where it varies along other axes or adds an axis."""
-    import numpy as np
-
     weight = constant_of(linear.inputs[1])
     assert weight is not None
     rank, channels = len(weight.shape), output_channels(linear)

@@ -6,21 +6,14 @@ With a = gamma / sqrt(variance + epsilon) for each output channel:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
+import numpy as np
+
+from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from ..edit import attribute, constant_of, stand_in
-from ..linear import (
-    absorb,
-    linear_before,
-    numbers,
-    scale_and_shift,
-)
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import onnx_ir as ir
+from ..linear import absorb, linear_before, numbers, scale_and_shift
 
 
 def fold_batchnorm(model: Model) -> None:
@@ -60,8 +53,6 @@ def _is_sole_reader(linear: ir.Node, node: ir.Node) -> bool:
 
 
 def _fold(model: Model, linear: ir.Node, node: ir.Node) -> None:
-    import numpy as np
-
     gamma, beta, mean, variance = (numbers(value) for value in node.inputs[1:5])
     scale = gamma / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
     scale_and_shift(model, linear, scale, beta - scale * mean)

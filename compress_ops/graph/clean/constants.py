@@ -13,21 +13,13 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING
 
-from ...files.stored_half import (
-    StoredHalf,
-    mark_stored_half,
-    stored_bytes,
-    stored_half,
-)
+from ...files.stored_half import StoredHalf, mark_stored_half, stored_bytes, stored_half
+from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model, node_bytes
 from ..edit import constant_of
 from .duplicates import RANDOM
 from .folding import fold
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 _SPREAD = 2**24  # bytes that a result may have however small what it is made from is
 _SMALL = 256  # bytes of a result that is always stored
@@ -82,8 +74,6 @@ def _stays(node: ir.Node) -> bool:
 
 def _unpacks(node: ir.Node) -> bool:
     """Whether a Cast makes wider numbers of stored small ones: codes of a packed weight, which folding would undo."""
-    import onnx_ir as ir
-
     stored = node.inputs[0].const_value if node.op_type == "Cast" and node.inputs[0] is not None else None
     if stored is None or stored.size < _PACKED_ELEMENTS:
         return False
@@ -122,8 +112,6 @@ def _constant_nodes(model: Model) -> dict[ir.Node, None]:
 
 
 def _is_pure(node: ir.Node) -> bool:
-    import onnx_ir as ir
-
     bodies = any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
     single = len(node.outputs) == 1 and _is_bounded(node)
     return node.domain in ONNX_DOMAINS and single and not bodies and not _stays(node)

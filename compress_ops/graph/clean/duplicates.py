@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from ..edit import stand_in
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 RANDOM = frozenset(
     {"Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
@@ -57,8 +55,6 @@ def merge_duplicate_nodes(model: Model) -> None:
 
 def _likeness(node: ir.Node) -> Any:
     """Equal for nodes that compute the same; of its own for a node that may not be merged."""
-    import onnx_ir as ir
-
     bodies = any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
     if bodies or node.op_type in RANDOM or node.domain not in ONNX_DOMAINS:
         return node

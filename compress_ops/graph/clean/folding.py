@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
+from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from ...shapes.lengths import is_short
 from ..edit import attribute
 from .quiet import quietly
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 _NEVER_LARGER = {  # than all that they read
     "Abs", "Acos", "Asin", "Atan", "Cast", "CastLike", "Ceil", "Clip", "Compress", "Cos", "Erf", "Exp", "Flatten",

@@ -7,13 +7,11 @@ of PyTorch writes x (0.5 (1 + erf)). Halving is exact in floating point, so only
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import numpy as np
 
+from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from ..edit import Editor, constant_of
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 _ROOT = 2**0.5
 _CLOSE = 1e-3  # relative; float16 keeps 11 bits
@@ -98,7 +96,5 @@ def _is_number(value: ir.Value | None, number: float, x: ir.Value | None) -> boo
 
 def _constant_like(edit: Editor, node: ir.Node, number: float) -> ir.Value:
     """A scalar of the type that the node's constant operand has."""
-    import numpy as np
-
     tensor = next(tensor for tensor in map(constant_of, node.inputs) if tensor is not None)
     return edit.constant("gelu", np.array(number, tensor.numpy().dtype))

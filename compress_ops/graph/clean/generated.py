@@ -6,13 +6,12 @@ A few bytes can ask for any size, so what is too large to be a weight of such a 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ...lazy import ir
 from ...model import Model
 from ..edit import constant_of
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 _LARGEST = 2**24  # numbers in one constant
 _TOGETHER = 2**26  # numbers in all constants of a model
@@ -26,9 +25,6 @@ class Store:
 
     def __call__(self, node: ir.Node) -> ir.Value | None:
         """The node's constant as a new weight, made when it is looked at; None where it stays generated."""
-        import numpy as np
-        import onnx_ir as ir
-
         shape, fill = written_shape(node), fill_of(node)
         if shape is None or min(shape, default=0) < 0 or math.prod(shape) > min(self._room, _LARGEST):
             return None
@@ -47,7 +43,4 @@ def written_shape(node: ir.Node) -> list[int] | None:
 
 def fill_of(node: ir.Node) -> ir.TensorProtocol:
     """The number that a ConstantOfShape repeats, as a tensor of its type."""
-    import numpy as np
-    import onnx_ir as ir
-
     return node.attributes["value"].as_tensor() if "value" in node.attributes else ir.tensor(np.zeros(1, np.float32))

@@ -8,24 +8,10 @@ the sum. The fusion looks for Add; Sum of two tensors is the same function.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Only,
-    Promise,
-    Skip,
-    register,
-    selected,
-)
+from ...passes import ALL, NONE, Change, Context, Only, Promise, Skip, register, selected
 from ..edit import Editor, constant_of
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 _CPU = "cpu"
 
@@ -59,8 +45,6 @@ def _is_residual(node: ir.Node) -> bool:
 
 def _is_normalization(node: ir.Node, value: ir.Value) -> bool:
     """LayerNormalization, or its beginning as older models write it: x - mean(x); the CPU's Sum is of float32."""
-    import onnx_ir as ir
-
     if node.domain not in ONNX_DOMAINS or node.inputs[0] is not value:
         return False
     if node.op_type == "LayerNormalization":

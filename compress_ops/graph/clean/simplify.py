@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
+from ...lazy import ir, ir_passes
 from ...model import ONNX_DOMAINS, Model, make_uniform
-from ...passes import (
-    Change,
-    Context,
-    Promise,
-    register,
-)
+from ...passes import Change, Context, Promise, register
 from ..edit import constant_of, stand_in
 from .affine import fold_affine
 from .batchnorm import fold_batchnorm as fold_batchnorm_into_linear
@@ -24,9 +21,6 @@ from .duplicates import merge_duplicate_nodes, merge_duplicate_weights
 from .gelu import spell_gelu
 from .generated import Store
 from .softmax_guards import remove_guards
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 _FOLD_BATCHNORM = "fold BatchNormalization"
 _HARDSWISH_OPSET = 14
@@ -89,12 +83,10 @@ def _counts(model: Model) -> tuple[int, int]:
 
 def _inline_functions(model: Model) -> None:
     """Functions of another version of an operator set than the model's stay: their nodes would mean something else."""
-    import onnx_ir.passes.common as common
-
     if model.ir.functions:
         inlined = model.ir.clone()  # what fails half-way leaves a graph that is neither
         with suppress(ValueError):
-            common.InlinePass()(inlined)
+            ir_passes.InlinePass()(inlined)
             model.ir = inlined
 
 
@@ -163,8 +155,6 @@ def _fuse_hardswish(model: Model) -> None:
 
 
 def _rules(module: str) -> list[Any]:
-    import importlib
-
     return list(importlib.import_module(f"onnxscript.rewriter.rules.common.{module}").rules)
 
 

@@ -11,14 +11,12 @@ below 2^14. Of others the guard made zeros, which looks like an answer; without 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import numpy as np
 
+from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from ..edit import attribute, constant_of, stand_in
 from ..intervals import Intervals, bounds_of
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 _ONE_AXIS = 13  # the opset from which on Softmax is taken along one axis, not over all from an axis on
 
@@ -81,9 +79,6 @@ def _axis_from_the_end(softmax: ir.Node) -> int | None:
 
 def _leaves_each_row_a_number(scores: ir.Value | None, mask: ir.Value | None, axis: int, intervals: Intervals) -> bool:
     """Whether a stored mask of finite numbers and -inf has a finite one in every row, with room for the scores."""
-    import numpy as np
-    import onnx_ir as ir
-
     tensor, added = constant_of(mask), intervals.of(scores)
     if tensor is None or added is None or len(tensor.shape) < -axis:
         return False

@@ -19,12 +19,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ...arrays import Array
 from .scores_beside import ScoresBeside, crossing, within_one
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 _WORST = 0.05  # the share of samples that may be further away than the worst that counts
 _FEWEST = 8  # samples that show what moves
@@ -73,20 +72,18 @@ class Gathered:
     alike: bool = False
     likeness: list[float] = field(default_factory=list)
     answers: list[float] = field(default_factory=list)
-    total: NDArray[Any] | None = None
+    total: Array | None = None
     energy: float = 0.0
     noise: float = 0.0
     bounded: bool = True
     ragged: bool = False
     beside: ScoresBeside = field(default_factory=ScoresBeside)
 
-    def add(self, a: NDArray[Any], b: NDArray[Any], size: int, kept: NDArray[Any] | None = None) -> None:
+    def add(self, a: Array, b: Array, size: int, kept: Array | None = None) -> None:
         """Take in one batch: float64 arrays of one shape, of ``size`` samples on axis 0, or else of one.
 
         ``kept`` is False on leading axes where positions are padding; there both arrays hold zeros.
         """
-        import numpy as np
-
         rows = len(a) if a.ndim and len(a) == size else 1
         flat, other = a.reshape(rows, -1), b.reshape(rows, -1)
         with np.errstate(all="ignore"):
@@ -101,7 +98,7 @@ class Gathered:
         if kept is None and a.size >= _MAP * rows:
             self.beside.add(a, b)
 
-    def _add_total(self, rows: NDArray[Any]) -> None:
+    def _add_total(self, rows: Array) -> None:
         total = rows.sum(axis=0)
         if self.total is not None and self.total.shape != total.shape:
             self.ragged = True
@@ -110,8 +107,6 @@ class Gathered:
 
     def result(self) -> Closeness | None:
         """The views; None where there was no sample."""
-        import numpy as np
-
         if not self.likeness or self.total is None:
             return None
         kept = float(np.mean(self.answers)) if self.answers else self.beside.kept()
@@ -122,8 +117,6 @@ class Gathered:
         return Closeness(float(np.mean(ordered)), worst, self._moving(), kept)
 
     def _moving(self) -> float | None:
-        import numpy as np
-
         count = len(self.likeness)
         if self.total is None or self.ragged or ((self.alike or count < _FEWEST) and self.total.size > 1):
             return None
@@ -133,19 +126,15 @@ class Gathered:
         return float(_likeness(np.array(max(self.energy - common, least)), np.array(self.noise)))
 
 
-def _likeness(signal: NDArray[Any], noise: NDArray[Any]) -> NDArray[Any]:
+def _likeness(signal: Array, noise: Array) -> Array:
     """1 - noise / (2 signal), at least 0; 1 without noise, 0 where it is not finite."""
-    import numpy as np
-
     with np.errstate(all="ignore"):
         found = np.where(noise == 0, 1.0, 1 - noise / (2 * signal))
     return np.array(np.clip(np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0), 0.0, 1.0))
 
 
-def _answers(a: NDArray[Any], b: NDArray[Any], samples: int, kept: NDArray[Any] | None) -> NDArray[Any]:
+def _answers(a: Array, b: Array, samples: int, kept: Array | None) -> Array:
     """By sample or by label, how far the answers of ``a`` are those of ``b``; empty where the output gives none."""
-    import numpy as np
-
     if a.ndim >= 2 and a.shape[-1] >= 2:
         rows, others = (x[kept] if kept is not None else x.reshape(-1, x.shape[-1]) for x in (a, b))
         if rows.ndim == 2 and _are_distributions(rows):
@@ -157,19 +146,15 @@ def _answers(a: NDArray[Any], b: NDArray[Any], samples: int, kept: NDArray[Any] 
     return np.zeros(0)
 
 
-def _are_distributions(rows: NDArray[Any]) -> bool:
-    import numpy as np
-
+def _are_distributions(rows: Array) -> bool:
     return bool(rows.size and rows.min() >= 0 and np.allclose(rows.sum(axis=1), 1, atol=1e-3))
 
 
-def _by_label(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+def _by_label(a: Array, b: Array) -> Array:
     """1 less the probability that ``a`` gives to its own label beyond that of ``b``'s.
 
     Where one label (blank, background) has more than half of the rows, the others count on their own.
     """
-    import numpy as np
-
     mine = a.argmax(axis=1)
     counts = np.bincount(mine)
     kept = 1 - _preferred(a, b)
@@ -177,27 +162,21 @@ def _by_label(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(kept[rare] if counts.max() > len(a) / 2 and rare.any() else kept)
 
 
-def _preferred(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+def _preferred(a: Array, b: Array) -> Array:
     """How much higher ``a`` scores its own first choice than that of ``b``; all there is where ``b`` is not finite."""
-    import numpy as np
-
     chosen = np.take_along_axis(a, np.nan_to_num(b).argmax(axis=1)[:, None], axis=1)[:, 0]
     return np.array(np.where(np.isfinite(b).all(axis=1), a.max(axis=1) - chosen, a.max(axis=1) - a.min(axis=1)))
 
 
-def _regret(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+def _regret(a: Array, b: Array) -> Array:
     """The same as a share of what the first choice stands above the average score."""
-    import numpy as np
-
     with np.errstate(all="ignore"):
         above = a.max(axis=1) - a.mean(axis=1)
         found = np.where(above > 0, _preferred(a, b) / above, 0.0)
     return np.array(np.clip(np.nan_to_num(found), 0.0, 1.0))
 
 
-def _areas(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+def _areas(a: Array, b: Array) -> Array:
     """1 less what crosses one half, as a share of all that is above it in either; without such an area nothing."""
-    import numpy as np
-
     lost, whole = (part.sum(axis=1) for part in crossing(a, b))
     return np.array(1 - lost[whole > 0] / whole[whole > 0])

@@ -16,8 +16,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from ...arrays import Array
+from ...data import Batch
 from ...errors import DataError
 from ...progress import Progress, silent
 from ...runtime import Session
@@ -25,11 +29,6 @@ from ..intervals import finite
 from .closeness import Closeness, Gathered
 from .padding import kept_positions
 from .rows import in_common, row_axis
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from ...data import Batch
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ class _Sums:
     is_float: bool = True
     in_common: list[float] = field(default_factory=list)
 
-    def add(self, reference: Any, candidate: Any, size: int, kept: NDArray[Any] | None, what: str) -> None:
+    def add(self, reference: Any, candidate: Any, size: int, kept: Array | None, what: str) -> None:
         """Take in one batch of an output; a sequence or map counts as the tensors in it."""
         expected, found = _tensors(reference), _tensors(candidate)
         pairs = [*zip(expected, found, strict=False)]
@@ -170,7 +169,7 @@ class _Sums:
             positions = kept if kept is not None and a.shape[: kept.ndim] == kept.shape else None
             self._add_tensor(a, b, size, positions)
 
-    def _add_tensor(self, a: NDArray[Any], b: NDArray[Any], size: int, kept: NDArray[Any] | None) -> None:
+    def _add_tensor(self, a: Array, b: Array, size: int, kept: Array | None) -> None:
         self.elements += a.size
         self.is_float = self.is_float and a.dtype.kind == "f" and b.dtype.kind == "f"
         if not self.is_float:
@@ -178,9 +177,7 @@ class _Sums:
         elif a.size:
             self._add_floats(a.astype("float64"), b.astype("float64"), size, kept)
 
-    def _add_floats(self, a: NDArray[Any], b: NDArray[Any], size: int, kept: NDArray[Any] | None) -> None:
-        import numpy as np
-
+    def _add_floats(self, a: Array, b: Array, size: int, kept: Array | None) -> None:
         if kept is not None:
             a[~kept] = b[~kept] = 0
         same = (a == b) | (np.isnan(a) & np.isnan(b))
@@ -198,13 +195,11 @@ class _Sums:
             if a.ndim and a.shape[-1] >= 2:
                 self._add_rows(*(x.reshape(-1, x.shape[-1]) for x in (a, b)))
 
-    def _add_samples(self, a: NDArray[Any], b: NDArray[Any]) -> None:
+    def _add_samples(self, a: Array, b: Array) -> None:
         self.samples += len(a)
         self.cosine += float(_cosines(a, b).sum())
 
-    def _add_rows(self, a: NDArray[Any], b: NDArray[Any]) -> None:
-        import numpy as np
-
+    def _add_rows(self, a: Array, b: Array) -> None:
         self.rows += len(a)
         comparable = ~np.isnan(b).any(axis=1)  # argmax takes a NaN for the largest
         self.agreeing += int((comparable & (a.argmax(axis=1) == b.argmax(axis=1))).sum())
@@ -238,10 +233,8 @@ class _Sums:
         return Closeness(None, None, None, self.equal / self.elements) if self.elements else None
 
 
-def _tensors(value: Any) -> list[NDArray[Any]]:
+def _tensors(value: Any) -> list[Array]:
     """The tensors of an output: itself; the items of a sequence; the values of a map; none of an absent optional."""
-    import numpy as np
-
     if value is None:
         return []
     if isinstance(value, Mapping):
@@ -251,19 +244,15 @@ def _tensors(value: Any) -> list[NDArray[Any]]:
     return [np.asarray(value)]
 
 
-def _cosines(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+def _cosines(a: Array, b: Array) -> Array:
     """Row by row; two rows of zeros are alike (1), one of zeros and another are not (0)."""
-    import numpy as np
-
     lengths = np.sqrt((a * a).sum(axis=1)) * np.sqrt((b * b).sum(axis=1))
     both_zero = ~a.any(axis=1) & ~b.any(axis=1)
     cosines = np.divide((a * b).sum(axis=1), lengths, out=np.zeros(len(a)), where=lengths != 0)
     return np.where(both_zero, 1.0, cosines)
 
 
-def _log_softmax(scores: NDArray[Any]) -> NDArray[Any]:
-    import numpy as np
-
+def _log_softmax(scores: Array) -> Array:
     shifted = scores - scores.max(axis=1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 

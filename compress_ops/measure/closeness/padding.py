@@ -6,15 +6,11 @@ it, on whose zeros every other integer input of its shape (such as token ids) ha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+from ...arrays import Array
 from ...runtime import Feeds
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
-
-def kept_positions(feeds: Feeds) -> NDArray[Any] | None:
+def kept_positions(feeds: Feeds) -> Array | None:
     """True where a position is no padding, in the shape of the mask; None where no input is a mask, or several are."""
     discrete = {name: array for name, array in feeds.items() if array.dtype.kind in "iub" and array.ndim >= 2}
     masks = [name for name in discrete if _is_mask(name, discrete)]

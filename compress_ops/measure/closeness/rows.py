@@ -8,16 +8,15 @@ where the lists are the same but for their order.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import numpy as np
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from ...arrays import Array
 
 _NEAR = 0.05
 _MOST = 1024  # rows that are looked at, the first ones: lists are mostly ordered by score
 
 
-def row_axis(a: NDArray[Any], b: NDArray[Any]) -> int | None:
+def row_axis(a: Array, b: Array) -> int | None:
     """The one axis along which two arrays have different numbers of rows; None where they differ otherwise."""
     if a.ndim != b.ndim:
         return None
@@ -25,10 +24,8 @@ def row_axis(a: NDArray[Any], b: NDArray[Any]) -> int | None:
     return differing[0] if len(differing) == 1 else None
 
 
-def in_common(a: NDArray[Any], b: NDArray[Any], axis: int) -> float:
+def in_common(a: Array, b: Array, axis: int) -> float:
     """The share of rows along an axis that ``a`` and ``b`` have in common, 0 to 1."""
-    import numpy as np
-
     if not a.size or not b.size:
         return float(a.size == b.size)
     rows, others = (np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)[:_MOST] for x in (a, b))
@@ -39,10 +36,8 @@ def in_common(a: NDArray[Any], b: NDArray[Any], axis: int) -> float:
     return float(2 * both / (len(rows) + len(others)))
 
 
-def _near(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+def _near(a: Array, b: Array) -> Array:
     """[rows, others]: whether two numbers of a column are the same."""
-    import numpy as np
-
     if a.dtype.kind != "f":
         return np.asarray(a[:, None] == b[None])
     with np.errstate(invalid="ignore"):

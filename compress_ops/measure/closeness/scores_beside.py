@@ -9,10 +9,10 @@ above one half are left out, unless all are such.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+import numpy as np
+
+from ...arrays import Array
 
 _PARTS = 512  # slices that an axis of coordinates and scores has at most
 _LEAST = 4.0  # the sum of the scores above one half from which a slice counts on its own
@@ -24,11 +24,11 @@ class ScoresBeside:
 
     axis: int | None = None
     seen: bool = False
-    bounded: NDArray[Any] | None = None
-    lost: NDArray[Any] | None = None
-    whole: NDArray[Any] | None = None
+    bounded: Array | None = None
+    lost: Array | None = None
+    whole: Array | None = None
 
-    def add(self, a: NDArray[Any], b: NDArray[Any]) -> None:
+    def add(self, a: Array, b: Array) -> None:
         """Take in one batch, float64 arrays of one shape with the samples on axis 0."""
         if not self.seen:
             self.axis, self.seen = _axis_of_scores(a), True
@@ -55,27 +55,23 @@ class ScoresBeside:
         return float(1 - ((lost[enough] / whole[enough]).mean() if enough.any() else lost.sum() / whole.sum()))
 
 
-def crossing(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+def crossing(a: Array, b: Array) -> tuple[Array, Array]:
     """By element: the difference where one of the two is above one half alone, and the larger where either is."""
-    import numpy as np
-
     above, crosses = (a > 0.5) | (b > 0.5), (a > 0.5) != (b > 0.5)
     return np.where(crosses, np.abs(a - np.nan_to_num(b)), 0.0), np.where(above, np.fmax(a, b), 0.0)
 
 
-def within_one(a: NDArray[Any]) -> bool:
+def within_one(a: Array) -> bool:
     """Whether all numbers lie between 0 and 1, and there are some."""
     return bool(a.size and a.min() >= 0 and a.max() <= 1)
 
 
-def _axis_of_scores(a: NDArray[Any]) -> int | None:
+def _axis_of_scores(a: Array) -> int | None:
     """The first axis behind the samples of which some slices are scores; None too where the whole output is."""
     axes = range(1, a.ndim) if a.size and not within_one(a) else ()
     return next((axis for axis in axes if a.shape[axis] <= _PARTS and _bounded(a, axis).any()), None)
 
 
-def _bounded(a: NDArray[Any], axis: int) -> NDArray[Any]:
-    import numpy as np
-
+def _bounded(a: Array, axis: int) -> Array:
     others = tuple(i for i in range(a.ndim) if i != axis)
     return np.asarray((a.min(axis=others) >= 0) & (a.max(axis=others) <= 1))

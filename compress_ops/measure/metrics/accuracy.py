@@ -8,26 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ...arrays import Array
+from ...data import Batch, Dataset
 from ...errors import DataError
 from ...progress import Progress, silent
 from ...runtime import Session
 from .bootstrap import replicates
-from .scores import (
-    MetricScores,
-    bootstrap_scores,
-    is_share,
-    share_scores,
-)
+from .scores import MetricScores, bootstrap_scores, is_share, share_scores
 from .table import Metric, parse_metric
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from ...data import Batch, Dataset
-
-    Records = dict[str, dict[str, NDArray[Any]]]  # by metric, then by model
+Records = dict[str, dict[str, Array]]  # by metric, then by model
 
 
 @dataclass(frozen=True)
@@ -77,9 +70,7 @@ def evaluate(
 def _collect(
     sessions: Mapping[str, Session], dataset: Dataset, metrics: Sequence[Metric], progress: Progress, seen: set[int]
 ) -> Records:
-    import numpy as np
-
-    parts: dict[str, dict[str, list[NDArray[Any]]]] = {m.name: {model: [] for model in sessions} for m in metrics}
+    parts: dict[str, dict[str, list[Array]]] = {m.name: {model: [] for model in sessions} for m in metrics}
     for batch in dataset.watched(progress, "scoring"):
         if batch.labels is not None and batch.labels.ndim == 1 and batch.labels.dtype.kind in "iu":
             seen.update(np.unique(batch.labels).tolist())
@@ -92,9 +83,7 @@ def _collect(
     return {name: {model: np.concatenate(part) for model, part in of.items()} for name, of in parts.items()}
 
 
-def _first_output(session: Session, batch: Batch) -> NDArray[Any]:
-    import numpy as np
-
+def _first_output(session: Session, batch: Batch) -> Array:
     name = session.outputs[0].name
     output = session.run(session.taken(batch.feeds), [name])[name]
     if not isinstance(output, np.ndarray) or output.ndim == 0:
@@ -102,7 +91,7 @@ def _first_output(session: Session, batch: Batch) -> NDArray[Any]:
     return output
 
 
-def _record(metric: Metric, output: NDArray[Any], batch: Batch) -> NDArray[Any]:
+def _record(metric: Metric, output: Array, batch: Batch) -> Array:
     if batch.labels is None:
         raise DataError(
             f"metric '{metric.name}' needs labels",

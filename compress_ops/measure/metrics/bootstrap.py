@@ -6,12 +6,13 @@ All statistics see the same draws, so that the difference of two of them is a pa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+import numpy as np
 
-    Statistic = Callable[[NDArray[Any]], NDArray[Any]]
+from ...arrays import Array
+
+Statistic = Callable[[Array], Array]
 
 Key = TypeVar("Key")
 
@@ -19,21 +20,17 @@ RESAMPLES = 1000
 _WEIGHTS_AT_ONCE = 2**22  # numbers held in memory, 32 MiB
 
 
-def replicates(statistics: Mapping[Key, Statistic], samples: int, seed: int) -> dict[Key, NDArray[Any]]:
+def replicates(statistics: Mapping[Key, Statistic], samples: int, seed: int) -> dict[Key, Array]:
     """Each statistic's values over 1000 seeded resamples; a statistic maps weights [r, samples] to values [r]."""
-    import numpy as np
-
-    parts: dict[Key, list[NDArray[Any]]] = {key: [] for key in statistics}
+    parts: dict[Key, list[Array]] = {key: [] for key in statistics}
     for weights in _draws(samples, seed) if statistics else ():
         for key, statistic in statistics.items():
             parts[key].append(statistic(weights))
     return {key: np.concatenate(values) for key, values in parts.items()}
 
 
-def _draws(samples: int, seed: int) -> Iterator[NDArray[Any]]:
+def _draws(samples: int, seed: int) -> Iterator[Array]:
     """Blocks of rows that say how often each sample was drawn."""
-    import numpy as np
-
     rng = np.random.default_rng(seed)
     block = max(1, _WEIGHTS_AT_ONCE // samples)
     for start in range(0, RESAMPLES, block):

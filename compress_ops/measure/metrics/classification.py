@@ -13,21 +13,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ...arrays import Array
 from ...errors import DataError
 from .labels import class_labels, is_counted, whole_numbers
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 _NO_ANSWER = -1
 
 
-def hits(output: NDArray[Any], labels: NDArray[Any], *, k: int) -> NDArray[Any]:
+def hits(output: Array, labels: Array, *, k: int) -> Array:
     """Per sample (hits at k, how many labels count): one label, or one per token of a sequence."""
-    import numpy as np
-
     if k == 1 and _are_answers(output, labels):
         right, counted = output == whole_numbers(labels), is_counted(labels)
     else:
@@ -38,20 +35,16 @@ def hits(output: NDArray[Any], labels: NDArray[Any], *, k: int) -> NDArray[Any]:
     return np.stack([column.reshape(len(labels), -1).sum(axis=1) for column in columns], axis=1).astype(np.float64)
 
 
-def _classes_above(scores: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
+def _classes_above(scores: Array, labels: Array) -> Array:
     """How many classes stand above the true one; all of them where a score is NaN."""
-    import numpy as np
-
     truth = labels[..., None]
     own = np.take_along_axis(scores, truth, axis=-1)
     above = (scores > own) | ((scores == own) & (np.arange(scores.shape[-1]) < truth))
     return np.asarray(np.where(np.isnan(scores).any(axis=-1), scores.shape[-1], above.sum(axis=-1)))
 
 
-def answers(output: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
+def answers(output: Array, labels: Array) -> Array:
     """Per sample (class answered, true class)."""
-    import numpy as np
-
     if _are_answers(output, labels) and labels.ndim == 1:
         return np.stack([output.astype(np.int64), whole_numbers(labels)], axis=1)
     if output.ndim != 2:
@@ -61,30 +54,28 @@ def answers(output: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
     return np.stack([answered, labels], axis=1)
 
 
-def _are_answers(output: NDArray[Any], labels: NDArray[Any]) -> bool:
+def _are_answers(output: Array, labels: Array) -> bool:
     return output.dtype.kind in "iu" and output.shape == labels.shape
 
 
-def macro_f1(records: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
+def macro_f1(records: Array, weights: Array) -> Array:
     return _macro(records, weights, lambda hit, answered, labelled: _ratio(2 * hit, answered + labelled))
 
 
-def macro_precision(records: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
+def macro_precision(records: Array, weights: Array) -> Array:
     return _macro(records, weights, lambda hit, answered, labelled: _ratio(hit, answered))
 
 
-def macro_recall(records: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
+def macro_recall(records: Array, weights: Array) -> Array:
     return _macro(records, weights, lambda hit, answered, labelled: _ratio(hit, labelled))
 
 
-def _macro(records: NDArray[Any], weights: NDArray[Any], per_class: Callable[..., NDArray[Any]]) -> NDArray[Any]:
+def _macro(records: Array, weights: Array, per_class: Callable[..., Array]) -> Array:
     """The mean over occurring classes of a function of each class's counts, for each row of weights."""
-    import numpy as np
-
     answered, labelled = (records - _NO_ANSWER).T  # so that "no answer" is class 0, which is then left out
     classes = int(records.max()) - _NO_ANSWER + 1
 
-    def score(row: NDArray[Any]) -> float:
+    def score(row: Array) -> float:
         of = (answered[answered == labelled], answered, labelled)
         given = (row[answered == labelled], row, row)
         hit, said, true = (np.bincount(c, w, classes)[1:] for c, w in zip(of, given, strict=True))
@@ -93,16 +84,12 @@ def _macro(records: NDArray[Any], weights: NDArray[Any], per_class: Callable[...
     return np.array([score(row) for row in weights])
 
 
-def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[Any]:
-    import numpy as np
-
+def _ratio(part: Array, whole: Array) -> Array:
     return np.asarray(np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0))
 
 
-def class_scores(output: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
+def class_scores(output: Array, labels: Array) -> Array:
     """Per sample the true class, then one score (two classes) or one probability per class (more)."""
-    import numpy as np
-
     single = output.reshape(len(output)) if output.shape == (len(output), 1) else output
     if single.ndim == 1:
         scores = single.astype(np.float64)[:, None]
@@ -116,19 +103,15 @@ def class_scores(output: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
     return np.concatenate([labels[:, None], scores], axis=1)
 
 
-def _probabilities(scores: NDArray[Any]) -> NDArray[Any]:
+def _probabilities(scores: Array) -> Array:
     """Rows that are no distribution yet (logits) through softmax: one class against the rest needs a common scale."""
-    import numpy as np
-
     is_distribution = (scores >= 0).all(axis=1) & np.isclose(scores.sum(axis=1), 1, atol=1e-3)
     powers = np.exp(scores - scores.max(axis=1, keepdims=True))
     return np.where(is_distribution[:, None], scores, powers / powers.sum(axis=1, keepdims=True))
 
 
-def area_under_curve(records: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
+def area_under_curve(records: Array, weights: Array) -> Array:
     """The mean AUC over the classes that have both positives and negatives; NaN where none has."""
-    import numpy as np
-
     labels, scores = records[:, 0], records[:, 1:]
     if np.isnan(scores).any():
         return np.full(len(weights), np.nan)
@@ -138,20 +121,18 @@ def area_under_curve(records: NDArray[Any], weights: NDArray[Any]) -> NDArray[An
     return np.array([_mean_of_known([area(row) for area in areas]) for row in weights])
 
 
-def _area_by_weights(scores: NDArray[Any], positive: NDArray[Any]) -> Callable[[NDArray[Any]], float]:
+def _area_by_weights(scores: Array, positive: Array) -> Callable[[Array], float]:
     """P(positive above negative) + P(equal) / 2 as a function of the samples' weights; one sort serves all of them.
 
     With W the weight of all samples below, plus half of those equal, sum_pos w W also counts positives above
     positives: P^2 / 2, P being the positives' weight.
     """
-    import numpy as np
-
     order = np.argsort(scores, kind="stable")
     ordered, positives = scores[order], np.flatnonzero(positive)
     starts = np.flatnonzero(np.concatenate([[True], ordered[1:] > ordered[:-1]]))  # of runs of equal scores
     run = np.searchsorted(ordered[starts], scores[positives])
 
-    def area(row: NDArray[Any]) -> float:
+    def area(row: Array) -> float:
         equal, own = np.add.reduceat(row[order], starts), row[positives]
         total = own.sum()
         pairs = total * (row.sum() - total)

@@ -10,27 +10,21 @@ not count.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import numpy as np
 
+from ...arrays import Array
 from .labels import relevance
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
-
-def hit(output: NDArray[Any], labels: NDArray[Any], *, k: int) -> NDArray[Any]:
+def hit(output: Array, labels: Array, *, k: int) -> Array:
     """Per sample (1 if a relevant candidate is among the first k, 1 if there is a relevant one)."""
-    import numpy as np
-
     relevant = relevance(output, labels)
     found = _first(output, relevant, k).any(axis=1)
     return np.stack([found, relevant.any(axis=1)], axis=1).astype(np.float64)
 
 
-def discounted_gain(output: NDArray[Any], labels: NDArray[Any], *, k: int) -> NDArray[Any]:
+def discounted_gain(output: Array, labels: Array, *, k: int) -> Array:
     """Per sample (ndcg@k, 1 if there is a relevant candidate)."""
-    import numpy as np
-
     relevant = relevance(output, labels)
     first = _first(output, relevant, k)
     discounts = 1 / np.log2(np.arange(first.shape[1]) + 2)
@@ -39,10 +33,8 @@ def discounted_gain(output: NDArray[Any], labels: NDArray[Any], *, k: int) -> ND
     return np.stack([gains, relevant.any(axis=1).astype(np.float64)], axis=1)
 
 
-def _first(scores: NDArray[Any], relevant: NDArray[Any], k: int) -> NDArray[Any]:
+def _first(scores: Array, relevant: Array, k: int) -> Array:
     """Whether the candidates in the first k places are relevant."""
-    import numpy as np
-
     known = np.where(np.isnan(scores), -np.inf, scores.astype(np.float64))
     order = np.lexsort((relevant, -known), axis=-1)
     return np.take_along_axis(relevant, order[:, :k], axis=-1)

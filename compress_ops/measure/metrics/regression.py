@@ -5,39 +5,31 @@ mse: (y - t)^2;  mae: |y - t|;  perplexity: -log softmax(logits)[label], in nats
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import numpy as np
 
+from ...arrays import Array
 from .labels import class_labels, is_counted, same_shape
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
-
-def squared_errors(output: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
+def squared_errors(output: Array, labels: Array) -> Array:
     return _per_sample(_errors(output, labels) ** 2)
 
 
-def absolute_errors(output: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
+def absolute_errors(output: Array, labels: Array) -> Array:
     return _per_sample(abs(_errors(output, labels)))
 
 
-def _errors(output: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
-    import numpy as np
-
+def _errors(output: Array, labels: Array) -> Array:
     return np.asarray(output.astype(np.float64) - same_shape(output, labels))
 
 
-def _per_sample(losses: NDArray[Any]) -> NDArray[Any]:
-    import numpy as np
-
+def _per_sample(losses: Array) -> Array:
     rows = losses.reshape(len(losses), -1)
     return np.stack([rows.sum(axis=1), np.full(len(rows), float(rows.shape[1]))], axis=1)
 
 
-def token_losses(output: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
+def token_losses(output: Array, labels: Array) -> Array:
     """Per sample (negative log likelihood of its labels in nats, how many labels count)."""
-    import numpy as np
-
     labels = class_labels(output, labels)
     counted = is_counted(labels)
     logits = output.astype(np.float64)

@@ -11,22 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
-from ..intervals import (
-    Interval,
-    finite,
-    paired_share_interval,
-    percentile_interval,
-    unseen_share,
-    wilson_interval,
-)
+import numpy as np
+
+from ...arrays import Array
+from ..intervals import Interval, finite, paired_share_interval, percentile_interval, unseen_share, wilson_interval
 from .table import Metric
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Arrays = Mapping[str, NDArray[Any]]  # by model
+Arrays = Mapping[str, Array]  # by model
 
 
 @dataclass(frozen=True)
@@ -77,11 +70,11 @@ def share_scores(metric: Metric, records: Arrays) -> MetricScores:
     return MetricScores(metric.better, "wilson", models)
 
 
-def _share_score(hits: NDArray[Any], drop: Drop | None) -> Score:
+def _share_score(hits: Array, drop: Drop | None) -> Score:
     return Score(float(hits.mean()), wilson_interval(float(hits.sum()), len(hits)), drop)
 
 
-def _share_drop(reference: NDArray[Any], hits: NDArray[Any]) -> Drop:
+def _share_drop(reference: Array, hits: Array) -> Drop:
     worse, better = float((reference > hits).sum()), float((hits > reference).sum())
     absolute, interval = (worse - better) / len(hits), paired_share_interval(worse, better, len(hits))
     base = float(reference.mean())
@@ -106,14 +99,12 @@ def bootstrap_scores(metric: Metric, records: Arrays, replicates: Arrays) -> Met
     return MetricScores(metric.better, "bootstrap", models)
 
 
-def value_of(metric: Metric, records: NDArray[Any]) -> float:
+def value_of(metric: Metric, records: Array) -> float:
     """The metric itself: every sample counts once."""
-    import numpy as np
-
     return float(metric.score(records, np.ones((1, len(records))))[0])
 
 
-def _bootstrap_interval(metric: Metric, value: float, replicates: NDArray[Any], samples: int) -> Interval | None:
+def _bootstrap_interval(metric: Metric, value: float, replicates: Array, samples: int) -> Interval | None:
     interval = percentile_interval(replicates) if math.isfinite(value) else None
     if interval is None or metric.better == "lower":
         return interval
@@ -121,9 +112,7 @@ def _bootstrap_interval(metric: Metric, value: float, replicates: NDArray[Any], 
     return Interval(max(0.0, reached.low), min(1.0, reached.high))
 
 
-def _bootstrap_drop(
-    metric: Metric, base: float, value: float, of_base: NDArray[Any], of_value: NDArray[Any], samples: int
-) -> Drop:
+def _bootstrap_drop(metric: Metric, base: float, value: float, of_base: Array, of_value: Array, samples: int) -> Drop:
     absolute, differences = metric.drop(base, value), metric.drop(of_base, of_value)
     interval = percentile_interval(differences)
     if interval is None or not math.isfinite(absolute):

@@ -14,16 +14,16 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+import numpy as np
+
+from ...arrays import Array
 from ...errors import UsageError, did_you_mean
 from . import classification, ranking, regression
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-Record = Callable[["NDArray[Any]", "NDArray[Any]"], "NDArray[Any]"]
-Score = Callable[["NDArray[Any]", "NDArray[Any]"], "NDArray[Any]"]
+Record = Callable[["Array", "Array"], "Array"]
+Score = Callable[["Array", "Array"], "Array"]
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,15 @@ class Metric:
         return reference - value if self.better == "higher" else value - reference
 
 
-def ratio_of_sums(records: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
+def ratio_of_sums(records: Array, weights: Array) -> Array:
     """sum w a / sum w c, of records (a, c)."""
-    import numpy as np
-
     sums = weights @ records
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(sums[:, 0] / sums[:, 1])
 
 
-def exp_of_ratio(records: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
+def exp_of_ratio(records: Array, weights: Array) -> Array:
     """exp(sum w a / sum w c): perplexity of negative log likelihoods a over c tokens."""
-    import numpy as np
-
     with np.errstate(over="ignore"):
         return np.asarray(np.exp(ratio_of_sums(records, weights)))
 

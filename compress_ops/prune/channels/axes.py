@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias, TypeGuard
+from typing import TypeAlias, TypeGuard
 
-from .labels import Array
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
+from ...arrays import Array
+from ...lazy import ir
 
 Axis: TypeAlias = "Array | Folded | int | str | None"
 Layout: TypeAlias = list[Axis]

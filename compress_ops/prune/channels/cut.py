@@ -6,25 +6,17 @@ Weights become lazy tensors over the old ones, so that only one is in memory at 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx_ir as ir
 
+from ...arrays import Array
 from ...graph.edit import constant_of
-from .axes import (
-    Axis,
-    Count,
-    Folded,
-    live,
-)
+from ...lazy import ir
+from .axes import Axis, Count, Folded, live
 from .groups import Grouping
-from .labels import Array
 from .trace import Trace
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 @dataclass(frozen=True)

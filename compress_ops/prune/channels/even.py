@@ -13,16 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...arrays import Array
+from ...lazy import ir
 from .axes import Unclear
-from .labels import Array
 from .trace import Trace
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 _GROUPS = 2**12  # more than any operator works in
 _COUNTS = 2**24  # groups times classes of labels

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...arrays import Array
+from ...lazy import ir
 from ...model import Model
 from .axes import labels_of, live
 from .even import even_out
-from .labels import NEVER, Array
+from .labels import NEVER
 from .trace import Trace
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
+from .walk import walk
 
 _TRIES = 8  # a dimension split into three factors has three that may carry its channels, and others may have to follow
 
@@ -98,7 +97,7 @@ def find_groups(model: Model, *, heads: bool = False) -> Grouping:
 
 def _traced(model: Model, heads: bool, choices: dict[ir.Node, int]) -> Trace:
     trace = Trace(model, heads, dict(choices))
-    trace.walk(model.graph)
+    walk(trace, model.graph)
     for value in model.graph.outputs:
         for axis in [*(trace.layouts.get(value) or []), *trace.sizes_in(value)]:
             if (labels := labels_of(axis)) is not None:

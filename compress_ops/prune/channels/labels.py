@@ -8,11 +8,10 @@ with the number of channels that meet, not with the number of classes.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
-
 import numpy as np
 
-Array: TypeAlias = np.ndarray[Any, Any]
+from ...arrays import Array
+
 NEVER = 0
 
 

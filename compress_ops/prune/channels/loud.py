@@ -5,14 +5,9 @@ A sum over such values is another one after a cut, as a mean is; over values tha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from ...lazy import ir
 from .axes import live
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from .trace import Trace
+from .trace import Trace
 
 _NOT_ZERO_AT_ZERO = frozenset(
     (

@@ -9,15 +9,15 @@ the same channels. ``merge_copies`` undoes the last where nothing came of it.
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import numpy as np
-import onnx_ir as ir
-import onnx_ir.passes.common as common
 
 from ...graph.clean.folding import fold, stays_small
 from ...graph.clean.generated import Store, fill_of
 from ...graph.clean.quiet import quietly
 from ...graph.edit import constant_of
+from ...lazy import ir, ir_passes
 from ...model import Model, make_uniform
 from ...shapes.elements import Evaluator, known_dims
 from .rules.attention import write_scales
@@ -25,13 +25,13 @@ from .strided import read_in_order
 
 _ROUNDS = 8  # a size that becomes known makes shapes known, from which further sizes follow
 _SMALL = 256  # elements of constants that are folded: shapes, paddings, indices
-Copies = list[tuple[ir.Value, ir.Value]]
+Copies: TypeAlias = "list[tuple[ir.Value, ir.Value]]"
 
 
 def prepare(model: Model) -> Copies:
     """Prepare a model in place; returns (original, copy) of each vector that was given to its users separately."""
     if model.ir.functions:
-        common.InlinePass()(model.ir)
+        ir_passes.InlinePass()(model.ir)
     _store_generated(model)
     with model.keeping_ports(), quietly():
         for _ in range(_ROUNDS):

@@ -11,16 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from ...graph.edit import Editor, attribute, constant_of
+from ...lazy import ir
 from ...model import Model
 from ...shapes.elements import Evaluator, known_dims
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 Size: TypeAlias = "int | str"  # a number, or the name of one
 _LONGEST = 2**20  # a longer tensor of indices is not looked at

@@ -1,11 +1,8 @@
-"""The walk over a graph in which every dimension of every value gets its labels.
+"""What is known of a graph's dimensions while it is walked: the labels of every axis of every value.
 
 A dimension (``Axis``) is one of: an array with one label per index, where it is made of channels; its size or
-symbolic name, where it is not; None, where nothing is known. Each operator's rule reads the layouts of its
-inputs, joins what must be cut together, and sets the layouts of its outputs; the labels of a weight's axes are made
-when a rule first looks at the weight, so a weight used twice couples both users. After DepGraph (Fang et al. 2023,
-arXiv:2301.12900), here at the level of single indices, so that concatenation, flattening, shuffles, grouped
-convolutions and attention heads need no case of their own.
+symbolic name, where it is not; None, where nothing is known. The labels of a weight's axes are made when a rule first
+looks at the weight, so a weight used twice couples both users.
 """
 
 from __future__ import annotations
@@ -13,17 +10,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from ...arrays import Array
 from ...graph.fixed import why_fixed
+from ...lazy import ir
 from ...model import Model
-from ...shapes.elements import (
-    Dim,
-    Element,
-    Elements,
-    Evaluator,
-    hands_on,
-)
+from ...shapes.elements import Dim, Element, Elements, Evaluator
 from .axes import (
     Axis,
     Count,
@@ -40,14 +32,8 @@ from .axes import (
     size_of,
     subgraphs,
 )
-from .labels import Array, Labels
+from .labels import Labels
 from .limits import Limits
-from .loud import is_loud
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-_MISFITS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # of a graph that cannot run
 
 
 @dataclass
@@ -267,55 +253,9 @@ class Trace:
         roots = self.labels.roots(axis)
         return any(len(heads) == len(roots) and (self.labels.roots(heads) == roots).all() for heads in self.head_labels)
 
-    def walk(self, graph: ir.Graph) -> None:
-        """Apply the rules to a graph and, before the node that holds it, to each subgraph."""
-        for node in graph:
-            for subgraph in subgraphs(node):
-                for value in subgraph.inputs:
-                    self.set(value, None)
-                self.walk(subgraph)
-                self.protect(
-                    (axis for value in subgraph.outputs for axis in self.sizes_in(value)), node, "it returns sizes"
-                )
-            self._visit(node)
-            given = [value for value in node.inputs if value is not None]
-            if given and all(map(self.is_constant, given)) and not subgraphs(node):
-                self.constants.update(node.outputs)
-            for output in node.outputs:
-                if output not in self.layouts:
-                    self.set(output, None)
-
     def is_constant(self, value: ir.Value | None) -> bool:
         """Whether a value is a weight, or made from weights alone."""
         return value is not None and (value.is_initializer() or value in self.constants)
-
-    def _visit(self, node: ir.Node) -> None:
-        from .rules.table import rule_for
-
-        self.limits.look(sum(self._labels_in(value) for value in node.inputs if value is not None))
-        try:
-            self._check_sizes(node)
-            rule_for(node)(self, node)
-        except Unclear as unclear:
-            self.give_up(node, str(unclear))
-        except _MISFITS:
-            self.give_up(node, "its inputs and attributes do not fit together")
-        if is_loud(self, node):
-            self.loud.update(node.outputs)
-
-    def _labels_in(self, value: ir.Value) -> int:
-        axes = self.layouts.get(value) or []
-        return sum(len(labels) for axis in axes if (labels := labels_of(axis)) is not None)
-
-    def _check_sizes(self, node: ir.Node) -> None:
-        """Channel counts that are read at run time must go where they are understood."""
-        from .rules.table import READS_SHAPES
-
-        for index, value in enumerate(node.inputs):
-            if index in READS_SHAPES.get(node.op_type, ()) or value is None or value.is_initializer():
-                continue
-            if (axes := self.sizes_in(value)) and not hands_on(self.elements, node):
-                self.protect(axes, node, "it computes with the number of these channels")
 
     def sizes_in(self, value: ir.Value) -> list[Axis]:
         """Axes of channels whose number stands in an integer tensor."""

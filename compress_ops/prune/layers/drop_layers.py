@@ -17,35 +17,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field
 
+from ...arrays import Array
 from ...errors import PassError
 from ...graph.tap import tapped
+from ...lazy import ir
 from ...model import Model
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Fraction,
-    Need,
-    Only,
-    Promise,
-    ShareOf,
-    Skip,
-    register,
-    selected,
-)
+from ...passes import ALL, NONE, Change, Context, Fraction, Need, Only, Promise, ShareOf, Skip, register, selected
 from ...runtime import Session, open_session
 from .residual import Block, bypass, find_blocks
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    Array: TypeAlias = np.ndarray[Any, Any]
 
 Unit = Literal["block", "layer"]
 ScoredBy = Literal["outputs", "block"]
@@ -137,8 +121,6 @@ def _joined(blocks: Sequence[Block]) -> Block:
 
 def of_equal_shape(model: Model, ctx: Context, blocks: dict[str, Block], change: Change) -> dict[str, Block]:
     """Those whose input and output have one shape, seen on the first batch."""
-    import onnx_ir as ir
-
     if not blocks:
         return blocks
     ends = _ends(model, blocks)
@@ -164,9 +146,6 @@ def _ends(model: Model, blocks: dict[str, Block]) -> list[tuple[ir.Value, ir.Val
 
 
 def _by_block(model: Model, ctx: Context, blocks: dict[str, Block]) -> dict[str, float]:
-    import numpy as np
-    import onnx_ir as ir
-
     products = [pair for x, y in _ends(model, blocks) for pair in ((x, y), (x, x), (y, y))]
     sums = [ir.node("ReduceSum", [ir.node("Mul", pair).outputs[0]], {"keepdims": 0}) for pair in products]
     totals = np.zeros(len(sums))
@@ -206,8 +185,6 @@ class _Spread:
 
 def _errors(model: Model, ctx: Context, blocks: Sequence[Block]) -> list[float]:
     """The error of the outputs without each of some blocks, in one pass over the data."""
-    import numpy as np
-
     errors = np.zeros((len(blocks), len(model.graph.outputs)))
     spreads = [_Spread() for _ in model.graph.outputs]
     with ExitStack() as stack:

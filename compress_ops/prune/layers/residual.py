@@ -10,13 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ...graph.edit import constant_of, stand_in
+from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 _LONGEST = 12  # operators behind a sum; a normalization written out has nine
 _SUMS = {"Add", "Sum"}

@@ -10,29 +10,17 @@ teacher's weights, which is where its training starts.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
 from ...errors import PassError
+from ...lazy import ir
 from ...model import Model
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Need,
-    Only,
-    Promise,
-    Skip,
-    register,
-)
+from ...passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register
 from ..prune_channels import prune_channels
 from .drop_layers import candidates_of, of_equal_shape
 from .residual import Block, bypass
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 Share = Annotated[float, Field(gt=0, le=1)]
 

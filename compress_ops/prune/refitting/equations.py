@@ -11,13 +11,10 @@ of its own, and with it the ridge that serves unseen data best.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
-    Array: TypeAlias = np.ndarray[Any, Any]
-
+from ...arrays import Array
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 
@@ -37,8 +34,6 @@ class Equations:
     rows: int = 0
 
     def __post_init__(self) -> None:
-        import numpy as np
-
         width = self.inner + self.bias
         self.squares = np.zeros((self.groups, width, width))
         self.products = np.zeros((self.groups, width, self.outputs))
@@ -46,8 +41,6 @@ class Equations:
 
     def add(self, x: Array, y: Array) -> None:
         """Count in rows: x [groups, rows, inner], y [groups, rows, outputs]."""
-        import numpy as np
-
         if self.bias:
             x = np.concatenate([x, np.ones((*x.shape[:2], 1))], axis=2)
         turned = x.swapaxes(1, 2)
@@ -68,16 +61,12 @@ class Equations:
 
     def error(self, weights: Array) -> float:
         """|X W - Y|^2 over |Y - mean|^2."""
-        import numpy as np
-
         explained = np.vdot(weights, 2 * self.products - self.squares @ weights)
         spread = self.energy - float(np.square(self.totals).sum()) / max(self.rows, 1)
         return float(max(self.energy - explained, 0.0) / max(spread, 1e-12 * self.energy, 1e-300))
 
     def solve(self, weights: Array, ridge: float) -> Array:
         """The new weights [groups, inner (+ 1), outputs]; weights that are zero stay zero."""
-        import numpy as np
-
         penalized = self.squares.copy()
         diagonal = np.arange(self.inner)
         mean = penalized[:, diagonal, diagonal].mean(axis=1, keepdims=True)
@@ -100,8 +89,6 @@ def best_ridge(fitted: Equations, held_out: Equations, weights: Array) -> float 
 
 def _solved_within(squares: Array, wanted: Array, free: Array) -> Array:
     """D column by column, over its free weights alone; columns with the same ones share a solution."""
-    import numpy as np
-
     found = np.zeros_like(wanted)
     for group in range(len(squares)):
         patterns, which = np.unique(free[group], axis=1, return_inverse=True)

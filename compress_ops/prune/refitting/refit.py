@@ -10,34 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
+import numpy as np
 from pydantic import Field
 
+from ...arrays import Array
 from ...errors import PassError
 from ...graph.tap import tapped
+from ...lazy import ir
 from ...measure.closeness.padding import kept_positions
 from ...model import Model
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Need,
-    Only,
-    Promise,
-    Skip,
-    register,
-)
+from ...passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register
 from .equations import Equations, best_ridge
 from .rows import Misfit, pieces
 from .solvable import Layer, find_layers, sweeps
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    Array: TypeAlias = np.ndarray[Any, Any]
 
 Sums: TypeAlias = tuple[Equations, Equations]  # of the rows to fit, and of those held out
 _HELD = 2**29  # bytes of sums held at a time; more layers of one depth take several passes over the data
@@ -174,8 +161,6 @@ def _difference(total: Array, shortcut: Array) -> Array:
 
 def _looking(model: Model, ctx: Context, values: Sequence[ir.Value]) -> Any:
     """A session that gives these values, of as much of the model as they need."""
-    import onnx_ir as ir
-
     part = model.copy()
     known = {value.name: value for value in part.graph.inputs} | _values(part)
     found = [known[value.name] for value in values]
@@ -186,8 +171,6 @@ def _looking(model: Model, ctx: Context, values: Sequence[ir.Value]) -> Any:
 
 def _settle(model: Model, layer: Layer, sums: Sums, ridge: float | None, change: Change) -> None:
     """Solve one layer, write it back, and tell what became of its error; or say why it stays."""
-    import numpy as np
-
     fitted, held_out = sums
     weights = layer.matrices()
     if fitted.bias:
@@ -206,8 +189,6 @@ def _settle(model: Model, layer: Layer, sums: Sums, ridge: float | None, change:
 
 
 def _why_not(fitted: Equations, held_out: Equations, weights: Array) -> str:
-    import numpy as np
-
     seen: list[Any] = [fitted.energy, held_out.energy, fitted.squares, held_out.squares]
     if not fitted.rows or not all(np.isfinite(numbers).all() for numbers in seen):
         return "there is no data, or NaN or infinite values reach it"

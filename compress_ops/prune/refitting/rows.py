@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
+import numpy as np
+
+from ...arrays import Array
 from ...graph.edit import attribute
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from .solvable import Layer
-
-    Array: TypeAlias = np.ndarray[Any, Any]
+from .solvable import Layer
 
 _NUMBERS = 2**22  # of patches made at a time: 32 MB in double precision
 
@@ -59,22 +56,16 @@ def _counted(layer: Layer, kept: Array | None, source: Array) -> Array | None:
 
 def _rows(array: Array, groups: int) -> Array:
     """[samples, channels, places, rest of the kernel] -> [groups, samples * places, channels of a group * rest]."""
-    import numpy as np
-
     samples, channels, places = array.shape[:3]
     grouped = array.reshape(samples, groups, channels // groups, places, -1).transpose(1, 0, 3, 2, 4)
     return grouped.reshape(groups, samples * places, -1).astype(np.float64)
 
 
 def _places(count: int, most: int, rng: np.random.Generator) -> Array:
-    import numpy as np
-
     return np.arange(count) if count <= most else np.sort(rng.choice(count, most, replace=False))
 
 
 def _unravelled(places: Array, spatial: Sequence[int]) -> Sequence[Array]:
-    import numpy as np
-
     return np.unravel_index(places, tuple(spatial))
 
 
@@ -89,8 +80,6 @@ def _matrix(layer: Layer, source: Array, target: Array) -> tuple[Array, Array, l
 
 def _convolution(layer: Layer, source: Array, target: Array) -> tuple[Array, Array, list[int]]:
     """Patches as a view [samples, channels, places..., kernel...] of the padded input."""
-    import numpy as np
-
     strides, dilations, extents = _steps(layer)
     padded = np.pad(source, [(0, 0), (0, 0), *_padding(layer, source.shape[2:], extents, strides)])
     return _patches(layer, padded, target, strides, dilations, extents)
@@ -98,8 +87,6 @@ def _convolution(layer: Layer, source: Array, target: Array) -> tuple[Array, Arr
 
 def _transposed(layer: Layer, source: Array, target: Array) -> tuple[Array, Array, list[int]]:
     """Patches of the input with zeros put in: each output is a sum over one of them."""
-    import numpy as np
-
     strides, dilations, extents = _steps(layer)
     rank = len(strides)
     pads = list(attribute(layer.node, "pads", [0] * 2 * rank))
@@ -125,8 +112,6 @@ def _steps(layer: Layer) -> tuple[list[int], list[int], list[int]]:
 def _patches(
     layer: Layer, padded: Array, target: Array, strides: list[int], dilations: list[int], extents: list[int]
 ) -> tuple[Array, Array, list[int]]:
-    import numpy as np
-
     rank = len(extents)
     windows = np.lib.stride_tricks.sliding_window_view(padded, extents, tuple(range(2, rank + 2)))
     every = tuple(slice(None, None, step) for step in (*strides, *dilations))

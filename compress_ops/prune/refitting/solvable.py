@@ -7,19 +7,19 @@ branch of He, Zhang, Sun 2017, arXiv:1707.06168).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ...arrays import Array
 from ...graph.edit import attribute, constant_of
+from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from ...passes import Change, selected
+from ..channels.axes import subgraphs
 
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-Array = Any  # a NumPy array; shapes are in the docstrings
 OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 LARGEST = 8192  # numbers that one output sums over; the sums over data then take 0.5 GB
 LARGEST_SPARSE = 2048  # the same where zeros must stay, since every output then has equations of its own
@@ -82,14 +82,10 @@ class Layer:
     @property
     def inner(self) -> int:
         """Numbers that each output sums over."""
-        import math
-
         return math.prod(self.sizes) // self.outputs
 
     def matrices(self) -> Array:
         """The weight as float64 [groups, inner, outputs of a group]."""
-        import numpy as np
-
         assert self.weight.const_value is not None
         array = self.weight.const_value.numpy().astype(np.float64)
         if self.transposed:
@@ -100,16 +96,12 @@ class Layer:
 
     def bias_row(self) -> Array:
         """b as float64 [groups, 1, outputs of a group]; zeros where there is none."""
-        import numpy as np
-
         tensor = constant_of(self.bias)
         row = np.zeros(self.outputs) if tensor is None else tensor.numpy().astype(np.float64)
         return np.broadcast_to(row.reshape(-1), self.outputs).reshape(self.groups, 1, -1)
 
     def write(self, model: Model, matrices: Array, bias: Array | None) -> None:
         """Store a new weight and, where the layer has a place for it, a new bias; names, shapes and types stay."""
-        import onnx_ir as ir
-
         old = self.weight.const_value
         assert old is not None
         array = self._stored(matrices).reshape(self.sizes).astype(old.dtype.numpy())
@@ -119,17 +111,13 @@ class Layer:
 
     def _stored(self, matrices: Array) -> Array:
         """The weight from [groups, inner, outputs of a group]."""
-        import numpy as np
-
         if self.transposed:
             parts = matrices.reshape(self.groups, -1, *self.sizes[2:], self.sizes[1])
             return _reversed(np.moveaxis(parts, -1, 2).reshape(self.sizes))
         rows = matrices.swapaxes(1, 2).reshape(self.outputs, self.inner)
         return rows if self.rows_first else rows.T
 
-    def _write_bias(self, model: Model, numbers: np.ndarray[Any, Any]) -> None:
-        import onnx_ir as ir
-
+    def _write_bias(self, model: Model, numbers: Array) -> None:
         value, adder = self.bias, self.adder
         assert adder is not None
         tensor = constant_of(value)
@@ -178,8 +166,6 @@ def _why_not(model: Model, node: ir.Node) -> str:
 
 
 def _unsuited(node: ir.Node, tensor: ir.TensorProtocol) -> str:
-    import numpy as np
-
     sizes, array = tensor.shape.numpy(), tensor.numpy()
     convolution = node.op_type in ("Conv", "ConvTranspose")
     if not convolution and len(sizes) != 2:
@@ -277,8 +263,6 @@ def _depths(model: Model, layers: dict[ir.Node, Layer]) -> dict[ir.Node, int]:
 
 def _reads(node: ir.Node) -> Iterator[ir.Value | None]:
     """What a node reads, what its subgraphs read of the outside included."""
-    from ..channels.axes import subgraphs
-
     yield from node.inputs
     for graph in subgraphs(node):
         for inner in graph:

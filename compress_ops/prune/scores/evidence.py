@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
+import numpy as np
+
+from ...arrays import Array
 from ...errors import PassError
 from ...graph.edit import attribute, constant_of
 from ...graph.tap import constant, tapped
+from ...lazy import ir
 from ...model import Model
 from ...passes import Context
+from ..channels import Group, Grouping, Member, Role
 from .table import CannotScore, Evidence
 
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    from ..channels import (
-        Group,
-        Grouping,
-        Member,
-        Role,
-    )
-
-    Array: TypeAlias = np.ndarray[Any, Any]
-    Magnitudes: TypeAlias = dict[ir.Value, list[Array]]
+Magnitudes: TypeAlias = "dict[ir.Value, list[Array]]"
 
 
 def evidence_of(
     group: Group, magnitudes: Magnitudes, rng: np.random.Generator, measured: Array | None = None
 ) -> Evidence:
     """A group's evidence; raises CannotScore where its weights are not finite."""
-
-    from ..channels import Role
 
     flat = {role: _side_by_side(group, role) for role in (Role.MAKES, Role.SCALES)}
     reads, activations = [], []
@@ -45,8 +36,6 @@ def evidence_of(
 
 
 def _side_by_side(group: Group, role: Role) -> Array:
-    import numpy as np
-
     parts = [_rows(member).reshape(len(group), -1) for member in group.members if member.role is role]
     return parts[0] if len(parts) == 1 else np.concatenate([np.zeros((len(group), 0), np.float32), *parts], axis=1)
 
@@ -57,8 +46,6 @@ def _rows(member: Member) -> Array:
 
 def rows_of(member: Member, array: Array) -> Array:
     """A weight's part, or that of an array of its shape, as [units, indices of a unit, everything else]."""
-    import numpy as np
-
     array = _by_group(array, member.groups) if member.groups > 1 else np.moveaxis(array, member.axis, 0)
     return array.reshape(len(array), -1)[member.indices]
 
@@ -70,8 +57,6 @@ def _by_group(array: Array, groups: int) -> Array:
 
 def real(weight: ir.Value) -> Array:
     """A weight's numbers, with the scale of the DequantizeLinear that reads it."""
-    import numpy as np
-
     tensor = weight.const_value
     assert tensor is not None
     array = tensor.numpy().astype(np.float32, copy=False)
@@ -85,8 +70,6 @@ def real(weight: ir.Value) -> Array:
 
 
 def _check_finite(*parts: Any) -> None:
-    import numpy as np
-
     if not all(np.isfinite(array).all() for arrays in parts for array in arrays):
         raise CannotScore("its weights or activations have NaN or infinite values")
 
@@ -117,8 +100,6 @@ def measure(model: Model, ctx: Context, grouping: Grouping, score: str) -> Magni
 
 def _means(model: Model, ctx: Context, places: Sequence[tuple[ir.Value, int, int]]) -> list[Array]:
     """The average over batches of mean |x| along all axes but one; each batch counts alike."""
-    import numpy as np
-
     unique = list(dict.fromkeys(places))
     totals, batches = [np.zeros(0)] * len(unique), 0
     with tapped(model, ctx, [_tap(model, *place) for place in unique]) as session:
@@ -135,8 +116,6 @@ def _means(model: Model, ctx: Context, places: Sequence[tuple[ir.Value, int, int
 
 
 def _tap(model: Model, value: ir.Value, axis: int, rank: int) -> ir.Node:
-    import onnx_ir as ir
-
     size = ir.node("Abs", [value]).outputs[0]
     others = [other for other in range(rank) if other != axis]
     if model.opset >= 18:

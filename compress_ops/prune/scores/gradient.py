@@ -17,21 +17,18 @@ scale of a filter moves nothing. Where no weight reads a unit (queries and keys)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
+import numpy as np
+
+from ...arrays import Array
 from ...autodiff import GradientModel, build_gradients, trainable
 from ...errors import PassError
 from ...model import Model
 from ...passes import Context
 from ...runtime import Feeds, Session, open_session
+from ..channels import Group, Grouping, Member
 from .evidence import require_data, rows_of
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from ..channels import Group, Grouping, Member
-
-    Array: TypeAlias = np.ndarray[Any, Any]
 
 _PROBES = 8  # random losses a batch: 16 batches then tell |J|^2 to an eighth (the relative variance of one is 2)
 
@@ -88,8 +85,6 @@ def _opened(
 
 def _probe(values: Feeds, built: GradientModel, rng: np.random.Generator) -> Feeds:
     """v for each output, as dL/dy."""
-    import numpy as np
-
     probe = {}
     for name, given in built.upstream.items():
         value = values[name]
@@ -107,8 +102,6 @@ def _add(
     totals: list[Array | None], looked_at: Sequence[Sequence[Member]], weights: Feeds, gradients: dict[str, Array]
 ) -> None:
     """Count in one probe."""
-    import numpy as np
-
     products = {name: weights[name].astype(np.float64) * gradient for name, gradient in gradients.items()}
     for number, members in enumerate(looked_at):
         parts = [

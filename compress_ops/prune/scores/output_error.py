@@ -15,22 +15,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+
+from ...arrays import Array
 from ...graph.edit import attribute
 from ...graph.layer_inputs import Rows, in_groups, products
+from ...lazy import ir
 from ...model import Model
 from ...passes import Context
+from ..channels import Group, Grouping, Member
+from ..channels.axes import Reading
 from .evidence import real, require_data
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    from ..channels import Group, Grouping, Member
-    from ..channels.axes import Reading
-
-    Array: TypeAlias = np.ndarray[Any, Any]
 
 _DAMPING = 1e-2
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
@@ -85,8 +81,6 @@ def _rows(reading: Reading) -> Rows | None:
 
 
 def _inverse(square: Array) -> Array:
-    import numpy as np
-
     square = square.astype(np.float64)
     if not np.isfinite(square).all():
         return np.full_like(square, np.nan)
@@ -98,8 +92,6 @@ def _inverse(square: Array) -> Array:
 
 def _cost(reader: _Reader, inverse: Array) -> Array:
     """Of all units at once: [units, inputs of a unit, outputs]."""
-    import numpy as np
-
     inputs, removed = _inputs(reader), _by_input(reader)[_inputs(reader)]
     blocks = inverse[inputs[:, :, None], inputs[:, None, :]]
     cost: Array = (removed * np.linalg.solve(blocks, removed)).sum(axis=(1, 2))
@@ -108,8 +100,6 @@ def _cost(reader: _Reader, inverse: Array) -> Array:
 
 def _by_input(reader: _Reader) -> Array:
     """The layer's weight as float64 [inputs, outputs]."""
-    import numpy as np
-
     member, taps = reader.member, reader.taps
     weight = np.moveaxis(real(member.weight), member.axis, 0).astype(np.float64)
     outputs = weight.size // (len(weight) * taps)
@@ -118,8 +108,6 @@ def _by_input(reader: _Reader) -> Array:
 
 def _inputs(reader: _Reader) -> Array:
     """Which of the layer's inputs each unit owns: [units, inputs of a unit]."""
-    import numpy as np
-
     indices = reader.member.indices
     return (indices[:, :, None] * reader.taps + np.arange(reader.taps)).reshape(len(indices), -1)
 
@@ -157,8 +145,6 @@ def _all_counted(number: int, group: Group, counted: set[tuple[int, ir.Value]]) 
 
 
 def _added(reader: _Reader, square: Array, inverse: Array, order: Array) -> Array:
-    import numpy as np
-
     weight, inputs = _by_input(reader), _inputs(reader)[order]
     energy = float((weight * (square @ weight)).sum())
     flat = inputs.reshape(-1)

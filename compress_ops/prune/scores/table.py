@@ -16,12 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Literal
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
-    Array: TypeAlias = np.ndarray[Any, Any]
+from ...arrays import Array
 
 ScoreName = Literal[
     "l1",
@@ -61,22 +60,16 @@ class CannotScore(Exception):
 
 
 def l1(evidence: Evidence) -> Array:
-    import numpy as np
-
     score: Array = np.abs(evidence.makes).sum(axis=1)
     return score
 
 
 def l2(evidence: Evidence) -> Array:
-    import numpy as np
-
     score: Array = np.linalg.norm(evidence.makes, axis=1)
     return score
 
 
 def batchnorm_scale(evidence: Evidence) -> Array:
-    import numpy as np
-
     if not evidence.scales.size:
         raise CannotScore("no normalization scales these channels")
     score: Array = np.abs(evidence.scales).mean(axis=1)
@@ -84,8 +77,6 @@ def batchnorm_scale(evidence: Evidence) -> Array:
 
 
 def geometric_median(evidence: Evidence) -> Array:
-    import numpy as np
-
     squares = np.square(evidence.makes).sum(axis=1)
     between = squares[:, None] + squares - 2 * evidence.makes @ evidence.makes.T
     score: Array = np.sqrt(np.maximum(between, 0)).sum(axis=1)
@@ -93,8 +84,6 @@ def geometric_median(evidence: Evidence) -> Array:
 
 
 def correlation(evidence: Evidence) -> Array:
-    import numpy as np
-
     norms = np.linalg.norm(evidence.makes, axis=1)
     directions = evidence.makes / np.maximum(norms, 1e-30)[:, None]
     order = np.argsort(-norms, kind="stable")
@@ -106,8 +95,6 @@ def correlation(evidence: Evidence) -> Array:
 
 
 def activation_weight(evidence: Evidence) -> Array:
-    import numpy as np
-
     if not evidence.activations:
         return l2(evidence)
     pairs = zip(evidence.reads, evidence.activations, strict=True)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ...arrays import Array
 from ...graph.edit import attribute, constant_of
 from ...graph.layer_inputs import Rows, squares
+from ...lazy import ir
 from ...model import Model
 from ...passes import Change, Context
 from .layout import Weight
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-Array = Any  # a NumPy array; dtype and shape are in the docstrings
 _MULTIPLIED = ("Conv", "Gemm", "MatMul")
 
 
@@ -55,8 +54,6 @@ def with_norms(model: Model, ctx: Context, weights: Sequence[Weight], change: Ch
 
     Inputs that the data never showed count a little, so that their weights rank by magnitude.
     """
-    import numpy as np
-
     found = with_rows(model, weights, change)
     sums = squares(model, ctx, [one for _, rows in found for one in rows], "prune_weights: norms of inputs")
     for weight, rows in found:

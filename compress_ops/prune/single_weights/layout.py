@@ -10,17 +10,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ...arrays import Array
 from ...graph.edit import attribute, constant_of
 from ...graph.fixed import why_fixed
+from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from ...passes import Change, selected
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-Array = Any  # a NumPy array; shapes are in the docstrings
 _WEIGHT_INPUTS = {
     **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "MatMul"), (1,)),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), (1, 2)),
@@ -54,8 +53,6 @@ class Layout:
 
     def stored(self, laid: Array) -> Array:
         """What ``laid`` undid."""
-        import numpy as np
-
         turned = laid.reshape([self.split[axis] for axis in self.order])
         return turned.transpose(np.argsort(self.order)).reshape(self.sizes)
 
@@ -133,9 +130,6 @@ def _declined(weight: Weight, only: list[str], skip: list[str], change: Change) 
 
 
 def _why_not(weight: Weight, only: list[str], skip: list[str]) -> str:
-    import numpy as np
-    import onnx_ir as ir
-
     tensor = weight.tensor
     if tensor.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
         return f"it is {tensor.dtype.name.lower()}, not a float"

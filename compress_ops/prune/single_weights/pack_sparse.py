@@ -11,34 +11,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from ...arrays import Array
 from ...files.stored_half import store_like, stored_bytes
 from ...graph.opset import require_opset
-from ...graph.packing import (
-    Unpacker,
-    editor_for,
-    owner,
-    packed_bytes,
-)
+from ...graph.packing import Unpacker, editor_for, owner, packed_bytes
+from ...lazy import ir
 from ...model import Model
 from ...nodes import bytes_of
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Only,
-    Promise,
-    Skip,
-    register,
-    selected,
-)
+from ...passes import ALL, NONE, Change, Context, Only, Promise, Skip, register, selected
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-Array = Any  # a NumPy array; dtype and shape are in the docstrings
 _BITS = (2,)  # the base of the digits that are packed
 _OPSET = 11  # since when there is CumSum
 _OVERHEAD = 900  # bytes that the nodes of one weight take in the file, about
@@ -92,8 +77,6 @@ class _Sparse:
     @cached_property
     def background(self) -> Any:
         """z, in the weight's type."""
-        import numpy as np
-
         array = self.tensor.numpy()
         if self.tensor.dtype.name not in _CODES:
             return array.dtype.type(0)
@@ -118,16 +101,11 @@ class _Sparse:
         return (self.tensor.numpy() != self.background).reshape(1, -1)
 
     def _values(self) -> ir.TensorProtocol:
-        import numpy as np
-        import onnx_ir as ir
-
         array = self.tensor.numpy().reshape(-1)
         return ir.Tensor(np.concatenate([[self.background], array[self._bits()[0]]], dtype=array.dtype))
 
     def write(self, unpacker: Unpacker) -> None:
         """Let the weight's readers read v[p]; bits and values are made when the model is saved."""
-        import onnx_ir as ir
-
         graph, edit, tensor = owner(self.value), editor_for(unpacker.model, self.value), self.tensor
         values = ir.LazyTensor(self._values, dtype=tensor.dtype, shape=ir.Shape((self.kept + 1,)))
         stored = unpacker.model.add_weight(f"{self.name}_values", values, graph)

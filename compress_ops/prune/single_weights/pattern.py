@@ -10,10 +10,12 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from ...arrays import Array
 from ...errors import PassError
 from .layout import Layout
 
-Array = Any  # a NumPy array; dtype and shape are in the docstrings
 SYNTAX = r"^(unstructured|[1-9]\d*:[1-9]\d*|[1-9]\d*x[1-9]\d*)$"
 
 
@@ -63,8 +65,6 @@ class Pattern:
 
     def units(self, scores: Array) -> Array:
         """Scores of blocks [rows / height, taps, inputs / width], of scores [rows, taps, inputs] of elements."""
-        import numpy as np
-
         if not self.is_structured:
             return scores
         cut = self._cut(scores)
@@ -76,8 +76,6 @@ class Pattern:
 
     def lowest(self, scores: Array) -> Array:
         """N:M: booleans [rows, taps, inputs], where an element is not among the N highest of its M."""
-        import numpy as np
-
         groups = scores.reshape(*scores.shape[:2], -1, self.inputs)
         ranked = np.argsort(groups, axis=-1, kind="stable")[..., : self.inputs - self.kept]
         found = np.zeros(groups.shape, bool)
@@ -92,8 +90,6 @@ class Pattern:
 
 def limit_of(units: Array, ratio: float) -> Any:
     """The score of the last of the ``ratio`` lowest of all units, so that at least that share goes."""
-    import numpy as np
-
     flat = units.reshape(-1)
     rank = max(round(ratio * flat.size) - 1, 0)
     return np.partition(flat, rank)[rank]
@@ -101,8 +97,6 @@ def limit_of(units: Array, ratio: float) -> Any:
 
 def limits_by_row(units: Array, ratio: float) -> Array:
     """The same in each row, as [rows, 1, 1]; a row keeps what is highest, and all of it where all is alike."""
-    import numpy as np
-
     flat = units.reshape(len(units), -1)
     rank = min(max(round(ratio * flat.shape[1]) - 1, 0), max(flat.shape[1] - 2, 0))
     limits = np.partition(flat, rank, axis=1)[:, rank]

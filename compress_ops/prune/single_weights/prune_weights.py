@@ -8,40 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
+import numpy as np
 from pydantic import BeforeValidator, Field
 
+from ...arrays import Array
+from ...lazy import ir
 from ...model import Model
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Fraction,
-    Gain,
-    Need,
-    Only,
-    Promise,
-    ShareOf,
-    Skip,
-    register,
-)
+from ...passes import ALL, NONE, Change, Context, Fraction, Gain, Need, Only, Promise, ShareOf, Skip, register
 from .inputs import with_norms
 from .layout import Weight, find_weights
 from .pattern import SYNTAX, Pattern, readable
-from .rules import (
-    Scope,
-    ScoreName,
-    Settings,
-    rules_for,
-)
+from .rules import Scope, ScoreName, Settings, rules_for
 from .sparsegpt import compensated, with_hessians
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array: TypeAlias = np.ndarray[Any, Any]
 
 New: TypeAlias = "Callable[[], Array]"  # makes a weight anew, in its own shape and type
 
@@ -130,8 +110,6 @@ def _pruned(
     model: Model, ctx: Context, weights: Sequence[Weight], settings: Settings, change: Change
 ) -> Iterator[tuple[Weight, New]]:
     """Weights with what makes them anew; the model stays as it came meanwhile, so that data sees that."""
-    import numpy as np
-
     if settings.score == "hessian":
         for weight, hessian in with_hessians(model, ctx, weights, change):
             array = compensated(weight.tensor.numpy(), weight.layout, hessian, settings.pattern, settings.choose)
@@ -152,9 +130,6 @@ def _scored(
 
 def _write(weight: Weight, new: New, settings: Settings, change: Change) -> int:
     """Let the weight be what ``new`` gives, when it is needed; returns how many elements of it are zero then."""
-    import numpy as np
-    import onnx_ir as ir
-
     source = weight.tensor
     before, after = np.count_nonzero(source.numpy()), np.count_nonzero(new())
     zeros = source.size - int(after)

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+
+from ...arrays import Array
 from ...errors import PassError
 from ...passes import Context
 from .layout import Weight
 from .pattern import Pattern, limit_of, limits_by_row
 
-Array = Any  # a NumPy array; dtype and shape are in the docstrings
 ScoreName = Literal["magnitude", "activation", "hessian"]
 Scope = Literal["tensor", "output", "global"]
 
@@ -76,8 +78,6 @@ class Rule:
 
     def scores(self) -> Array:
         """float32 [rows, taps, inputs]."""
-        import numpy as np
-
         size = np.abs(self.weight.layout.laid(self.weight.tensor.numpy())).astype(np.float32, copy=False)
         return size if self.factors is None else size * self.factors
 
@@ -87,8 +87,6 @@ class Rule:
 
     def pruned(self) -> Array:
         """The weight with zeros, in its own shape and type."""
-        import numpy as np
-
         array = self.weight.tensor.numpy()
         gone = self.pattern.lowest(self.scores()) if self.limit is None else self.pattern.spread(self._low())
         return np.where(self.weight.layout.stored(gone), array.dtype.type(0), array)
@@ -110,8 +108,6 @@ def rules_for(scored: Iterable[tuple[Weight, Array | None]], settings: Settings)
 
 
 def _ranked_together(rules: Sequence[Rule], settings: Settings) -> list[Rule]:
-    import numpy as np
-
     if settings.normalize:
         rules = [replace(rule, unit=_norm(rule.scores())) for rule in rules]
     if not rules:
@@ -121,6 +117,4 @@ def _ranked_together(rules: Sequence[Rule], settings: Settings) -> list[Rule]:
 
 
 def _norm(scores: Array) -> float:
-    import numpy as np
-
     return float(np.sqrt(np.square(scores, dtype=np.float64).sum())) or 1.0

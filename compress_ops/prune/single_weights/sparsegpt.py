@@ -11,12 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ...graph.compensation import (
-    WIDTH,
-    Factor,
-    factor_of,
-    settle,
-)
+import numpy as np
+
+from ...arrays import Array
+from ...graph.compensation import WIDTH, Factor, factor_of, settle
 from ...graph.edit import attribute
 from ...graph.layer_inputs import in_groups, products
 from ...model import Model
@@ -25,7 +23,6 @@ from .inputs import with_rows
 from .layout import Layout, Weight
 from .pattern import Pattern
 
-Array = Any  # a NumPy array; dtype and shape are in the docstrings
 Choice = Callable[[Array], Array]  # of scores [rows, taps, inputs], the booleans of what goes
 LARGEST = 8192  # numbers that an output sums over, up to which a Hessian is made: it then takes 0.25 GB
 _DAMPING = 0.01  # of the mean of H's diagonal, as in the paper
@@ -36,13 +33,11 @@ def with_hessians(
     model: Model, ctx: Context, weights: Sequence[Weight], change: Change
 ) -> Iterator[tuple[Weight, Array]]:
     """Weights with H = X^T X of all that is multiplied with them, in the order (taps, inputs); others are declined."""
-    import numpy as np
-
     found = [pair for pair in with_rows(model, weights, change) if _is_feasible(*pair, change)]
     for group in in_groups(found, lambda pair: pair[1]):
         sums = products(model, ctx, [one for _, rows in group for one in rows], "prune_weights: Hessians")
         for weight, rows in ctx.progress(group, "prune_weights: compensation"):
-            hessian: Array = sum(sums[one.key] for one in rows)
+            hessian = np.asarray(sum(sums[one.key] for one in rows))
             if np.isfinite(hessian).all() and hessian.any():
                 _, taps, inputs = weight.layout.laid_sizes
                 order = np.arange(taps * inputs).reshape(inputs, taps).T.reshape(-1)
@@ -64,8 +59,6 @@ def _is_feasible(weight: Weight, rows: Sequence[Any], change: Change) -> bool:
 
 def compensated(array: Array, layout: Layout, hessian: Array, pattern: Pattern, choose: Choice) -> Array:
     """The stored weight with zeros where ``choose`` puts them, and the others changed to make up for them."""
-    import numpy as np
-
     rows, taps, inputs = layout.laid_sizes
     matrix = layout.laid(array).reshape(rows, taps * inputs)
     order = _by_activity(np.diag(hessian), pattern.inputs)
@@ -80,8 +73,6 @@ def compensated(array: Array, layout: Layout, hessian: Array, pattern: Pattern, 
 
 def _by_activity(diagonal: Array, together: int) -> Array:
     """Columns in order of H's diagonal, the most active last (it is settled first); neighbours stay together."""
-    import numpy as np
-
     groups = diagonal.reshape(-1, together)
     ranked = np.argsort(groups.mean(axis=1), kind="stable")
     return (ranked[:, None] * together + np.arange(together)).reshape(-1)
@@ -89,8 +80,6 @@ def _by_activity(diagonal: Array, together: int) -> Array:
 
 def _settled(columns: Array, factor: Factor, pattern: Pattern, choose: Choice) -> Array:
     """What columns [inner, rows] become."""
-    import numpy as np
-
     gone = columns == 0
 
     def begin(part: slice, free: Array) -> None:

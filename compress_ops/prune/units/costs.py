@@ -16,22 +16,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from ...graph.edit import attribute
 from ...graph.feeds import feed_for
 from ...graph.tap import tapped
+from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from ...passes import Context
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    from ..channels import Group, Grouping
-    from ..channels.trace import Trace
-
-    Array: TypeAlias = np.ndarray[Any, Any]
+from ..channels import Group, Grouping
+from ..channels.trace import Trace
 
 Place: TypeAlias = "tuple[ir.Value, int]"  # an axis of a value
 Shapes: TypeAlias = "Mapping[ir.Value, tuple[int, ...]]"
@@ -86,8 +82,6 @@ class _Owners:
     """Which group the indices of an axis belong to."""
 
     def __init__(self, trace: Trace, groups: Sequence[Group]) -> None:
-        import numpy as np
-
         self._trace = trace
         self._sizes = [len(group) for group in groups]
         self._where = np.full(trace.labels.count, -1)
@@ -99,8 +93,6 @@ class _Owners:
 
     def _axis(self, value: ir.Value, axis: int, size: int) -> Axis:
         """Weights of grouped convolutions have a list of labels for each group of their second axis."""
-        import numpy as np
-
         layout = self._trace.layouts.get(value) or []
         labels: Any = layout[axis] if axis < len(layout) else None
         if axis == 1 and value in self._trace.grouped:
@@ -124,8 +116,6 @@ def _looked_at(node: ir.Node) -> list[ir.Value]:
 
 def _shapes(model: Model, ctx: Context, values: Sequence[ir.Value]) -> Shapes:
     """The shapes of weights, and those that values have on a feed."""
-    import onnx_ir as ir
-
     computed = [value for value in dict.fromkeys(values) if not value.is_initializer()]
     known = {value: _size(value) for value in values if value.is_initializer()}
     if computed:

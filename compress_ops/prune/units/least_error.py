@@ -12,27 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
 
 from ...errors import PassError
 from ...model import Model
 from ...passes import Context
+from ..channels import Grouping
 from ..scores.evidence import require_data
 from ..scores.output_error import added_errors
 from .costs import Cost, multiply_adds, parameters
-from .selection import (
-    By,
-    Dial,
-    turn,
-    within_reach,
-)
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from ..channels import Grouping
-
-    Array: TypeAlias = np.ndarray[Any, Any]
+from .selection import By, Dial, turn, within_reach
 
 
 @dataclass(frozen=True)
@@ -50,8 +40,6 @@ class _Goal:
 
 def least_error(model: Model, ctx: Context, grouping: Grouping, dial: Dial, by: By, ratio: float) -> list[int]:
     """How many units each group loses; the order is that of the dial's scores."""
-    import numpy as np
-
     require_data(ctx, "least_error")
     if by == "latency":
         raise PassError(

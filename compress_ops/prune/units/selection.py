@@ -10,16 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Literal
 
+import numpy as np
+
+from ...arrays import Array
 from ...errors import PassError
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from ..channels import Group
-
-    Array: TypeAlias = np.ndarray[Any, Any]
+from ..channels import Group
 
 Scope = Literal["uniform", "global", "least_error"]
 By = Literal["channels", "parameters", "flops", "latency"]
@@ -75,8 +72,6 @@ class Dial:
 
     def units(self, removed: Sequence[int]) -> Array:
         """The units to cut: in each group those with the lowest scores."""
-        import numpy as np
-
         chosen = [
             group.units[np.argsort(score, kind="stable")[:count]]
             for group, score, count in zip(self.groups, self.scores, removed, strict=True)
@@ -92,8 +87,6 @@ class Dial:
 
     def _global(self, knob: float) -> list[float]:
         """All units in one order; the knob is the share of channels at which the threshold stands."""
-        import numpy as np
-
         every = np.concatenate([np.zeros(0), *self.scores])
         order = np.argsort(every, kind="stable")
         weights = np.concatenate([np.zeros(0), *(np.full(len(group), group.width) for group in self.groups)])
@@ -104,8 +97,6 @@ class Dial:
 
     def _by_price(self, knob: float) -> list[float]:
         """All units that cost no more than the threshold, which rises with the knob."""
-        import numpy as np
-
         known = [prices for prices in self.prices if prices is not None]
         threshold = np.quantile(np.concatenate(known), knob) if known else 0.0
         return [

@@ -9,17 +9,13 @@ again. What was zeroed is kept in ``Model.silenced`` until ``give_back``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+
+from ...arrays import Array
+from ...lazy import ir
 from ...model import Model
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    from ..channels import Group, Member
-
-    Array: TypeAlias = np.ndarray[Any, Any]
+from ..channels import Group, Member
 
 _RECURRENT = {"LSTM", "GRU", "RNN"}
 
@@ -37,8 +33,6 @@ def why_loud(group: Group) -> str:
 
 def silence(model: Model, groups: Sequence[Group], units: Array, kind: str) -> dict[str, str]:
     """Make zero what reads these units; tells for each weight how much of it."""
-    import numpy as np
-
     model.keep_reference()
     masks: dict[ir.Value, Array] = {}
     for group in groups:
@@ -53,9 +47,6 @@ def silence(model: Model, groups: Sequence[Group], units: Array, kind: str) -> d
 
 def give_back(model: Model, kind: str) -> None:
     """Undo the silencing of channels, or of heads; a weight that was cut meanwhile stays as it is."""
-    import numpy as np
-    import onnx_ir as ir
-
     weights = {weight.name: weight for weight in model.weights()}
     for name, kept in model.silenced.pop(kind, {}).items():
         weight = weights.get(name)
@@ -75,8 +66,6 @@ def _shape(weight: ir.Value) -> tuple[int, ...]:
 
 def _mark(mask: Array, reader: Member, indices: Array) -> None:
     """Indices of a grouped convolution's weight count along (group, channel of the group)."""
-    import numpy as np
-
     if reader.groups == 1:
         np.moveaxis(mask, reader.axis, 0)[indices] = True
         return
@@ -85,9 +74,6 @@ def _mark(mask: Array, reader: Member, indices: Array) -> None:
 
 
 def _zero(silenced: dict[str, ir.TensorProtocol], weight: ir.Value, mask: Array) -> str:
-    import numpy as np
-    import onnx_ir as ir
-
     assert weight.const_value is not None and weight.name is not None
     array = weight.const_value.numpy()
     zero = array.dtype.type(0)

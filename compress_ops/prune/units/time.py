@@ -11,19 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ...arrays import Array
 from ...graph.feeds import feed_for
 from ...measure.latency import compare_latency
 from ...model import Model
 from ...passes import Context
 from ...runtime import open_session
+from ..channels import cut, find_groups
 from .selection import Dial, within_reach
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array: TypeAlias = np.ndarray[Any, Any]
 
 _TRIALS = 7  # after that of the largest cut
 _CLOSE = 0.02  # a share this far above the ratio will do: timings are not known better
@@ -79,8 +75,6 @@ def _next(low: Setting, high: Setting, ratio: float) -> float:
 
 def _cut_copy(model: Model, units: Array) -> Model:
     """A copy without these units; a copy's groups are numbered as the model's are."""
-    from ..channels import cut, find_groups
-
     twin = model.copy()
     cut(find_groups(twin), units)
     twin.drop_unused()

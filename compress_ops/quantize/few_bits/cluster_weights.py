@@ -10,45 +10,20 @@ channels together, each scaled to its root mean square; they end within a few pe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field
 
+from ...arrays import Array
 from ...graph.opset import require_opset
-from ...graph.packing import (
-    Unpacker,
-    editor_for,
-    owner,
-    radices,
-)
+from ...graph.packing import Unpacker, editor_for, owner, radices
+from ...lazy import ir
 from ...model import Model
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Gain,
-    Only,
-    Promise,
-    Skip,
-    register,
-)
+from ...passes import ALL, NONE, Change, Context, Gain, Only, Promise, Skip, register
 from ..numbers.blocks import decibels
 from ..numbers.clustering import assign, centroids
-from .decoded import (
-    MINIMUM_OPSET,
-    OPERATORS,
-    WORST,
-    Operator,
-    Stored,
-    find_stored,
-    gains,
-)
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-Array = Any  # a NumPy array; dtype and shape are in the docstrings
+from .decoded import MINIMUM_OPSET, OPERATORS, WORST, Operator, Stored, find_stored, gains
 
 
 @register("cluster_weights", promises=Promise.SHRINKS, gives=Gain.CODEBOOK)
@@ -122,8 +97,6 @@ class _Book:
         return assign(self.stored.rows(self.by_channel), self.values)
 
     def signal_to_noise(self) -> float:
-        import numpy as np
-
         rows, codes = self.stored.rows(self.by_channel), self.codes()
         error = rows - np.take_along_axis(self.values, codes.astype(np.intp), axis=1)
         signal = np.einsum("ri,ri->", rows, rows, dtype=np.float64)
@@ -131,8 +104,6 @@ class _Book:
 
     def write(self, unpacker: Unpacker) -> None:
         """Let the weight's readers read Gather(values, codes)."""
-        import onnx_ir as ir
-
         value, graph = self.stored.value, owner(self.stored.value)
         edit, bases, size = editor_for(unpacker.model, value), radices(self.values.shape[1]), self.stored.tensor.size
         planes = unpacker.store(
@@ -152,9 +123,6 @@ class _Book:
 
     def _offsets(self, unpacker: Unpacker, graph: ir.Graph) -> ir.Value:
         """Where each channel's values begin."""
-        import numpy as np
-        import onnx_ir as ir
-
         channels, clusters = self.values.shape
         starts = (np.arange(channels, dtype=np.int32) * clusters).reshape(-1, 1)
         return unpacker.model.add_weight(f"{self.stored.name}_offsets", ir.Tensor(starts), graph)

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
+import numpy as np
+
+from ...arrays import Array
 from ...files.stored_half import stored_bytes
 from ...graph.edit import attribute
 from ...graph.packing import packed_bytes
+from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from ...passes import Change, selected
 from ..int8.eligible import RECURRENT
 from ..numbers.formats import is_finite
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-Array = Any  # a NumPy array; dtype and shape are in the docstrings
 Operator = Literal["Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "LSTM", "GRU", "RNN"]
 OPERATORS: list[Operator] = ["Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "LSTM", "GRU", "RNN"]
 MINIMUM_OPSET = 11
@@ -49,8 +49,6 @@ class Stored:
 
     def rows(self, by_channel: bool) -> Array:
         """The numbers as [channels, others], or all in one row."""
-        import numpy as np
-
         numbers = self.tensor.numpy()
         return (
             np.moveaxis(numbers, self.axis, 0).reshape(self.sizes[self.axis], -1)
@@ -98,8 +96,6 @@ def _weights_of(node: ir.Node) -> list[ir.Value]:
 
 
 def _why_not(value: ir.Value, only: list[str], skip: list[str]) -> str:
-    import onnx_ir as ir
-
     tensor = value.const_value
     assert tensor is not None
     if tensor.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):

@@ -7,14 +7,11 @@ order"). A weight of zero stays zero: what pruning took away is not put back.
 
 from __future__ import annotations
 
+import numpy as np
+
+from ...arrays import Array
 from ...graph.compensation import Factor, factor_of, settle
-from ..numbers.blocks import (
-    Array,
-    BlockFormat,
-    Grid,
-    part_of,
-    row_chunks,
-)
+from ..numbers.blocks import BlockFormat, Grid, part_of, row_chunks
 
 _ROWS = 2**23  # elements of a weight held as float32 at a time
 
@@ -26,8 +23,6 @@ def compensated_codes(
 
     Columns follow one another by nature; everything else is vectorised over rows.
     """
-    import numpy as np
-
     rows, inner = weight.shape
     order = np.argsort(np.diag(hessian), kind="stable") if active_first else np.arange(inner)[::-1]
     factor = factor_of(hessian, order, damping)
@@ -39,8 +34,6 @@ def compensated_codes(
 
 def _nearest_plane(weight: Array, factor: Factor, order: Array, form: BlockFormat, grid: Grid) -> Array:
     """Codes of the rows, columns in ``order``. Arrays are transposed, so that a column lies in one piece."""
-    import numpy as np
-
     columns = np.ascontiguousarray(weight.T[order], np.float32)
     block = order // form.size
     scale, zero = grid.scale.astype(np.float32).T[block], form.zero(grid).T[block]

@@ -8,23 +8,13 @@ is no 3-bit kernel: those codes are stored in 3 bits and widened to 4 when onnxr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from ...arrays import Array
 from ...graph.edit import MICROSOFT, Editor
-from ...graph.packing import (
-    Unpacker,
-    editor_for,
-    owner,
-    pack,
-    per_byte,
-    radices,
-    table,
-)
-from ..numbers.blocks import Array, Blocked
+from ...graph.packing import Unpacker, editor_for, owner, pack, per_byte, radices, table
+from ...lazy import ir
+from ..numbers.blocks import Blocked
 from .sites import Weight
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 
 @dataclass(frozen=True)
@@ -51,8 +41,6 @@ def write(unpacker: Unpacker, weight: Weight, blocked: Blocked, accuracy_level: 
 
 
 def _store(unpacker: Unpacker, weight: Weight, blocked: Blocked) -> _Codes:
-    import onnx_ir as ir
-
     bits = 4 if blocked.format.bits == 3 else blocked.format.bits
     graph, add = owner(weight.value), unpacker.model.add_weight
     columns = _columns(weight, blocked, bits)
@@ -76,8 +64,6 @@ def _columns(weight: Weight, blocked: Blocked, bits: int) -> int:
 
 
 def _packed(blocked: Blocked, columns: int, shape: list[int]) -> ir.LazyTensor:
-    import onnx_ir as ir
-
     base = 1 << blocked.format.bits
     return ir.LazyTensor(
         lambda: ir.Tensor(pack(blocked.codes()[:, :columns], base).reshape(shape)),
@@ -88,8 +74,6 @@ def _packed(blocked: Blocked, columns: int, shape: list[int]) -> ir.LazyTensor:
 
 def _widened(unpacker: Unpacker, weight: Weight, blocked: Blocked, shape: list[int]) -> ir.Value:
     """3-bit codes, stored in digits of base 4 and 2, each looked up as halves of bytes that hold 4-bit codes."""
-    import onnx_ir as ir
-
     bases, columns = radices(8), blocked.blocks * blocked.format.size
     graph, edit = owner(weight.value), editor_for(unpacker.model, weight.value)
     planes = unpacker.store(f"{weight.name}_int3", blocked.codes, (blocked.rows, columns), bases, graph)

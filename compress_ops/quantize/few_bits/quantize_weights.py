@@ -6,47 +6,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field
 
+from ...arrays import Array
 from ...errors import PassError
 from ...files.stored_half import stored_bytes
 from ...graph.layer_inputs import in_groups, products
 from ...graph.opset import require_opset
-from ...graph.packing import (
-    Unpacker,
-    pack,
-    packed_bytes,
-    radices,
-    unpack,
-)
+from ...graph.packing import Unpacker, pack, packed_bytes, radices, unpack
 from ...model import Model
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Only,
-    Promise,
-    Skip,
-    register,
-)
-from ..numbers.blocks import (
-    Array,
-    Blocked,
-    BlockFormat,
-    rounded_codes,
-    signal_to_noise,
-)
+from ...passes import ALL, NONE, Change, Context, Only, Promise, Skip, register
+from ..numbers.blocks import Blocked, BlockFormat, rounded_codes, signal_to_noise
 from ..numbers.rounding import half_quadratic, nearest
 from . import kernels, standard
 from .gptq import compensated_codes
 from .hessians import rows_of
-from .sites import (
-    OPERATORS,
-    Operator,
-    Weight,
-    find_weights,
-)
+from .sites import OPERATORS, Operator, Weight, find_weights
 from .support import Storage, require_storage
 
 Method = Literal["rtn", "hqq", "gptq"]
@@ -228,8 +204,6 @@ def _rounded(weight: Weight, settings: _Settings, hessians: list[Array]) -> Bloc
 
 def _usable(hessians: list[Array]) -> Array | None:
     """The sum over the weight's readers; None where data gave nothing to go by."""
-    import numpy as np
-
     if not hessians:
         return None
     total: Array = sum(hessians[1:], hessians[0])

@@ -10,18 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Container, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from ...arrays import Array
 from ...graph.edit import attribute
+from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from ...passes import Change, selected
 from ..int8.eligible import RECURRENT, weight_indices
 from ..int8.left import to_the_right
-from ..numbers.blocks import Array
 from ..numbers.formats import is_finite
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 Operator = Literal["MatMul", "Gemm", "Gather", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN"]
 OPERATORS: list[Operator] = ["MatMul", "Gemm", "Gather", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN"]
@@ -149,8 +147,6 @@ def _weight(value: ir.Value, chosen: Container[ir.Node]) -> Weight | str:
 
 
 def _why_not_tensor(value: ir.Value, tensor: ir.TensorProtocol) -> str:
-    import onnx_ir as ir
-
     if tensor.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
         return f"its weight is {tensor.dtype.name.lower()}, not float32 or float16"
     if len(tensor.shape) < 2:

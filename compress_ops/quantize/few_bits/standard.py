@@ -10,20 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ...arrays import Array
 from ...graph.edit import Editor
-from ...graph.packing import (
-    Unpacker,
-    editor_for,
-    owner,
-    radices,
-)
-from ..numbers.blocks import Array, Blocked
+from ...graph.packing import Unpacker, editor_for, owner, radices
+from ...lazy import ir
+from ..numbers.blocks import Blocked
 from .sites import Site, Weight
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 QDQ_BITS = (4, 8)
 
@@ -42,8 +37,6 @@ def write_qdq(unpacker: Unpacker, weight: Weight, blocked: Blocked) -> None:
 
     What reads the weight by rows, a table or a kernel, reads it through a Transpose.
     """
-    import onnx_ir as ir
-
     edit = editor_for(unpacker.model, weight.value)
     codes = _add(unpacker, weight, f"int{blocked.format.bits}", _integers(blocked))
     inputs = [codes, _add(unpacker, weight, "scale", ir.Tensor(_turned(blocked.grid.scale)))]
@@ -61,8 +54,6 @@ def write_qdq(unpacker: Unpacker, weight: Weight, blocked: Blocked) -> None:
 
 def _integers(blocked: Blocked) -> ir.LazyTensor:
     """The codes [inner, rows], unpadded, in the integer type that DequantizeLinear reads."""
-    import onnx_ir as ir
-
     kind = ("INT" if blocked.format.symmetric else "UINT") + str(blocked.format.bits)
     return ir.LazyTensor(
         lambda: ir.Tensor(_typed(_turned(blocked.codes()[:, : blocked.inner]), blocked)),
@@ -74,7 +65,6 @@ def _integers(blocked: Blocked) -> ir.LazyTensor:
 def _typed(codes: Array, blocked: Blocked) -> Array:
     """uint8 codes as uint4 or uint8; symmetric ones around zero, as int4 or int8."""
     import ml_dtypes
-    import numpy as np
 
     narrow = {4: (ml_dtypes.uint4, ml_dtypes.int4), 8: (np.uint8, np.int8)}[blocked.format.bits]
     if not blocked.format.symmetric:
@@ -83,8 +73,6 @@ def _typed(codes: Array, blocked: Blocked) -> Array:
 
 
 def _turned(array: Array) -> Array:
-    import numpy as np
-
     return np.ascontiguousarray(array.T)
 
 
@@ -142,8 +130,6 @@ def _grid(
     unpacker: Unpacker, weight: Weight, blocked: Blocked, shape: Sequence[int]
 ) -> tuple[ir.Value, ir.Value | None]:
     """Scales and zero points as weights of the given shape."""
-    import onnx_ir as ir
-
     scale = _add(unpacker, weight, "scale", ir.Tensor(blocked.grid.scale.reshape(shape)))
     if blocked.grid.zero is None:
         return scale, None
@@ -154,9 +140,6 @@ def _scaled(
     unpacker: Unpacker, edit: Editor, blocked: Blocked, codes: ir.Value, scale: ir.Value, zero: ir.Value | None
 ) -> ir.Value:
     """(codes - zero) * scale, all of the scale's type."""
-    import numpy as np
-    import onnx_ir as ir
-
     dtype = np.dtype(blocked.format.dtype)
     if zero is None:
         middle = unpacker.constant("middle", np.array(blocked.format.middle, dtype))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+import numpy as np
+
 from ...errors import OnnxpressError, PassError
 from ...graph.packing import Unpacker
+from ...lazy import ir
 from ...model import Model
 from ...passes import Context
 from ...runtime import open_session
@@ -45,9 +48,6 @@ def _refusal(ctx: Context, storage: str, bits: int) -> str:
 
 def _probe(storage: str, bits: int) -> Model:
     """y = x W for a weight of zeros, written in the storage form."""
-    import numpy as np
-    import onnx_ir as ir
-
     x = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([1, _INNER]))
     tensor = ir.Tensor(np.zeros((_INNER, _ROWS), np.float32), name="weight")
     value = ir.Value(name="weight", type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)

@@ -10,40 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
+import numpy as np
 from pydantic import Field
 
+from ...arrays import Array
 from ...graph.opset import require_opset
-from ...graph.packing import (
-    Unpacker,
-    editor_for,
-    owner,
-    radices,
-)
+from ...graph.packing import Unpacker, editor_for, owner, radices
+from ...lazy import ir
 from ...model import Model
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Only,
-    Promise,
-    Skip,
-    register,
-)
+from ...passes import ALL, NONE, Change, Context, Only, Promise, Skip, register
 from ..numbers.blocks import decibels
-from .decoded import (
-    MINIMUM_OPSET,
-    OPERATORS,
-    WORST,
-    Operator,
-    Stored,
-    find_stored,
-    gains,
-)
+from .decoded import MINIMUM_OPSET, OPERATORS, WORST, Operator, Stored, find_stored, gains
 
-Array = Any  # a NumPy array; dtype and shape are in the docstrings
 _PerChannel = Annotated[
     bool,
     Field(
@@ -112,15 +92,11 @@ def binarize_weights(
 
 def _binary(rows: Array) -> tuple[Array, Array]:
     """Scales [rows, 1] and magnitudes [rows, 1] above which a weight is not zero (all are)."""
-    import numpy as np
-
     return np.abs(rows).mean(axis=1, keepdims=True, dtype=np.float64), np.full((len(rows), 1), -1.0)
 
 
 def _ternary(rows: Array, threshold: float | None) -> tuple[Array, Array]:
     """Scales and thresholds [rows, 1] of every row."""
-    import numpy as np
-
     if threshold is None:
         return _best_ternary(rows)
     size = np.abs(rows)
@@ -131,8 +107,6 @@ def _ternary(rows: Array, threshold: float | None) -> tuple[Array, Array]:
 
 
 def _best_ternary(rows: Array) -> tuple[Array, Array]:
-    import numpy as np
-
     size = np.sort(np.abs(rows), axis=1)[:, ::-1].astype(np.float64)
     total, number = np.cumsum(size, axis=1), np.arange(1.0, rows.shape[1] + 1)
     last = (total**2 / number).argmax(axis=1)[:, None]
@@ -179,23 +153,17 @@ class _Signs:
 
     def codes(self) -> Array:
         """int8 signs [channels or 1, weights]."""
-        import numpy as np
-
         rows = self.stored.rows(self.per_channel)
         signs = np.where(rows < 0, np.int8(-1), np.int8(1))
         return signs if self.levels == 2 else np.where(np.abs(rows) > self.threshold, signs, np.int8(0))
 
     def signal_to_noise(self) -> float:
-        import numpy as np
-
         rows = self.stored.rows(self.per_channel)
         error = rows - self.codes() * self.scale.astype(rows.dtype)
         signal = float(np.einsum("ri,ri->", rows, rows, dtype=np.float64))
         return decibels(signal, float(np.einsum("ri,ri->", error, error, dtype=np.float64)))
 
     def _packed(self) -> Array:
-        import numpy as np
-
         return ((self.codes().reshape(1, -1) + 1) // self._step).astype(np.uint8)
 
     @property
@@ -205,9 +173,6 @@ class _Signs:
 
     def write(self, unpacker: Unpacker) -> None:
         """Let the weight's readers read scale * (code - 1), codes being 0 and 2, or 0, 1 and 2."""
-        import numpy as np
-        import onnx_ir as ir
-
         value, graph, size = self.stored.value, owner(self.stored.value), self.stored.tensor.size
         edit, bases = editor_for(unpacker.model, value), radices(self.levels)
         dtype = self.stored.tensor.dtype.numpy()

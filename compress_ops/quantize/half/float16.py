@@ -8,38 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from ...errors import PassError
 from ...graph.opset import require_opset
+from ...lazy import ir
 from ...model import Model
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Need,
-    Only,
-    Promise,
-    Skip,
-    register,
-    selected,
-)
+from ...passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register, selected
 from ..numbers.blocks import decibels
 from .half_trials import WholeTrial, measured_quality
-from .half_types import (
-    Lowerable,
-    Types,
-    lowerable,
-    types_of,
-)
+from .half_types import Lowerable, Types, lowerable, types_of
 from .islands import integer_islands
 from .lowering import Lowering
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 Format = Literal["float16", "bfloat16"]
 SENSITIVE = frozenset(
@@ -126,8 +109,6 @@ def require_format(ctx: Context, format: str) -> None:
 
 
 def _half(format: str) -> ir.DataType:
-    import onnx_ir as ir
-
     return ir.DataType[format.upper()]
 
 
@@ -202,8 +183,6 @@ def _readers(spoiled: set[ir.Node], able: Mapping[ir.Node, Lowerable], change: C
 
 def rounding_quality(numbers: Any, half: ir.DataType) -> float:
     """SQNR in dB of numbers rounded to the format; -inf where one leaves its range or is not finite."""
-    import numpy as np
-
     signal = noise = 0.0
     flat = numbers.reshape(-1)
     for start in range(0, flat.size, 2**20):

@@ -6,19 +6,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from ...errors import ModelError
 from ...graph.tap import tapped
+from ...lazy import ir
 from ...model import Model
 from ...passes import Change, Context
 from ...runtime import Arrays, open_session
 from ..numbers.blocks import decibels
 from .half_types import Lowerable
 from .lowering import Lowering
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 Nodes = Mapping["ir.Node", Lowerable]
 _MOST_TRIALS = 64  # of the whole model; what is left then stays float32
@@ -42,8 +42,6 @@ def measured_quality(model: Model, ctx: Context, nodes: Nodes, half: ir.DataType
 
 
 def _measure(model: Model, ctx: Context, nodes: Nodes, half: ir.DataType) -> dict[ir.Node, float]:
-    import numpy as np
-
     sums = np.zeros((len(nodes), 2))
     taps = [tap for node, parts in nodes.items() for tap in _trial(model, node, parts, half)]
     with tapped(model, ctx, taps) as session:
@@ -61,7 +59,6 @@ def _trial(model: Model, node: ir.Node, parts: Lowerable, half: ir.DataType) -> 
     The operator itself runs in float32, as kernels that accumulate in float32 do. (Given half-precision inputs,
     onnxruntime's CPU provider would leave out casts that it thinks useless, and with them the rounding.)
     """
-    import onnx_ir as ir
 
     def rounded(value: Any) -> Any:
         low = ir.node("Cast", [value], {"to": half.value}).outputs[0]
@@ -131,8 +128,6 @@ class WholeTrial:
             return None if first is None else session.run(first)
 
     def _compare(self, low: Arrays | None, change: Change) -> str:
-        import numpy as np
-
         found: dict[str, float] = {}
         plain = {name: array for name, array in (self._plain or {}).items() if _is_float(array)}
         for name, array in plain.items():

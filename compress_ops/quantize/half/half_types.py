@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...graph.edit import attribute
+from ...lazy import ir, onnx
 from ...model import ONNX_DOMAINS, Model
 from .islands import SUMS_INTEGERS
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 MICROSOFT_HALF = frozenset(
     {
@@ -60,8 +58,6 @@ def types_of(model: Model) -> Types:
 
 def _of_tensor(value: ir.Value) -> ir.DataType | None:
     """None for sequences too: their elements keep the type that the sequence declares."""
-    import onnx_ir as ir
-
     return value.dtype if isinstance(value.type, ir.TensorType) else None
 
 
@@ -112,16 +108,12 @@ def _unknown(types: Mapping[int, ir.DataType | None]) -> Iterator[int]:
 
 
 def _handles_sequences(node: ir.Node) -> bool:
-    import onnx_ir as ir
-
     kinds = [value.type for value in (*node.inputs, *node.outputs) if value is not None and value.type is not None]
     return not all(isinstance(kind, ir.TensorType) for kind in kinds)
 
 
 def makes_float(node: ir.Node) -> bool:
     """Whether a node casts to float32 what half precision can hold: sums of 8-bit products soon leave its range."""
-    import onnx_ir as ir
-
     if node.op_type != "Cast" or node.inputs[0] is None or attribute(node, "to", 0) != ir.DataType.FLOAT.value:
         return False
     producer = node.inputs[0].producer()
@@ -153,8 +145,6 @@ def _allowed(op_type: str, domain: str, opset: int, half: str) -> frozenset[str]
 
 @cache
 def _schema(op_type: str, domain: str, opset: int) -> Any:
-    import onnx
-
     try:
         return onnx.defs.get_schema(op_type, opset, "" if domain in ONNX_DOMAINS else domain)
     except onnx.defs.SchemaError:

@@ -10,14 +10,11 @@ Each is found by its shape: a Cast to another float type inside, and the operato
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
-from typing import TYPE_CHECKING
 
 from ...graph.edit import constant_of
+from ...lazy import ir
 from ...model import Model
 from ..int8.placement import MOVING
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 _DECODES, _ENCODES = "DequantizeLinear", "QuantizeLinear"
 SUMS_INTEGERS = ("MatMulInteger", "ConvInteger")

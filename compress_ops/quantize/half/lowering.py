@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ...lazy import ir
 from ...model import Model
 from .half_types import Lowerable, makes_float
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 
 @dataclass
@@ -28,8 +26,6 @@ class Lowering:
     casts: dict[Any, ir.Value] = field(default_factory=dict)
 
     def apply(self) -> None:
-        import onnx_ir as ir
-
         self._lower_casts()
         for node, parts in self.chosen.items():
             self.low.update(node.outputs[i] for i in parts.outputs)
@@ -44,8 +40,6 @@ class Lowering:
 
     def _lower_casts(self) -> None:
         """A Cast to float32 whose readers all want half precision casts to that at once."""
-        import onnx_ir as ir
-
         for node in self.model.nodes():
             readers = list(node.outputs[0].uses()) if makes_float(node) else []
             if readers and not node.outputs[0].is_graph_output() and all(self._wants(*use) for use in readers):
@@ -57,8 +51,6 @@ class Lowering:
 
     def _lower_weights(self) -> None:
         """Weights that only lowered nodes read are stored in half precision; others get a copy when it is needed."""
-        import onnx_ir as ir
-
         for value in self.model.weights():
             uses = list(value.uses())
             if uses and not value.is_graph_output() and all(self._wants(*use) for use in uses):
@@ -93,8 +85,6 @@ class Lowering:
         return self.casts[key]
 
     def _cast(self, value: ir.Value, dtype: ir.DataType, node: ir.Node) -> ir.Value:
-        import onnx_ir as ir
-
         made: ir.Node = ir.node("Cast", [value], {"to": dtype.value}, name=self.model.fresh(f"{value.name}/Cast"))
         made.outputs[0].name = self.model.fresh(f"{value.name}_{dtype.name.lower()}")
         made.outputs[0].type, made.outputs[0].shape = ir.TensorType(dtype), value.shape
@@ -108,8 +98,6 @@ class Lowering:
 
     def _restore_output(self, graph: Any, value: ir.Value) -> None:
         """Cast an output back to float32, under its own name."""
-        import onnx_ir as ir
-
         producer = value.producer()
         assert producer is not None and isinstance(graph, ir.Graph)
         restored = self._as(value, _float(), producer)
@@ -119,15 +107,11 @@ class Lowering:
 
 
 def _float() -> ir.DataType:
-    import onnx_ir as ir
-
     return ir.DataType.FLOAT
 
 
 def lowered(tensor: ir.TensorProtocol, dtype: ir.DataType) -> ir.LazyTensor:
     """The tensor rounded to another float type, when it is needed."""
-    import onnx_ir as ir
-
     return ir.LazyTensor(
         lambda: ir.Tensor(tensor.numpy().astype(dtype.numpy()), name=tensor.name),
         dtype=dtype,

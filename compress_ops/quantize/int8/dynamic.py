@@ -11,55 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
-from ...graph.edit import (
-    MICROSOFT,
-    Editor,
-    attribute,
-    constant_of,
-)
+from ...arrays import Array
+from ...graph.edit import MICROSOFT, Editor, attribute, constant_of
 from ...graph.opset import require_opset
+from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Only,
-    Promise,
-    Skip,
-    register,
-    selected,
-)
-from ..numbers.formats import (
-    AS_STORED,
-    Layout,
-    Symmetric,
-    as_half,
-    lazy_codes,
-)
-from ..numbers.portable import (
-    Candidate,
-    Portability,
-    Portable,
-    record,
-)
+from ...passes import ALL, NONE, Change, Context, Only, Promise, Skip, register, selected
+from ..numbers.formats import AS_STORED, Layout, Symmetric, as_half, lazy_codes
+from ..numbers.portable import Candidate, Portability, Portable, record
 from ..numbers.quality import Quality, weight_sqnr
-from .eligible import (
-    decline_quantized,
-    reasons,
-    weight_indices,
-    weights_of,
-)
+from .eligible import decline_quantized, reasons, weight_indices, weights_of
 from .left import to_the_right
 from .providers import AllowSlower, refuse_slower
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
 
 Operator = Literal["MatMul", "Gemm", "Conv", "Gather", "LSTM", "GRU", "RNN"]
 OPERATORS: list[Operator] = ["MatMul", "Gemm", "Conv", "Gather", "LSTM", "GRU", "RNN"]
@@ -183,8 +151,6 @@ def _gemm(work: _Work, node: ir.Node) -> None:
 
 
 def _conv(work: _Work, node: ir.Node) -> None:
-    import numpy as np
-
     edit, weight = Editor(work.model, node), node.inputs[1]
     assert weight is not None and weight.const_value is not None
     rank = len(weight.const_value.shape)
@@ -199,8 +165,6 @@ def _conv(work: _Work, node: ir.Node) -> None:
 
 
 def _gather(work: _Work, node: ir.Node) -> None:
-    import onnx_ir as ir
-
     edit = Editor(work.model, node)
     table, rows = node.inputs
     assert table is not None
@@ -235,8 +199,6 @@ def _lstm(work: _Work, node: ir.Node) -> None:
 
 def _decoded(work: _Work, node: ir.Node) -> None:
     """Codes times scale in front of the node: onnxruntime folds that when it loads the model."""
-    import onnx_ir as ir
-
     for index in weight_indices(node):
         weight = node.inputs[index]
         assert weight is not None and weight.const_value is not None
@@ -270,8 +232,6 @@ def _integer_product(
     **attributes: Any,
 ) -> ir.Value:
     """s_X * s_W * (X_q op W_q), written in the order that onnxruntime's fusion looks for."""
-    import onnx_ir as ir
-
     codes, scale = _coded(work, edit, weight, axes, scale_shape, layout)
     x, x_scale, x_zero = _quantized_input(work, edit)
     zero = _zero(work, edit)
@@ -290,8 +250,6 @@ def _quantized_input(work: _Work, edit: Editor) -> tuple[ir.Value, ...]:
 
 
 def _zero(work: _Work, edit: Editor, shape: tuple[int, ...] = ()) -> ir.Value:
-    import numpy as np
-
     key = ("zero_point", shape, edit.graph)
     if key not in work.coded:
         zero = edit.constant("weight_zero_point", np.zeros(shape, np.int8))
@@ -315,15 +273,13 @@ def _coded(
     they lose nothing that matters (a table has one for each of many rows). Where channels have no scales of their own,
     there is one over the axes ``whole``.
     """
-    import onnx_ir as ir
-
     reduced = axes if work.per_channel else whole
     key = (weight, layout, reduced)
     if key not in work.coded:
         source = weight.const_value
         assert source is not None and isinstance(weight.graph, ir.Graph)
         array = layout.apply(source.numpy())
-        least: np.ndarray[Any, Any] | float = 0.0
+        least: Array | float = 0.0
         if edit.node.op_type not in _WEIGHTS_ALONE:
             candidate = _candidate(edit.node, weight, work.per_channel)
             least = work.portability.least(replace(candidate, axes=reduced))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...files.stored_half import stored_bytes
 from ...graph.edit import attribute, constant_of
+from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from ...passes import Change, selected
 from ..numbers.formats import is_finite
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 RECURRENT = ("LSTM", "GRU", "RNN")
 _SAVED = 600  # bytes that the extra nodes of one quantized operator take in the file, at most
@@ -97,8 +95,6 @@ def why_not_left(node: ir.Node) -> str:
 
 
 def _why_not_weight(node: ir.Node, weight: ir.Value | None) -> str:
-    import onnx_ir as ir
-
     source = constant_of(weight)
     if source is None and _is_dequantized(weight):
         return f"{node.op_type}: its weight is quantized already"

@@ -7,15 +7,12 @@ of W, which are its outputs. The transposes of activations are moves; onnxruntim
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from ...graph.edit import Editor
+from ...lazy import ir
 from ...model import Model
 from ...passes import Change
 from .eligible import is_left, why_not_left
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 
 def to_the_right(model: Model, nodes: Iterable[ir.Node], change: Change, *, stored: bool = True) -> list[ir.Node]:
@@ -92,8 +89,6 @@ def _order(rank: int) -> list[int]:
 
 def _turn(weight: ir.Value) -> None:
     """Exchange the last two axes of a stored matrix; it is made so when it is needed."""
-    import onnx_ir as ir
-
     tensor = weight.const_value
     assert tensor is not None
     *stack, rows, columns = tensor.shape.numpy()

@@ -20,13 +20,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from ...graph.edit import constant_of
+from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 CORE = ("Conv", "Gemm", "MatMul")
 CODED_OUTPUTS = ("Conv",)

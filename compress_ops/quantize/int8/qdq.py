@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from ...arrays import Array
 from ...graph.edit import MICROSOFT, attribute
+from ...lazy import ir
 from ...model import Model
-from ..numbers.formats import (
-    AS_STORED,
-    Asymmetric,
-    Unsigned,
-    WeightFormat,
-    lazy_codes,
-)
+from ..numbers.formats import AS_STORED, Asymmetric, Unsigned, WeightFormat, lazy_codes
 from ..numbers.portable import Candidate, Portability
 from ..numbers.quality import Quality, weight_sqnr
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
 
 _SIXTEEN_BITS = 21  # the opset from which on QuantizeLinear knows 16 bits; before it is onnxruntime's own
 
@@ -62,9 +55,9 @@ class Writer:
     per_channel: bool
     portability: Portability | None = None
     quality: Quality = field(default_factory=Quality)
-    coded: dict[Any, tuple[ir.Value, np.ndarray[Any, Any]]] = field(default_factory=dict)
+    coded: dict[Any, tuple[ir.Value, Array]] = field(default_factory=dict)
     zeros: dict[tuple[int, ...], ir.Value] = field(default_factory=dict)
-    least: dict[Any, np.ndarray[Any, Any]] = field(default_factory=dict)
+    least: dict[Any, Array] = field(default_factory=dict)
 
     def activation(self, value: ir.Value, form: Asymmetric, readers: set[ir.Node] | None) -> None:
         """Quantize a value for ``readers``, or for all that read it, the model's outputs included (None)."""
@@ -85,8 +78,6 @@ class Writer:
         Channels of tiny weights (vanished batch normalizations) need it: int32 would not hold their bias. It gets 30
         bits, so that the products have room beside it.
         """
-        import numpy as np
-
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         if bias is not None and bias.const_value is not None:
             needed = np.abs(bias.const_value.numpy().reshape(-1)) / (float(input_scale) * 2**30)
@@ -94,7 +85,7 @@ class Writer:
             least = needed if axis is not None else needed.max()
             self.least[weight, axis] = np.maximum(self.least.get((weight, axis), np.zeros(1)), least)
 
-    def weight(self, node: ir.Node) -> np.ndarray[Any, Any]:
+    def weight(self, node: ir.Node) -> Array:
         """Store the node's weight in 8 bits behind a DequantizeLinear; returns its float32 scales, flat."""
         weight, axis = _weight_and_axis(node, self.per_channel)
         if (weight, axis) not in self.coded:
@@ -103,11 +94,8 @@ class Writer:
         node.replace_input_with(1, dequantized)
         return scale
 
-    def bias(self, node: ir.Node, scale: np.ndarray[Any, Any]) -> None:
+    def bias(self, node: ir.Node, scale: Array) -> None:
         """Store the node's bias as int32 of the given scale (that of input times weight), where it has one."""
-        import numpy as np
-        import onnx_ir as ir
-
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         if bias is None or bias.const_value is None:
             return
@@ -118,9 +106,7 @@ class Writer:
         stored = self.model.add_weight(f"{bias.name}_int32", ir.Tensor(codes))
         node.replace_input_with(2, self._dequantized(stored, scale, 0))
 
-    def _code(self, node: ir.Node, weight: ir.Value, axis: int | None) -> tuple[ir.Value, np.ndarray[Any, Any]]:
-        import numpy as np
-
+    def _code(self, node: ir.Node, weight: ir.Value, axis: int | None) -> tuple[ir.Value, Array]:
         source, candidate = weight.const_value, candidate_of(node, self.per_channel)
         assert source is not None
         shape = [-1 if i == axis else 1 for i in range(len(source.shape))]
@@ -145,17 +131,13 @@ class Writer:
 
     def _zeros(self, form: WeightFormat, shape: tuple[int, ...], stored: ir.Value) -> ir.Value:
         """Zero points of weights: optional in ONNX, but onnxruntime fuses Gemm (QGemm) only where they are written."""
-        import numpy as np
-
         if isinstance(form, Unsigned):
-            return self._constant(f"{stored.name}_zero_point", form.zero_point.reshape(shape))
+            return self._constant(f"{stored.name}_zero_point", np.reshape(form.zero_point, shape))
         if shape not in self.zeros:
             self.zeros[shape] = self._constant("weight_zero_point", np.zeros(shape, np.int8))
         return self.zeros[shape]
 
-    def _dequantized(
-        self, stored: ir.Value, scale: np.ndarray[Any, Any], axis: int | None, zero: ir.Value | None = None
-    ) -> ir.Value:
+    def _dequantized(self, stored: ir.Value, scale: Array, axis: int | None, zero: ir.Value | None = None) -> ir.Value:
         per_axis = axis is not None and scale.size > 1
         flat = scale if per_axis else scale.reshape(-1)[:1].reshape(())
         inputs = [stored, self._constant(f"{stored.name}_scale", flat)]
@@ -171,8 +153,6 @@ class Writer:
     def _node(
         self, op_type: str, inputs: list[ir.Value], name: str, attributes: dict[str, Any] | None = None
     ) -> ir.Value:
-        import onnx_ir as ir
-
         node: ir.Node = ir.node(
             op_type,
             inputs,
@@ -184,17 +164,12 @@ class Writer:
         return node.outputs[0]
 
     def _domain(self, zero_point: ir.Value) -> str:
-        import onnx_ir as ir
-
         if zero_point.dtype not in (ir.DataType.INT16, ir.DataType.UINT16) or self.model.opset >= _SIXTEEN_BITS:
             return ""
         self.model.ir.opset_imports.setdefault(MICROSOFT, 1)
         return MICROSOFT
 
     def _constant(self, name: str, array: Any) -> ir.Value:
-        import numpy as np
-        import onnx_ir as ir
-
         return self.model.add_weight(name, ir.Tensor(np.asarray(array)))
 
     def _insert(self, value: ir.Value, producer: ir.Node | None, codes: ir.Value, floats: ir.Value) -> None:

@@ -9,25 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ...graph.edit import (
-    MICROSOFT,
-    Editor,
-    attribute,
-    constant_of,
-)
+import numpy as np
+
+from ...graph.edit import MICROSOFT, Editor, attribute, constant_of
+from ...lazy import ir
 from ...model import Model
-from .placement import (
-    ABSORBED,
-    ARITHMETIC,
-    CORE,
-    MOVING,
-    SENSITIVE,
-)
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
+from .placement import ABSORBED, ARITHMETIC, CORE, MOVING, SENSITIVE
 
 _STANDARD = ("Conv", "MatMul")
 _CONVERTED = {*CORE, *ARITHMETIC, *SENSITIVE}
@@ -87,8 +76,6 @@ def _quantizer(node: ir.Node) -> ir.Node | None:
 
 def _is_needless(limiter: ir.Node, quantizer: ir.Node) -> bool:
     """Whether codes reach at most a step beyond what Relu or Clip lets through."""
-    import numpy as np
-
     scale, zero = (float(tensor.numpy()) for tensor in map(constant_of, quantizer.inputs[1:3]) if tensor is not None)
     limits = np.iinfo(constant_of(quantizer.inputs[2]).numpy().dtype)  # type: ignore[union-attr]
     low, high = (limits.min - zero) * scale, (limits.max - zero) * scale

@@ -9,25 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from ...errors import PassError
 from ...graph.opset import require_opset
+from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Need,
-    Only,
-    Promise,
-    Skip,
-    register,
-    selected,
-)
+from ...passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register, selected
 from ..numbers.formats import Asymmetric, Symmetric, Unsigned
 from ..numbers.portable import Portability, Portable, record
 from ..ranges.activations import activation_quality
@@ -35,20 +25,10 @@ from ..ranges.calibrate import Ranges, calibrate
 from ..ranges.clipping import quality
 from .eligible import RECURRENT, decline_quantized, reasons
 from .left import to_the_right
-from .placement import (
-    CODED_OUTPUTS,
-    CORE,
-    SENSITIVE,
-    Placement,
-    absorbed_output,
-    place,
-)
+from .placement import CODED_OUTPUTS, CORE, SENSITIVE, Placement, absorbed_output, place
 from .providers import AllowSlower, refuse_slower
 from .qdq import Writer
 from .qoperator import to_operators
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 Operator = Literal["Conv", "Gemm", "MatMul"]
 OPERATORS: list[Operator] = ["Conv", "Gemm", "MatMul"]

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import numpy as np
 
+from ...arrays import Array
 from ...graph.edit import constant_of
+from ...lazy import ir
 from ...model import Model
 from .counterparts import Counterpart
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-Array = Any  # a NumPy array; dtype and shape are in the docstrings
-
 
 NO_BIAS = "it has no bias, and add_missing is false"
 
@@ -36,9 +32,6 @@ def add_to_bias(model: Model, pair: Counterpart, shift: Array, *, add_missing: b
 
 def _add_to_codes(model: Model, node: ir.Node, source: ir.Node, shift: Array) -> str:
     """b = scale q: q <- q + round(shift / scale), in the 32 bits there are."""
-    import numpy as np
-    import onnx_ir as ir
-
     codes, scale = constant_of(source.inputs[0]), constant_of(source.inputs[1])
     if codes is None or scale is None or codes.dtype != ir.DataType.INT32:
         return "its bias is stored in a form of its own"
@@ -53,16 +46,12 @@ def _add_to_codes(model: Model, node: ir.Node, source: ir.Node, shift: Array) ->
 
 
 def _int32(numbers: Array) -> Array:
-    import numpy as np
-
     limit = np.iinfo(np.int32)
     return np.clip(numbers, limit.min, limit.max).astype(np.int32)
 
 
 def _read_int32(model: Model, node: ir.Node, wish: str, codes: Array, scale: ir.Value | None) -> None:
     """Let the node read its bias from new codes: the old ones may have other readers."""
-    import onnx_ir as ir
-
     stored = model.add_weight(wish, ir.Tensor(codes))
     attributes = {"axis": 0} if scale is not None and scale.shape is not None and len(scale.shape) else {}
     name = model.fresh(f"{stored.name}/DequantizeLinear")
@@ -75,9 +64,6 @@ def _read_int32(model: Model, node: ir.Node, wish: str, codes: Array, scale: ir.
 
 def _new_bias(model: Model, node: ir.Node, shift: Array) -> str:
     """int32 of the products' scale where input and weight are int8, else float32."""
-    import numpy as np
-    import onnx_ir as ir
-
     of_input, of_weight = _scale(node.inputs[0]), _scale(node.inputs[1])
     if of_input is None or of_weight is None or of_input.size > 1:
         node.resize_inputs(3)
@@ -94,8 +80,6 @@ def _new_bias(model: Model, node: ir.Node, shift: Array) -> str:
 
 def _scale(value: ir.Value | None) -> Array | None:
     """Scale of an int8 value or weight (one number, or one for each output channel); None where it has another form."""
-    import numpy as np
-
     source = value.producer() if value is not None else None
     if source is None or source.op_type != "DequantizeLinear" or "block_size" in source.attributes:
         return None
@@ -136,9 +120,6 @@ def _stored(node: ir.Node, index: int, pair: Counterpart) -> tuple[ir.Node, int]
 
 
 def _add_to_constant(model: Model, node: ir.Node, index: int, shift: Array) -> None:
-    import numpy as np
-    import onnx_ir as ir
-
     old = constant_of(node.inputs[index])
     assert old is not None
     scaled = shift / node.attributes["beta"].value if "beta" in node.attributes else shift
@@ -148,9 +129,6 @@ def _add_to_constant(model: Model, node: ir.Node, index: int, shift: Array) -> N
 
 def _insert_addition(model: Model, pair: Counterpart, shift: Array) -> None:
     """All that read the output, the model's outputs included, read the sum instead."""
-    import numpy as np
-    import onnx_ir as ir
-
     value, shape = pair.output, shift.shape if pair.channels_last else (-1, *[1] * (len(pair.weight.shape) - 2))
     added = model.add_weight(f"{pair.name}_bias", ir.Tensor(shift.astype(np.float32).reshape(shape)))
     node: ir.Node = ir.node("Add", [value, added], name=model.fresh(f"{pair.name}/correct_bias"))

@@ -12,30 +12,18 @@ so that each sees those before it corrected: all at once, later ones would make 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import numpy as np
 from pydantic import Field
 
+from ...arrays import Array
 from ...graph.tap import constant, tapped
+from ...lazy import ir
 from ...model import Model
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Need,
-    Only,
-    Promise,
-    Skip,
-    register,
-)
+from ...passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register
 from .add_to_bias import add_to_bias
 from .counterparts import Counterpart, counterparts, unquantized_of
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-Array = Any  # a NumPy array; dtype and shape are in the docstrings
 
 
 @register("correct_bias", promises=Promise.IMPROVES, needs={Need.CALIBRATION, Need.UNQUANTIZED})
@@ -90,14 +78,10 @@ def _independent(model: Model, pairs: Sequence[Counterpart]) -> Iterator[list[Co
 
 def _holds_graphs(node: ir.Node) -> bool:
     """Whether a node has branches, which may read any value of the graph."""
-    import onnx_ir as ir
-
     return any(held.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for held in node.attributes.values())
 
 
 def _correct(model: Model, pair: Counterpart, error: Array, change: Change, *, add_missing: bool) -> None:
-    import numpy as np
-
     if not np.isfinite(error).all():
         change.decline(pair.name, f"{pair.exact.op_type}: its outputs are not finite on the calibration data")
         return
@@ -119,8 +103,6 @@ def _leading_to(model: Model, names: Sequence[str | None]) -> Model:
 
 def _means(model: Model, ctx: Context, layers: Sequence[tuple[str | None, Counterpart]]) -> list[Array]:
     """float64 [channels] for each named value: its mean over all data, batches weighted by their size."""
-    import numpy as np
-
     if not layers:
         return []
     values = {value.name: value for node in model.graph for value in node.outputs}
@@ -139,9 +121,6 @@ def _means(model: Model, ctx: Context, layers: Sequence[tuple[str | None, Counte
 
 def _taps(model: Model, value: ir.Value, pair: Counterpart) -> list[ir.Node]:
     """The mean of each channel, and how many numbers the value has."""
-    import numpy as np
-    import onnx_ir as ir
-
     rank = len(pair.weight.shape)
     rows = [0] if pair.channels_last else [0, *range(2, rank)]
     if pair.channels_last:

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ...errors import PassError
 from ...graph.edit import constant_of
+from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from ...passes import Change, Context, selected
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -77,8 +74,6 @@ def counterparts(model: Model, original: Model, only: list[str], skip: list[str]
 
 def float_layers(original: Model) -> Iterator[ir.Node]:
     """Layers of the main graph whose weight is stored as float32."""
-    import onnx_ir as ir
-
     for node in original.graph:
         if node.op_type in LAYERS and node.domain in ONNX_DOMAINS:
             tensor = constant_of(node.inputs[1])

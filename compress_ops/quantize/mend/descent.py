@@ -7,16 +7,15 @@ QuantEase (Behdin et al. 2023, arXiv:2309.01885) does; here it goes on from the 
 
 from __future__ import annotations
 
-from typing import Any
+import numpy as np
 
-Array = Any  # a NumPy array; dtype and shape are in the docstrings
+from ...arrays import Array
+
 _WIDTH = 128  # columns between two matrix products that carry the changes on
 
 
 def errors(weight: Array, codes: Array, scale: Array, hessian: Array) -> Array:
     """float64 [rows]: e^T H e of each row; weight and codes are [rows, inner], scale [rows, 1]."""
-    import numpy as np
-
     error = weight - codes * scale
     return np.einsum("ri,ri->r", error @ hessian, error, dtype=np.float64)
 
@@ -28,8 +27,6 @@ def descend(
 
     Arrays are transposed, so that a column lies in one piece.
     """
-    import numpy as np
-
     columns = np.ascontiguousarray(codes.T, np.float32)
     factor = np.ascontiguousarray(scale.T, np.float32)
     least, most = (np.ascontiguousarray(bound.T, np.float32) for bound in bounds)
@@ -47,8 +44,6 @@ def descend(
 
 def _sweep(columns: Array, slope: Array, bounds: tuple[Array, Array], factor: Array, hessian: Array) -> Array:
     """Change the columns of one part in place; returns by how much their errors e fell, in weights."""
-    import numpy as np
-
     slope, moved = slope.copy(), np.zeros_like(columns)
     for j, column in enumerate(columns):
         best = np.rint(column + slope[j] / (hessian[j, j] * factor[0]))

@@ -5,25 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from ...errors import PassError
 from ...measure.budget import parse_drop
+from ...measure.closeness.fidelity import compare_fidelity
+from ...measure.comparison import Comparison, compare_models
+from ...measure.feeds import MeasureSettings
+from ...measure.latency import ModelLatency
 from ...model import Model
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-)
+from ...passes import ALL, NONE, Change, Context
+from ...runtime import Session, open_session
 from .restore import Restorer, quantized_layers
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from ...measure.comparison import Comparison
-    from ...measure.latency import ModelLatency
-    from ...runtime import Session
 
 MAX_DROP = "1%"
 MIN_COSINE = 0.995
@@ -93,8 +86,6 @@ class Trial:
 
     def unmet(self, names: Sequence[str]) -> str:
         """Why the limit does not hold with these layers in float, measured on all of the data; empty where it does."""
-        from ...measure.comparison import compare_models
-
         ctx, limit = self.ctx, self.limit
         parts = {"accuracy" if limit.max_drop is not None else "", "fidelity" if limit.min_cosine is not None else ""}
         with self.with_float(names) as path:
@@ -111,9 +102,6 @@ class Trial:
 
     def closeness(self, reference: Session, names: Sequence[str]) -> float:
         """Of the worst output to the float model's, on a few batches; 1 where no output can be compared."""
-        from ...measure.closeness.fidelity import compare_fidelity
-        from ...runtime import open_session
-
         assert self.ctx.calibration is not None
         batches = self.ctx.calibration.batches(limit=_BATCHES)
         with self.with_float(names) as path:
@@ -123,9 +111,6 @@ class Trial:
 
     def time(self, fewer: Sequence[str], more: Sequence[str], seconds: float) -> ModelLatency | str:
         """How long the model takes with more layers in float, against fewer; both in turn."""
-        from ...measure.comparison import compare_models
-        from ...measure.feeds import MeasureSettings
-
         settings = replace(self.ctx.measure or MeasureSettings(), seconds=seconds)
         with self.with_float(fewer) as before, self.with_float(more) as after:
             found = compare_models(

@@ -9,30 +9,20 @@ doubling and bisection, each time measured on all of the data (greedy selection:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
 from ...errors import PassError
+from ...measure.budget import parse_drop
+from ...measure.latency import ModelLatency
 from ...model import Model
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Need,
-    Only,
-    Promise,
-    Skip,
-    register,
-)
+from ...passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register
+from ...runtime import open_session
 from .counterparts import unquantized_of
 from .float_trials import Limit, Trial
 from .noise import noise_added
 from .restore import Layer, Restorer, quantized_layers
-
-if TYPE_CHECKING:
-    from ...measure.latency import ModelLatency
 
 _TRIED = 16  # layers that are returned one at a time to see what that gives; the others follow in order of noise
 _SECONDS = 1.0  # to time one layer
@@ -40,8 +30,6 @@ _ALL_SECONDS = 8.0  # to time all of them
 
 
 def _readable(value: str | float) -> str | float:
-    from ...measure.budget import parse_drop
-
     parse_drop(value)
     return value
 
@@ -154,8 +142,6 @@ def _ranked(trial: Trial, order: Sequence[str]) -> tuple[list[str], dict[str, st
 
     Those that were not tried stand before those that give nothing.
     """
-    from ...runtime import open_session
-
     reference = open_session(trial.path, trial.ctx.providers, threads=trial.ctx.threads)
     before = trial.closeness(reference, [])
     tried = trial.ctx.progress(order[:_TRIED], "keep_float: layers")

@@ -13,24 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
+import numpy as np
 from pydantic import Field
 
+from ...arrays import Array
 from ...graph.edit import attribute
 from ...graph.layer_inputs import Rows, in_groups, products
+from ...lazy import ir
 from ...model import Model
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Need,
-    Only,
-    Promise,
-    Skip,
-    register,
-)
+from ...passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register
 from ..few_bits.gptq import compensated_codes
 from ..few_bits.hessians import LARGEST_PATCH
 from ..numbers.blocks import BlockFormat, Grid
@@ -38,10 +31,6 @@ from .counterparts import Counterpart, counterparts, unquantized_of
 from .descent import descend, errors
 from .stored_codes import StoredCodes, stored_codes
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-Array = Any  # a NumPy array; dtype and shape are in the docstrings
 _WHOLE = 1e-4  # numbers so near to a whole one are that
 _WITHIN = 1.0  # codes farther from the weight than that, in steps, are no rounding of it
 
@@ -75,7 +64,7 @@ def learn_rounding(
     for group in ctx.progress([*in_groups(tasks, lambda task: task.rows)], "learn_rounding"):
         hessians = products(original, ctx, [rows for task in group for rows in task.rows], "learn_rounding: Hessians")
         for task in group:
-            _round(task, sum(hessians[rows.key] for rows in task.rows), damping, sweeps, change)
+            _round(task, np.asarray(sum(hessians[rows.key] for rows in task.rows)), damping, sweeps, change)
     return change
 
 
@@ -144,8 +133,6 @@ def _matrix(pair: Counterpart) -> Array:
 
 
 def _why_not(weight: Array, codes: Array, scale: Array, hessian: Array) -> str:
-    import numpy as np
-
     if not np.isfinite(hessian).all():
         return "its inputs are not finite on the calibration data"
     if not np.diag(hessian).any():
@@ -157,8 +144,6 @@ def _why_not(weight: Array, codes: Array, scale: Array, hessian: Array) -> str:
 
 def _best_codes(weight: Array, codes: StoredCodes, hessian: Array, damping: float, sweeps: int) -> tuple[Array, float]:
     """int16 [rows, inner], and the share of the squared error that is gone."""
-    import numpy as np
-
     before, scale = codes.matrix(), codes.scales()
     form = BlockFormat(8, weight.shape[1], symmetric=False)
     carried = compensated_codes(weight, hessian, form, Grid(scale, codes.first), damping, True).astype(np.int16)
@@ -173,7 +158,5 @@ def _best_codes(weight: Array, codes: StoredCodes, hessian: Array, damping: floa
 
 def _up_and_down(ratio: Array, codes: StoredCodes) -> tuple[Array, Array]:
     """The whole numbers below and above w / s: with these, pairs of portable weights cannot overflow either."""
-    import numpy as np
-
     lower, upper = np.floor(ratio + _WHOLE), np.ceil(ratio - _WHOLE)
     return np.clip(lower, codes.least, codes.most), np.clip(upper, codes.least, codes.most)

@@ -7,17 +7,14 @@ and gives y adds r(y) - r(x).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ...arrays import Array
 from ...graph.tap import tapped
+from ...lazy import ir
 from ...model import Model
 from ...passes import Context
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    Array = np.ndarray[Any, Any]
 
 _BATCHES = 2
 
@@ -39,8 +36,6 @@ def _computed(model: Model) -> set[str]:
 
 
 def _noise_ratios(original: Model, model: Model, values: Sequence[str], ctx: Context) -> dict[str, float]:
-    import numpy as np
-
     sums = np.zeros((len(values), 2))
     with (
         tapped(original, ctx, _taps(original, values)) as exact,
@@ -53,14 +48,10 @@ def _noise_ratios(original: Model, model: Model, values: Sequence[str], ctx: Con
 
 
 def _energies(exact: Array, rounded: Array) -> tuple[float, float]:
-    import numpy as np
-
     difference = exact.astype(np.float64) - rounded
     return float(np.square(difference).sum()), float(np.square(exact, dtype=np.float64).sum())
 
 
 def _taps(model: Model, values: Sequence[str]) -> list[ir.Node]:
-    import onnx_ir as ir
-
     named = {value.name: value for node in model.graph for value in node.outputs}
     return [ir.node("Identity", [named[name]]) for name in values]

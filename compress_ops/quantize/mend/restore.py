@@ -10,16 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from ...graph.edit import Editor, constant_of, stand_in
+from ...lazy import ir
 from ...model import Model
 from ...passes import Change, selected
 from ..int8.placement import ABSORBED, absorbed_output
 from .counterparts import Counterpart, counterparts, float_layers
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 _OPERATORS = {"QLinearConv": "Conv", "QLinearMatMul": "MatMul", "QGemm": "Gemm"}
 _REWRITTEN = ("DynamicQuantizeLinear", "MatMulNBits", "MatMul", "Gemm", "Conv")  # these read what the layer read
@@ -130,8 +127,6 @@ class Restorer:
 
 def _added(model: Model, name: str, tensor: ir.TensorProtocol) -> ir.Value:
     """The tensor as a weight of this model too; the one of the float model keeps its name."""
-    import onnx_ir as ir
-
     shared = ir.LazyTensor(lambda: ir.Tensor(tensor.numpy()), dtype=tensor.dtype, shape=ir.Shape(tensor.shape.numpy()))
     return model.add_weight(name, shared)
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ...arrays import Array
 from ...graph.edit import attribute, constant_of
+from ...lazy import ir
 from .counterparts import Counterpart
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-Array = Any  # a NumPy array; dtype and shape are in the docstrings
 _INTEGER = ("MatMulInteger", "ConvInteger")
 _DEQUANTIZING = ("Add", "Mul", "Cast")  # from an integer product back to floats
 
@@ -33,8 +32,6 @@ class StoredCodes:
     @property
     def first(self) -> Array:
         """uint8 [rows, 1]: zero points as they would be if codes began at 0; 128 for int8."""
-        import numpy as np
-
         zero = np.zeros(1, np.int16) if self.zero is None else self.zero.numpy().astype(np.int16)
         shift = 128 if self.tensor.dtype.name == "INT8" else 0
         return np.broadcast_to((zero + shift).astype(np.uint8).reshape(-1, 1), (self._rows, 1))
@@ -57,15 +54,10 @@ class StoredCodes:
 
     def scales(self) -> Array:
         """float32 [rows, 1]."""
-        import numpy as np
-
         return np.broadcast_to(self.scale.numpy().astype(np.float32).reshape(-1, 1), (self._rows, 1))
 
     def write(self, matrix: Array) -> None:
         """Store other codes, given as ``matrix`` gives them, in the place of these."""
-        import numpy as np
-        import onnx_ir as ir
-
         codes = (matrix + self._zero()).astype(self.tensor.dtype.numpy())
         stored = (codes if self.rows_first else codes.T).reshape(self.tensor.shape.numpy())
         self.value.const_value = ir.Tensor(np.ascontiguousarray(stored), name=self.value.name)
@@ -76,7 +68,7 @@ class StoredCodes:
 
     def _zero(self) -> Array:
         """int16, to be added to codes [rows, inner]."""
-        return 0 if self.zero is None else self.zero.numpy().astype("int16").reshape(-1, 1)
+        return np.zeros((1, 1), np.int16) if self.zero is None else self.zero.numpy().astype("int16").reshape(-1, 1)
 
 
 def stored_codes(pair: Counterpart) -> StoredCodes | str:
@@ -138,8 +130,6 @@ def _of(
     rows_first: bool,
     readers: list[ir.Node],
 ) -> StoredCodes | None:
-    import onnx_ir as ir
-
     tensor = constant_of(value)
     if value is None or tensor is None or scale is None or tensor.dtype not in (ir.DataType.INT8, ir.DataType.UINT8):
         return None

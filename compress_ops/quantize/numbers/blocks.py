@@ -9,11 +9,14 @@ float32 scale) gets scale 1 and decodes to zeros; an outlier coarsens its own bl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
-Array = Any  # a NumPy array; dtype and shape are in the docstrings
+import numpy as np
+
+from ...arrays import Array
+
 _CHUNK = 2**19  # elements worked on at a time: a few temporaries of them stay in the processor's cache
 
 
@@ -39,8 +42,6 @@ class BlockFormat:
 
     def blocked(self, weight: Array) -> Array:
         """float32 [rows, blocks, size] of a weight [rows, inner]; the last block is filled up with zeros."""
-        import numpy as np
-
         rows, inner = weight.shape
         missing = self.blocks_of(inner) * self.size - inner
         padded = np.pad(weight, ((0, 0), (0, missing))) if missing else weight
@@ -48,8 +49,6 @@ class BlockFormat:
 
     def grid(self, blocks: Array, shrink: float = 1.0) -> Grid:
         """Scale and zero point of each block, for a range shrunk by a factor; what lies beyond is clipped."""
-        import numpy as np
-
         low, high = np.minimum(blocks.min(axis=-1), 0), np.maximum(blocks.max(axis=-1), 0)
         if self.symmetric:
             scale = np.where(high > -low, -high, -low) * np.float32(shrink / self.middle)
@@ -60,8 +59,6 @@ class BlockFormat:
 
     def codes(self, blocks: Array, grid: Grid) -> Array:
         """uint8 codes [rows, blocks, size]."""
-        import numpy as np
-
         codes = blocks / grid.scale.astype(np.float32)[..., None]
         np.rint(codes, out=codes)
         codes += self.zero(grid)[..., None]
@@ -69,22 +66,16 @@ class BlockFormat:
 
     def values(self, codes: Array, grid: Grid) -> Array:
         """float32 numbers that the codes stand for."""
-        import numpy as np
-
         return (codes - self.zero(grid)[..., None]) * grid.scale.astype(np.float32)[..., None]
 
     def zero(self, grid: Grid) -> Array:
         """float32 zero points [rows, blocks]."""
-        import numpy as np
-
         if grid.zero is None:
             return np.full(grid.scale.shape, self.middle, np.float32)
         return grid.zero.astype(np.float32)
 
     def _usable(self, scale: Array) -> Array:
         """The scale in its stored dtype; 1 where it is too small to divide by."""
-        import numpy as np
-
         stored = scale.astype(self.dtype)
         return np.where(np.abs(stored) < np.finfo(self.dtype).tiny, np.array(1, self.dtype), stored)
 
@@ -98,9 +89,7 @@ class Grid:
 
     def where(self, better: Array, other: Grid) -> Grid:
         """This grid where ``better``, else the other."""
-        import numpy as np
-
-        zero = None if self.zero is None else np.where(better, self.zero, other.zero)
+        zero = None if self.zero is None or other.zero is None else np.where(better, self.zero, other.zero)
         return Grid(np.where(better, self.scale, other.scale), zero)
 
 
@@ -131,8 +120,6 @@ def by_rows(function: Callable[[Array], Grid], weight: Array) -> Grid:
 
     Numbers near the end of float32's range overflow in trial grids, which then lose to the others.
     """
-    import numpy as np
-
     with np.errstate(over="ignore", invalid="ignore"):
         grids = [function(weight[part]) for part in row_chunks(*weight.shape)]
     zeros = [grid.zero for grid in grids if grid.zero is not None]
@@ -141,8 +128,6 @@ def by_rows(function: Callable[[Array], Grid], weight: Array) -> Grid:
 
 def rounded_codes(weight: Array, number_format: BlockFormat, grid: Grid) -> Array:
     """uint8 codes [rows, blocks * size] by rounding to the nearest grid point, chunk by chunk."""
-    import numpy as np
-
     rows, inner = weight.shape
     codes = np.empty((rows, number_format.blocks_of(inner) * number_format.size), np.uint8)
     for part in row_chunks(rows, inner):
@@ -157,8 +142,6 @@ def part_of(grid: Grid, part: slice) -> Grid:
 
 def signal_to_noise(weight: Array, blocked: Blocked) -> float:
     """10 log10(|W|^2 / |W - W_q|^2) in dB; infinite for a weight that is kept exactly."""
-    import numpy as np
-
     codes, form = blocked.codes(), blocked.format
     signal = noise = 0.0
     for part in row_chunks(*weight.shape):
@@ -170,8 +153,6 @@ def signal_to_noise(weight: Array, blocked: Blocked) -> float:
 
 
 def decibels(signal: float, noise: float) -> float:
-    import math
-
     if noise == 0:
         return math.inf
     return round(10 * math.log10(signal / noise), 2) if signal > 0 else -math.inf

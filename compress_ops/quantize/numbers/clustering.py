@@ -6,9 +6,10 @@ Rows of very many numbers are first gathered into bins of relative width 2^-11 (
 
 from __future__ import annotations
 
-from typing import Any
+import numpy as np
 
-Array = Any  # a NumPy array; dtype and shape are in the docstrings
+from ...arrays import Array
+
 _ROUNDS = 300  # of Lloyd's algorithm; it ends earlier when nothing moves
 _BINS = 512  # of the exact start
 _CHUNK = 2**21  # numbers sorted at a time; a longer row is binned
@@ -21,12 +22,10 @@ def centroids(rows: Array, clusters: int) -> Array:
     A tensor of no more distinct numbers than clusters keeps them. Where at least 1 / clusters of all numbers are zero,
     zero is among the values.
     """
-    import numpy as np
-
     distinct = _few_distinct(rows, clusters)
     if distinct is not None:
         return np.tile(distinct.astype(np.float64), (len(rows), 1))
-    pinned = np.count_nonzero(rows == 0) * clusters >= rows.size
+    pinned = bool(np.count_nonzero(rows == 0) * clusters >= rows.size)
     if rows.shape[1] > _CHUNK:
         return np.concatenate([_cluster(*_binned(row), _exact(*_binned(row), clusters), pinned) for row in rows])
     spread = _spread(rows)
@@ -38,8 +37,6 @@ def centroids(rows: Array, clusters: int) -> Array:
 
 def assign(rows: Array, values: Array) -> Array:
     """uint8 numbers of the nearest values; ``values`` are ascending in each row."""
-    import numpy as np
-
     middles = (values[:, 1:].astype(np.float64) + values[:, :-1]) / 2
     if len(rows) == 1:
         return np.searchsorted(middles[0], rows[0]).astype(np.uint8)[None]
@@ -48,8 +45,6 @@ def assign(rows: Array, values: Array) -> Array:
 
 def _few_distinct(rows: Array, clusters: int) -> Array | None:
     """The distinct numbers, where there are at most ``clusters``; a sample tells most tensors apart at once."""
-    import numpy as np
-
     if np.unique(rows.reshape(-1)[:: max(rows.size // 4096, 1)]).size > clusters:
         return None
     distinct = np.unique(rows)
@@ -58,16 +53,12 @@ def _few_distinct(rows: Array, clusters: int) -> Array | None:
 
 def _spread(rows: Array) -> Array:
     """Root mean square of each row [rows, 1]; 1 for zeros."""
-    import numpy as np
-
     square = np.einsum("ri,ri->r", rows, rows, dtype=np.float64) / rows.shape[1]
     return np.sqrt(np.where(square > 0, square, 1)).reshape(-1, 1)
 
 
 def _sorted(rows: Array) -> tuple[Array, Array, Array]:
     """Sorted numbers, and prefix sums of their counts and of themselves, as float64 with a leading zero."""
-    import numpy as np
-
     ordered = np.sort(rows, axis=1).astype(np.float64)
     counts = np.broadcast_to(np.arange(rows.shape[1] + 1.0), (len(rows), rows.shape[1] + 1))
     return ordered, counts, np.pad(np.cumsum(ordered, axis=1), ((0, 0), (1, 0)))
@@ -75,8 +66,6 @@ def _sorted(rows: Array) -> tuple[Array, Array, Array]:
 
 def _binned(row: Array) -> tuple[Array, Array, Array]:
     """The same for one long row, gathered into bins that cut mantissas to 11 bits."""
-    import numpy as np
-
     total, count = np.zeros(1 << (32 - _DROPPED)), np.zeros(1 << (32 - _DROPPED))
     for start in range(0, row.size, _CHUNK):
         part = np.ascontiguousarray(row[start : start + _CHUNK], np.float32)
@@ -96,8 +85,6 @@ def _exact(ordered: Array, counts: Array, sums: Array, clusters: int) -> Array:
     With C(i, j) the squared error of bins i..j as one cluster: D_m(j) = min_i D_{m-1}(i - 1) + C(i, j). Half of the
     bins hold equally many numbers each, half are equally wide, so that neither bulk nor tails are coarse.
     """
-    import numpy as np
-
     edges = _edges(ordered[0], counts[0])
     count, total = np.diff(counts[0][edges]), np.diff(sums[0][edges])
     cost = _interval_costs(count, total)
@@ -117,8 +104,6 @@ def _exact(ordered: Array, counts: Array, sums: Array, clusters: int) -> Array:
 
 def _edges(ordered: Array, counts: Array) -> Array:
     """Positions at which bins begin and end; none is empty."""
-    import numpy as np
-
     wide = np.searchsorted(ordered, np.linspace(ordered[0], ordered[-1], _BINS // 2 + 1)[1:-1])
     full = np.searchsorted(counts, np.linspace(0, counts[-1], _BINS // 2 + 1)[1:-1])
     return np.unique(np.clip([0, *wide, *full, len(ordered)], 0, len(ordered)))
@@ -126,8 +111,6 @@ def _edges(ordered: Array, counts: Array) -> Array:
 
 def _interval_costs(count: Array, total: Array) -> Array:
     """C[i, j]: squared error within bins i..j replaced by their mean, beyond that within bins; infinite for j < i."""
-    import numpy as np
-
     means = total / count
     n, s, q = (np.pad(np.cumsum(a), (1, 0)) for a in (count, total, total * means))
     i, j = np.arange(len(count))[:, None], np.arange(len(count))[None] + 1
@@ -137,8 +120,6 @@ def _interval_costs(count: Array, total: Array) -> Array:
 
 def _cluster(ordered: Array, counts: Array, sums: Array, start: Array, pinned: bool) -> Array:
     """Lloyd's algorithm from ``start`` [rows or 1, clusters]; with ``pinned``, the value nearest to zero is zero."""
-    import numpy as np
-
     values = _lloyd(ordered, counts, sums, np.broadcast_to(start, (len(ordered), start.shape[1])), None)
     if not pinned:
         return values
@@ -147,8 +128,6 @@ def _cluster(ordered: Array, counts: Array, sums: Array, start: Array, pinned: b
 
 
 def _lloyd(ordered: Array, counts: Array, sums: Array, values: Array, pin: Array | None) -> Array:
-    import numpy as np
-
     before = None
     for _ in range(_ROUNDS):
         if pin is not None:
@@ -167,8 +146,6 @@ def _lloyd(ordered: Array, counts: Array, sums: Array, values: Array, pin: Array
 
 def _bisect(ordered: Array, wanted: Array) -> Array:
     """np.searchsorted (left) for every row at once."""
-    import numpy as np
-
     low = np.zeros(wanted.shape, np.intp)
     high = np.full(wanted.shape, ordered.shape[1], np.intp)
     while (low < high).any():

@@ -7,13 +7,12 @@ copy of the weights is held.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
+import numpy as np
 
-Array = Any  # a NumPy array; dtype and shape are in the docstrings
+from ...arrays import Array
+from ...lazy import ir
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,6 @@ class Symmetric:
 
     @property
     def dtype(self) -> ir.DataType:
-        import onnx_ir as ir
-
         return ir.DataType.INT8
 
     @property
@@ -42,8 +39,6 @@ class Symmetric:
 
         None is smaller than ``least``. All-zero slices without such get scale 1, so that their codes are zeros.
         """
-        import numpy as np
-
         largest = np.maximum(weight.max(axis=axes, keepdims=True), -weight.min(axis=axes, keepdims=True))
         scale = np.maximum(largest.astype(np.float32) / np.float32(self.limit), np.float32(least))
         tiny = np.finfo(np.float32).tiny
@@ -56,14 +51,10 @@ class Symmetric:
 
     def restored(self, weight: Array, scale: Array) -> Array:
         """What the codes of a weight give back, float32."""
-        import numpy as np
-
         return np.multiply(self.codes(weight, scale), scale, dtype=np.float32)
 
     def codes(self, weight: Array, scale: Array) -> Array:
         """int8 codes of the weight's shape; ``scale`` broadcasts against it. Rounds half to even, as ONNX does."""
-        import numpy as np
-
         codes = np.divide(weight, scale, dtype=np.float32)  # a float16 scale is widened first
         np.rint(codes, out=codes)
         np.clip(codes, -self.limit, self.limit, out=codes)
@@ -79,18 +70,14 @@ class Unsigned:
 
     symmetric: bool = False
     power_of_two: bool = False
-    zero_point: Array = 128
+    zero_point: Array | int = 128
 
     @property
     def dtype(self) -> ir.DataType:
-        import onnx_ir as ir
-
         return ir.DataType.UINT8
 
     def fit(self, weight: Array, axes: tuple[int, ...] | None, least: Array | float = 0.0) -> tuple[Unsigned, Array]:
         """The format with the zero points of this weight, and its scales; both kept as axes of size 1."""
-        import numpy as np
-
         if self.symmetric:
             scale = Symmetric(power_of_two=self.power_of_two).scale(weight, axes, least)
             return replace(self, zero_point=np.full(scale.shape, 128, np.uint8)), scale
@@ -103,8 +90,6 @@ class Unsigned:
 
     def codes(self, weight: Array, scale: Array) -> Array:
         """uint8 codes of the weight's shape."""
-        import numpy as np
-
         codes = np.divide(weight, scale, dtype=np.float32)
         np.rint(codes, out=codes)
         codes += self.zero_point
@@ -112,8 +97,6 @@ class Unsigned:
 
     def restored(self, weight: Array, scale: Array) -> Array:
         """What the codes of a weight give back, float32."""
-        import numpy as np
-
         return np.multiply(self.codes(weight, scale).astype(np.float32) - self.zero_point, scale, dtype=np.float32)
 
 
@@ -139,8 +122,6 @@ class Asymmetric:
         Symmetric forms (None: where codes have a sign) have zero in the middle and do not use the lowest code. With
         ``power_of_two`` the scale is rounded up to a power of two.
         """
-        import numpy as np
-
         low, high = min(low, 0.0), max(high, 0.0)
         limits, symmetric = np.iinfo(kind), kind.startswith("int") if symmetric is None else symmetric
         wide = 2 * max(-low, high) if symmetric else high - low
@@ -152,16 +133,12 @@ class Asymmetric:
     @property
     def interval(self) -> tuple[float, float]:
         """The numbers of the lowest and the highest code."""
-        import numpy as np
-
         limits, zero = np.iinfo(self.zero_point.dtype), int(self.zero_point)
         return (limits.min - zero) * float(self.scale), (limits.max - zero) * float(self.scale)
 
 
-def raised(scale: Array) -> Array:
+def raised(scale: Any) -> Any:
     """Scales rounded up to powers of two, float32."""
-    import numpy as np
-
     fraction, exponent = np.frexp(scale)  # scale = fraction 2^exponent, fraction in [1/2, 1)
     return np.ldexp(np.float32(1), np.where(fraction == 0.5, exponent - 1, exponent))
 
@@ -173,15 +150,11 @@ def levels_of(kind: str, symmetric: bool) -> int:
 
 
 def _positive(scale: float) -> np.float32:
-    import numpy as np
-
     return np.float32(scale) if scale >= np.finfo(np.float32).tiny else np.float32(1)
 
 
 def as_half(scale: Array) -> Array:
     """Scales as float16, rounded up so that no code is clipped; as they are where float16 would lose precision."""
-    import numpy as np
-
     limits = np.finfo(np.float16)
     if scale.min() < limits.tiny or scale.max() >= limits.max:
         return scale
@@ -191,15 +164,11 @@ def as_half(scale: Array) -> Array:
 
 def is_finite(weight: Array) -> bool:
     """Whether a weight has neither NaN nor infinity, without making a mask of its size."""
-    import numpy as np
-
     return bool(np.isfinite(weight.min(initial=0)) and np.isfinite(weight.max(initial=0)))
 
 
 def lazy_codes(source: ir.TensorProtocol, scale: Array, number_format: WeightFormat, layout: Layout) -> ir.LazyTensor:
     """An 8-bit tensor whose codes are computed from ``source`` when they are needed."""
-    import onnx_ir as ir
-
     shape = layout.shape(tuple(source.shape.numpy()))
     return ir.LazyTensor(
         lambda: ir.Tensor(number_format.codes(layout.apply(source.numpy()), scale)),
@@ -217,7 +186,7 @@ class Layout:
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (*shape[:-2], shape[-1], shape[-2]) if self.transposed else shape
 
-    def apply(self, weight: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def apply(self, weight: Array) -> Array:
         return weight.swapaxes(-1, -2) if self.transposed else weight
 
 

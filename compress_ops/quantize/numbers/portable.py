@@ -10,16 +10,14 @@ one sign count. Depthwise QLinearConv has a kernel of its own in onnxruntime, wh
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
+import numpy as np
+
+from ...arrays import Array
 from ...model import Model
 from .formats import Symmetric
 from .quality import weight_sqnr
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, Any]
 
 Portable = bool | Literal["auto"]
 LEAST_SQNR = 30.0
@@ -43,8 +41,6 @@ class Candidate:
 
     def least(self) -> Array:
         """The smallest scales with which no pair of codes can saturate, shaped as the scales are."""
-        import numpy as np
-
         if not self.saturates:
             return np.zeros((1,) * self.weight.ndim, np.float32)
         pairs = _ordered_pairs(self.weight, self.along) if self.along is not None else _any_pairs(self.weight)
@@ -58,8 +54,6 @@ class Candidate:
 
 def _ordered_pairs(weight: Array, along: int) -> Array:
     """Sums of neighbours of one sign along an axis, as magnitudes; all zero where there is but one number."""
-    import numpy as np
-
     if weight.shape[along] < 2:
         return np.zeros_like(weight)
     turned = np.moveaxis(weight, along, 0)
@@ -69,8 +63,6 @@ def _ordered_pairs(weight: Array, along: int) -> Array:
 
 def _any_pairs(weight: Array) -> Array:
     """For each output channel (axis 0), the sum of its two largest weights of one sign."""
-    import numpy as np
-
     flat = weight.reshape(weight.shape[0], -1)
     shape = (-1,) + (1,) * (weight.ndim - 1)
     if flat.shape[1] < 2:
@@ -93,8 +85,6 @@ class Portability:
 
     def least(self, candidate: Candidate) -> Array:
         """The smallest scales of a weight, shaped as its scales are; zeros where it need not be portable."""
-        import numpy as np
-
         self.seen += candidate.saturates
         if self.asked == "auto" and candidate.saturates and (found := candidate.sqnr()) < LEAST_SQNR:
             self.short[candidate.name] = found

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
-    Array = np.ndarray[Any, Any]
+from ...arrays import Array
 
 EXACT = 200.0
 """dB that stand for no noise at all: more than float64 could tell."""
@@ -26,15 +25,11 @@ def decibels(signal: float, noise: float) -> float:
 
 def weight_sqnr(weight: Array, restored: Array) -> float:
     """SQNR of a weight and what its codes give back."""
-    import numpy as np
-
     return decibels(_power(weight), _power(np.subtract(weight, restored, dtype=np.float32)))
 
 
 def _power(values: Array) -> float:
     """Sum of squares: in float32 where that holds it, as it makes no copy."""
-    import numpy as np
-
     flat = values.reshape(-1)
     with np.errstate(over="ignore", under="ignore"):
         total = float(np.dot(flat, flat))

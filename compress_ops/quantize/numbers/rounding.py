@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .blocks import (
-    Array,
-    BlockFormat,
-    Grid,
-    by_rows,
-)
+import numpy as np
+
+from ...arrays import Array
+from .blocks import BlockFormat, Grid, by_rows
 
 _STEPS = 9
 _ITERATIONS, _NORM, _PULL, _GROWTH = 20, 0.7, 10.0, 1.05  # Badri & Shaji: 20 iterations, p = 0.7, beta = 10
@@ -24,8 +22,6 @@ def nearest(weight: Array, form: BlockFormat, clip: bool) -> Grid:
 
 
 def _nearest(blocks: Array, form: BlockFormat, clip: bool) -> Grid:
-    import numpy as np
-
     best = form.grid(blocks)
     if not clip:
         return best
@@ -38,8 +34,6 @@ def _nearest(blocks: Array, form: BlockFormat, clip: bool) -> Grid:
 
 
 def _squared_error(blocks: Array, form: BlockFormat, grid: Grid) -> Array:
-    import numpy as np
-
     error = blocks - form.values(form.codes(blocks, grid), grid)
     return np.einsum("rbi,rbi->rb", error, error, dtype=np.float64)
 
@@ -57,8 +51,6 @@ def half_quadratic(weight: Array, form: BlockFormat) -> Grid:
 
 
 def _half_quadratic(blocks: Array, form: BlockFormat) -> Grid:
-    import numpy as np
-
     grid = best = _nearest(blocks, form, clip=True)
     unit = np.abs(grid.scale.astype(np.float32))[..., None]
     least, pull = _norm(blocks, form, grid, unit), _PULL
@@ -70,16 +62,12 @@ def _half_quadratic(blocks: Array, form: BlockFormat) -> Grid:
 
 
 def _norm(blocks: Array, form: BlockFormat, grid: Grid, unit: Array) -> Array:
-    import numpy as np
-
     residual = np.abs(blocks - form.values(form.codes(blocks, grid), grid)) / unit
     return (residual**_NORM).sum(axis=-1)
 
 
 def _improved(blocks: Array, form: BlockFormat, grid: Grid, unit: Array, pull: float) -> Grid:
     """One round of the two closed forms."""
-    import numpy as np
-
     codes = form.codes(blocks, grid)
     steps = codes - form.zero(grid)[..., None]
     target = blocks - unit * _shrunk((blocks - form.values(codes, grid)) / unit, pull)
@@ -91,16 +79,12 @@ def _improved(blocks: Array, form: BlockFormat, grid: Grid, unit: Array, pull: f
 
 
 def _shrunk(residual: Array, pull: float) -> Array:
-    import numpy as np
-
     size = np.abs(residual)
     return np.sign(residual) * np.maximum(size - np.maximum(size, 1e-8) ** (_NORM - 1) / pull, 0)
 
 
 def _solved_scale(steps: Array, target: Array, before: Array) -> Array:
     """<steps, target> / <steps, steps>; the scale before where that has no use (no steps, or another sign)."""
-    import numpy as np
-
     length: Any = np.einsum("rbi,rbi->rb", steps, steps)
     solved = (np.einsum("rbi,rbi->rb", steps, target) / np.maximum(length, 1)).astype(before.dtype)
     usable = (length > 0) & (solved * np.sign(before) >= np.finfo(before.dtype).tiny)

@@ -13,23 +13,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
+import numpy as np
 from pydantic import Field
 
+from ...arrays import Array
 from ...graph.edit import constant_of
+from ...lazy import ir
 from ...model import Model
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Only,
-    Promise,
-    Skip,
-    register,
-    selected,
-)
+from ...passes import ALL, NONE, Change, Context, Only, Promise, Skip, register, selected
 from .equalize_links import Link, find_links
-from .equalize_weights import Array, rescale, sizes_of
+from .equalize_weights import rescale, sizes_of
 
 _SETTLED = 1e-3  # largest |log s| of a round that needs no other round
 _EQUAL = 0.05  # largest |log s| of a chain that is left alone whatever the gain: ranges differ by less than 10 %
@@ -111,8 +104,6 @@ class _State:
 
 
 def _equalize_chain(model: Model, chain: list[Link], settings: _Settings, change: Change) -> None:
-    import numpy as np
-
     nodes = [chain[0].first, *(link.second for link in chain)]
     state = _State([sizes_of(node) for node in nodes], [np.ones(link.channels) for link in chain])
     reason, before = "its chain has NaN or infinite weights", [*_precisions(state, chain)]
@@ -132,8 +123,6 @@ def _equalize_chain(model: Model, chain: list[Link], settings: _Settings, change
 
 def _settle(state: _State, chain: Sequence[Link], settings: _Settings) -> str:
     """Go through the links until the factors are settled; returns why they are not worth it, empty where they are."""
-    import numpy as np
-
     before = np.array([*_noises(state, chain)])
     for _ in range(settings.rounds):
         if max(_equalize_link(state, i, link.repeats, settings.limit) for i, link in enumerate(chain)) < _SETTLED:
@@ -147,8 +136,6 @@ def _settle(state: _State, chain: Sequence[Link], settings: _Settings) -> str:
 
 def _equalize_link(state: _State, index: int, repeats: int, limit: float) -> float:
     """One step of the rule for one link; returns the largest |log s|."""
-    import numpy as np
-
     first, second = state.sizes[index], state.sizes[index + 1]
     gives, reads = first.max(axis=2).reshape(-1), second.max(axis=1).reshape(-1, repeats).max(axis=1)
     alive = (gives > _DEAD * gives.max()) & (reads > _DEAD * reads.max())
@@ -162,8 +149,6 @@ def _equalize_link(state: _State, index: int, repeats: int, limit: float) -> flo
 
 def _precisions(state: _State, chain: Sequence[Link]) -> Iterator[float]:
     """For each link, the mean over channels of (r1_i / max r1) (r2_i / max r2): 1 where both are perfectly even."""
-    import numpy as np
-
     for gives, reads in _ranges(state, chain):
         largest = float(gives.max() * reads.max())
         yield float(np.mean(gives * reads)) / largest if largest > 0 else 1.0
@@ -175,8 +160,6 @@ def _noises(state: _State, chain: Sequence[Link]) -> Iterator[float]:
     Steps are R1 = max r1 and R2 = max r2, what they are multiplied with is r2 and (for the activations) r1:
     R1^2 sum r2_i^2 + R2^2 sum r1_i^2.
     """
-    import numpy as np
-
     for gives, reads in _ranges(state, chain):
         noise = gives.max() ** 2 * np.square(reads).sum() + reads.max() ** 2 * np.square(gives).sum()
         yield float(noise) or 1.0
@@ -190,8 +173,6 @@ def _ranges(state: _State, chain: Sequence[Link]) -> Iterator[tuple[Array, Array
 
 def _write(model: Model, chain: list[Link], factors: list[Array]) -> None:
     """Each layer once: its outputs divided by the factors of the link behind it, its inputs times those before it."""
-    import numpy as np
-
     inputs: Array | None = None
     for link, factor in zip(chain, factors, strict=True):
         rescale(model, link.first, factor, inputs)
@@ -202,8 +183,6 @@ def _write(model: Model, chain: list[Link], factors: list[Array]) -> None:
 
 def _rescale_additions(model: Model, link: Link, factor: Array) -> None:
     """Constants that are added behind a MatMul are its bias."""
-    import onnx_ir as ir
-
     for node, index in link.additions:
         old = constant_of(node.inputs[index])
         assert old is not None and isinstance(node.graph, ir.Graph)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from ...graph.edit import attribute, constant_of
+from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from .equalize_weights import input_channels, output_channels
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 ELEMENTWISE = ("Relu", "LeakyRelu", "PRelu", "Identity")
@@ -66,8 +63,6 @@ def _is_layer(node: ir.Node) -> bool:
 
 def _problem(node: ir.Node) -> str:
     """Why the numbers of a layer cannot be scaled; empty where they can."""
-    import onnx_ir as ir
-
     weight = constant_of(node.inputs[1])
     value = node.inputs[1]
     if value is not None and (made := value.producer()) is not None and made.op_type == "DequantizeLinear":

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import numpy as np
 
+from ...arrays import Array
 from ...graph.edit import attribute, constant_of
+from ...lazy import ir
 from ...model import Model
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-Array = Any  # a NumPy array; dtype and shape are in the docstrings
 
 
 def sizes_of(node: ir.Node) -> Array:
     """float64 [groups, outputs, inputs]: the largest |w| over the kernel."""
-    import numpy as np
-
     tensor = constant_of(node.inputs[1])
     assert tensor is not None
     weight = tensor.numpy()
@@ -40,8 +35,6 @@ def input_channels(node: ir.Node) -> int:
 
 def rescale(model: Model, node: ir.Node, outputs: Array | None, inputs: Array | None) -> None:
     """Divide by ``outputs`` what gives each output channel, bias included; multiply what reads each input channel."""
-    import numpy as np
-
     shape = _grouped_shape(node)
     factor = np.ones(shape)
     if outputs is not None:
@@ -70,9 +63,6 @@ def _groups(node: ir.Node) -> int:
 
 def _rescale_weight(node: ir.Node, factor: Array) -> None:
     """The product is made when the model is saved, one weight at a time."""
-    import numpy as np
-    import onnx_ir as ir
-
     value = node.inputs[1]
     assert value is not None and value.const_value is not None
     old = value.const_value
@@ -98,8 +88,6 @@ def _as_stored(node: ir.Node, factor: Array, rank: int) -> Array:
 
 def _rescale_bias(model: Model, node: ir.Node, outputs: Array) -> None:
     """A new weight, since others may read the old one. Every form of Gemm's bias broadcasts along its last axis."""
-    import onnx_ir as ir
-
     bias = constant_of(node.inputs[2]) if len(node.inputs) > 2 else None
     if bias is None:
         return

@@ -9,34 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
+from ...arrays import Array
 from ...errors import PassError
 from ...graph.edit import attribute, constant_of
 from ...graph.tap import constant, tapped
+from ...lazy import ir
 from ...model import Model
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Need,
-    Only,
-    Promise,
-    Skip,
-    register,
-    selected,
-)
+from ...passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register, selected
 from ..int8.eligible import why_not
 from ..numbers.formats import Asymmetric, Symmetric
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    Array = np.ndarray[Any, Any]
 
 Operator = Literal["MatMul", "Gemm"]
 OPERATORS: list[Operator] = ["MatMul", "Gemm"]
@@ -108,8 +94,6 @@ class _Group:
 
     def largest_weights(self) -> Array:
         """max |W_j| over the outputs of all operators, for each input channel j."""
-        import numpy as np
-
         largest: Array = np.max([np.abs(weight).max(axis=1) for weight in self.weights()], axis=0)
         return largest
 
@@ -156,8 +140,6 @@ def _shared(node: ir.Node) -> str:
 
 def _sample(model: Model, ctx: Context, groups: Sequence[_Group]) -> list[_Sample]:
     """One pass over the data; of each batch the session gives channel maxima and a few rows only."""
-    import numpy as np
-
     if not groups:
         return []
     largest: list[Any] = [0.0] * len(groups)
@@ -180,9 +162,6 @@ def _thin(rows: Array) -> Array:
 
 def _taps(model: Model, group: _Group) -> list[ir.Node]:
     """max |X_j| over all rows, a sum that shows NaN (the maximum does not), and every 16th row, of X as a matrix."""
-    import numpy as np
-    import onnx_ir as ir
-
     channels = group.weights()[0].shape[0]
     flat = ir.node("Reshape", [group.value, constant(np.array([-1, channels], np.int64))])
     size = ir.node("Abs", [flat.outputs[0]])
@@ -197,8 +176,6 @@ def _taps(model: Model, group: _Group) -> list[ir.Node]:
 
 def _best_alpha(group: _Group, sample: _Sample, alphas: Sequence[float], *, always: bool) -> float | str:
     """The alpha with the least error, or why the activation is left alone."""
-    import numpy as np
-
     if not sample.rows.size:
         return "the activation is empty throughout the calibration data"
     if not np.isfinite(sample.largest).all():
@@ -213,8 +190,6 @@ def _best_alpha(group: _Group, sample: _Sample, alphas: Sequence[float], *, alwa
 
 def _factors(activations: Array, weights: Array, alpha: float) -> Array:
     """s_j, float32; 1 where the channel is never used or has no weights."""
-    import numpy as np
-
     with np.errstate(divide="ignore", invalid="ignore"):
         factors = activations**alpha / weights ** (1 - alpha)
     usable = np.isfinite(factors) & (activations > 0) & (weights > 0)
@@ -223,8 +198,6 @@ def _factors(activations: Array, weights: Array, alpha: float) -> Array:
 
 def _error(rows: Array, weights: Sequence[Array], factors: Array) -> float:
     """Sum of squared errors of X W over the operators, with X / s and s W quantized to 8 bits."""
-    import numpy as np
-
     scaled = rows / factors
     form, limits = Asymmetric.of(float(scaled.min()), float(scaled.max()), "uint8"), Symmetric()
     codes = np.clip(np.rint(scaled / form.scale) + form.zero_point, 0, 255) - form.zero_point
@@ -245,9 +218,6 @@ def _apply(model: Model, group: _Group, factors: Array) -> None:
 
 
 def _scale_weight(node: ir.Node, factors: Array) -> None:
-    import numpy as np
-    import onnx_ir as ir
-
     weight = node.inputs[1]
     assert weight is not None
     source = weight.const_value
@@ -263,8 +233,6 @@ def _scale_weight(node: ir.Node, factors: Array) -> None:
 
 def _into_normalization(group: _Group, factors: Array) -> bool:
     """Divide scale and bias of the LayerNormalization that makes X, where only the group reads X and them."""
-    import onnx_ir as ir
-
     node = group.value.producer()
     readers = {user for user, _ in group.value.uses()}
     if node is None or node.op_type != "LayerNormalization" or readers != set(group.nodes):
@@ -279,8 +247,6 @@ def _into_normalization(group: _Group, factors: Array) -> bool:
 
 
 def _by_multiplication(model: Model, group: _Group, factors: Array) -> None:
-    import onnx_ir as ir
-
     inverse = model.add_weight(f"{group.value.name}_smooth", ir.Tensor(1 / factors))
     node = ir.node("Mul", [group.value, inverse], name=model.fresh(f"{group.value.name}/smooth"))
     node.outputs[0].name = model.fresh(f"{group.value.name}_smoothed")

@@ -9,25 +9,22 @@ Calibrators that count histograms know both from there, for all of the data.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ...graph.edit import MICROSOFT
 from ...graph.tap import constant, tapped
+from ...lazy import ir
 from ...model import Model
 from ...passes import Context
 from ..numbers.formats import Asymmetric
 from ..numbers.quality import decibels
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 
 def activation_quality(
     model: Model, ctx: Context, forms: Mapping[ir.Value, Asymmetric]
 ) -> dict[str, tuple[float, float]]:
     """SQNR in dB and share of clipped numbers of each main-graph value in its codes, by name."""
-    import numpy as np
-
     if not forms:
         return {}
     taps = [tap for value, form in forms.items() for tap in _taps(value, form)]
@@ -46,9 +43,6 @@ def activation_quality(
 
 def _taps(value: ir.Value, form: Asymmetric) -> list[ir.Node]:
     """sum x^2 and sum (x - x_q)^2, both over s^2, how many numbers lie outside, and how many there are."""
-    import numpy as np
-    import onnx_ir as ir
-
     scale, zero = constant(form.scale), constant(form.zero_point)
     codes = ir.node("QuantizeLinear", [value, scale, zero], domain=MICROSOFT).outputs[0]
     restored = ir.node("DequantizeLinear", [codes, scale, zero], domain=MICROSOFT).outputs[0]

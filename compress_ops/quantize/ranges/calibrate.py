@@ -9,23 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from ...arrays import Array
 from ...errors import PassError
 from ...graph.tap import tapped
+from ...lazy import ir
 from ...model import Model
 from ...passes import Context
-from .clipping import (
-    RULES,
-    Bounds,
-    Clipping,
-    Rule,
-)
+from .clipping import RULES, Bounds, Clipping, Rule
 from .histogram import Histogram, Span, histograms
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
 
 MOMENTUM = 0.9
 """What the moving average keeps of its past at each batch: the last ten or so batches decide."""
@@ -53,8 +48,6 @@ def moving_average(model: Model, ctx: Context, values: Sequence[ir.Value], setti
 
     An outlier of one batch counts little; the result depends on the batches and their order.
     """
-    import numpy as np
-
     average, begun = np.tile([np.inf, -np.inf], (len(values), 1)), np.zeros(len(values), bool)
     for seen in _extremes_of_batches(model, ctx, values):
         full = seen[:, 3] > 0
@@ -111,8 +104,6 @@ def _within(whole: Range, bounds: Bounds) -> Range:
 
 def _spans(model: Model, ctx: Context, values: Sequence[ir.Value]) -> dict[str, Span]:
     """Extremes over all batches, NaN where there was one."""
-    import numpy as np
-
     lows, highs, sizes = (np.full(len(values), start) for start in (np.inf, -np.inf, 0.0))
     for seen in _extremes_of_batches(model, ctx, values):
         np.minimum(lows, seen[:, 0], out=lows)  # these keep NaN
@@ -122,10 +113,8 @@ def _spans(model: Model, ctx: Context, values: Sequence[ir.Value]) -> dict[str, 
     return {value.name or "": Span(float(low), float(high), int(size)) for value, low, high, size in found}
 
 
-def _extremes_of_batches(model: Model, ctx: Context, values: Sequence[ir.Value]) -> Iterator[np.ndarray[Any, Any]]:
+def _extremes_of_batches(model: Model, ctx: Context, values: Sequence[ir.Value]) -> Iterator[Array]:
     """For each batch an array [values, 4]: minimum, maximum, a sum of magnitudes, size."""
-    import numpy as np
-
     batches = 0
     with tapped(model, ctx, [output for value in values for output in _extremes(value)]) as session:
         for feeds in ctx.calibration_batches("calibrate: ranges"):
@@ -139,7 +128,5 @@ def _extremes_of_batches(model: Model, ctx: Context, values: Sequence[ir.Value])
 
 def _extremes(value: ir.Value) -> list[ir.Node]:
     """Minimum and maximum, which onnxruntime computes as if NaN were not there, a sum that shows it, and the size."""
-    import onnx_ir as ir
-
     reductions = [ir.node(reduce, [value], {"keepdims": 0}) for reduce in ("ReduceMin", "ReduceMax", "ReduceL1")]
     return [*reductions, ir.node("Size", [value])]

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ...arrays import Array
 from ..numbers.formats import Asymmetric, levels_of
+from ..numbers.quality import decibels
 from .histogram import Histogram
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, Any]
 
 _FINE = 8  # bins in a step of the codes from which on rounding is counted bin by bin
 _SHARES = 96  # candidates for each bound, down to a thousandth of the extreme
@@ -40,8 +38,6 @@ Rule = Callable[[Histogram, Clipping], Bounds]
 
 def percentile(histogram: Histogram, settings: Clipping) -> Bounds:
     """The bins between two tails, each of (100 - percentile) / 2 % of the counts; exact to one bin."""
-    import numpy as np
-
     cumulative = np.cumsum(histogram.counts) / histogram.counts.sum()
     tail = (100 - settings.percentile) / 200
     low = int(np.searchsorted(cumulative, tail, side="right"))
@@ -56,8 +52,6 @@ def entropy(histogram: Histogram, settings: Clipping) -> Bounds:
     last bin; Q is the histogram below T averaged over each level, empty bins left out. Tried are T of 128, 144 ... 2048
     bins of 2048. The first bin takes the count of the second, as zeros have a code of their own.
     """
-    import numpy as np
-
     magnitudes, top = _magnitudes(histogram)
     tried = np.arange(_LEVELS, _MAGNITUDES + 1, _STRIDE)
     threshold = float(tried[np.argmin(_divergences(magnitudes, tried))]) / _MAGNITUDES * top
@@ -66,8 +60,6 @@ def entropy(histogram: Histogram, settings: Clipping) -> Bounds:
 
 def _magnitudes(histogram: Histogram) -> tuple[Array, float]:
     """Counts of |x| in equal bins up to the largest; bins are cut in proportion where the two grids do not meet."""
-    import numpy as np
-
     ends = (np.arange(histogram.counts.size + 1) - histogram.zero - 0.5) * histogram.width
     below = np.concatenate([[0.0], np.cumsum(histogram.counts)])
     top = max(-ends[0], ends[-1])
@@ -82,8 +74,6 @@ def _divergences(magnitudes: Array, tried: Array) -> Array:
 
     Within a level Q is flat, so that sums up to each bin (of counts, of occupied bins, of count x log count) suffice.
     """
-    import numpy as np
-
     sums = [
         np.concatenate([[0.0], np.cumsum(terms)]) for terms in (magnitudes, magnitudes > 0, _log_weighted(magnitudes))
     ]
@@ -104,8 +94,6 @@ def _divergences(magnitudes: Array, tried: Array) -> Array:
 
 def _log_weighted(counts: Array) -> Array:
     """c log c, 0 where c is."""
-    import numpy as np
-
     weighted: Array = counts * np.log(np.where(counts > 0, counts, 1.0))
     return weighted
 
@@ -116,8 +104,6 @@ def mse(histogram: Histogram, settings: Clipping) -> Bounds:
     Tried are 96 shares of either extreme, from all of it to a thousandth, each with each (both the same where codes
     are symmetric).
     """
-    import numpy as np
-
     moments = _Moments.of(histogram)
     shares = np.geomspace(1, 1e-3, _SHARES)
     low, high = moments.centres[0], moments.centres[-1]
@@ -145,8 +131,6 @@ class _Moments:
 
     @classmethod
     def of(cls, histogram: Histogram) -> _Moments:
-        import numpy as np
-
         occupied = np.flatnonzero(histogram.counts)
         low, high = min(int(occupied[0]), histogram.zero), max(int(occupied[-1]), histogram.zero)
         centres, counts = histogram.centres[low : high + 1], histogram.counts[low : high + 1]
@@ -154,14 +138,10 @@ class _Moments:
         return cls(centres, np.concatenate([np.zeros((3, 1)), np.cumsum(terms, axis=1)], axis=1))
 
     def below(self, bounds: Array) -> Array:
-        import numpy as np
-
         return self.sums[:, np.searchsorted(self.centres, bounds)]
 
     def error(self, lows: Array, highs: Array, steps: Array) -> Array:
         """Expected sum of squared errors for each interval."""
-        import numpy as np
-
         under, over = self.below(lows), self.sums[:, -1:] - self.below(highs)
         core_low, core_high = self.below(np.maximum(-steps / 2, lows)), self.below(np.minimum(steps / 2, highs))
         core, total = core_high - core_low, self.sums[:, -1:]
@@ -178,10 +158,6 @@ RULES: dict[str, Rule] = {"percentile": percentile, "entropy": entropy, "mse": m
 
 def quality(histogram: Histogram, form: Asymmetric) -> tuple[float, float]:
     """Signal-to-noise ratio in dB, and share of clipped numbers, of what the histogram counted, in the form's codes."""
-    import numpy as np
-
-    from ..numbers.quality import decibels
-
     scale, (low, high) = float(form.scale), form.interval
     centres, counts = histogram.centres, histogram.counts
     clipped = counts[(centres < low - scale / 2) | (centres > high + scale / 2)].sum() / counts.sum()

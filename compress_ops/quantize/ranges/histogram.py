@@ -11,18 +11,15 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ...arrays import Array
 from ...graph.edit import MICROSOFT
 from ...graph.tap import constant, tapped
+from ...lazy import ir
 from ...model import Model
 from ...passes import Context
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx_ir as ir
-
-    Array = np.ndarray[Any, Any]
 
 BINS = 8192
 COUNTED = 2**18
@@ -41,8 +38,6 @@ class Span:
     @property
     def can_be_counted(self) -> bool:
         """Whether float32 can tell the bins apart."""
-        import numpy as np
-
         limits = np.finfo(np.float32)
         wide = max(self.high, 0.0) - min(self.low, 0.0)
         return self.high > self.low and float(limits.tiny) * BINS <= wide <= float(limits.max)
@@ -58,8 +53,6 @@ class Histogram:
 
     @property
     def centres(self) -> Array:
-        import numpy as np
-
         centres: Array = (np.arange(self.counts.size) - self.zero) * self.width
         return centres
 
@@ -68,8 +61,6 @@ def histograms(
     model: Model, ctx: Context, values: Sequence[ir.Value], spans: Mapping[str, Span]
 ) -> dict[str, Histogram]:
     """The histogram of each value over the range from its extremes to zero, by name; one pass over the data."""
-    import numpy as np
-
     found = {value.name or "": _empty(spans[value.name or ""]) for value in values}
     if not found:
         return {}
@@ -90,8 +81,6 @@ def histograms(
 
 def _empty(span: Span) -> Histogram:
     """One bin more than BINS, as both ends may round up; it stays empty but for that."""
-    import numpy as np
-
     low, high = min(span.low, 0.0), max(span.high, 0.0)
     width = float(np.float32((high - low) / (BINS - 2)))
     return Histogram(np.zeros(BINS + 1, np.int64), width, int(np.rint(-low / width)))
@@ -101,9 +90,6 @@ def _bin_numbers(
     value: ir.Value, histogram: Histogram, size: int, most: int, numbers: Callable[[int], ir.Value]
 ) -> ir.Node:
     """round(x / width) + zero of the counted numbers, flat."""
-    import numpy as np
-    import onnx_ir as ir
-
     some = ir.node("Reshape", [value, numbers(-1)])
     if size > most:
         limits = (0, np.iinfo(np.int64).max, 0, _stride(size, most))  # start, end, axis, step

@@ -7,30 +7,18 @@ Query heads that share a head of keys and values go with it. The size of heads c
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ....arrays import Array
+from ....lazy import ir
 from ....model import ONNX_DOMAINS, Model
-from ..axes import (
-    Axis,
-    Layout,
-    Unclear,
-    labels_of,
-    live,
-    size_of,
-)
-from ..labels import Array
+from ..axes import Axis, Layout, Unclear, labels_of, live, size_of
 from ..trace import Trace
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 
 def write_scales(model: Model) -> None:
     """Write the scale that follows from the size of heads, where it is left to the operator."""
-    import onnx_ir as ir
-
     for node in model.nodes():
         if node.op_type == "Attention" and node.domain in ONNX_DOMAINS and "scale" not in node.attributes:
             shape = node.inputs[0].shape if node.inputs[0] is not None else None

@@ -5,12 +5,8 @@ Exporters write Reshape(x, [batch, seq, -1]) in front of a MatMul: only the MatM
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ....graph.edit import attribute
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
+from ....lazy import ir
 
 _STEPS = 8  # operators to look behind
 

@@ -5,19 +5,10 @@ What the indices count along stays; along the other axes each index is on its ow
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ....graph.edit import attribute
-from ..axes import (
-    Axis,
-    Layout,
-    Unclear,
-    size_of,
-)
+from ....lazy import ir
+from ..axes import Axis, Layout, Unclear, size_of
 from ..trace import Trace
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 
 def elements(trace: Trace, node: ir.Node) -> None:

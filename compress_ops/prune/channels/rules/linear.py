@@ -5,25 +5,15 @@ y = W x: the axis of W that is summed over is joined with x's channels, the othe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from ....arrays import Array
 from ....graph.edit import attribute
-from ..axes import (
-    Axis,
-    Layout,
-    Unclear,
-    labels_of,
-    live,
-)
+from ....lazy import ir
+from ..axes import Axis, Layout, Unclear, labels_of, live
 from ..even import balance
-from ..labels import Array
 from ..trace import Trace
 from .views import columns
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 
 def conv(trace: Trace, node: ir.Node) -> None:

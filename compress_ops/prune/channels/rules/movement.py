@@ -5,24 +5,14 @@ Their rules do with the labels what the operator does with the data.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from ....arrays import Array
 from ....graph.edit import attribute
+from ....lazy import ir
 from ....shapes.elements import Element, Elements
-from ..axes import (
-    Axis,
-    Layout,
-    Unclear,
-    live,
-    subgraphs,
-)
-from ..labels import Array
+from ..axes import Axis, Layout, Unclear, live, subgraphs
 from ..trace import Trace
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 
 def transpose(trace: Trace, node: ir.Node) -> None:

@@ -6,21 +6,14 @@ result is that of the same operator over the channels that remain.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import numpy as np
 
 from ....graph.edit import attribute
-from ..axes import (
-    Axis,
-    Layout,
-    Unclear,
-    live,
-)
+from ....lazy import ir
+from ..axes import Axis, Layout, Unclear, live
 from ..even import balance
 from ..trace import Trace
 from .views import columns
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 
 def same(trace: Trace, node: ir.Node) -> None:
@@ -198,7 +191,6 @@ def space_to_depth(trace: Trace, node: ir.Node) -> None:
     trace.protect(layout[2:], node, "it turns these into channels")
     if not live(channels):
         return trace.set(node.outputs[0], None)
-    import numpy as np
 
     trace.limits.expect(len(channels) * block * block)
     trace.set(node.outputs[0], [layout[0], np.tile(channels, block * block), None, None])

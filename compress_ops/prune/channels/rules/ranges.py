@@ -5,26 +5,16 @@ Their rules do with the labels what the operator does with the data, and see to 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from ....arrays import Array
 from ....graph.edit import attribute
+from ....lazy import ir
 from ....shapes.elements import Elements
-from ..axes import (
-    Axis,
-    Layout,
-    Unclear,
-    labels_of,
-    live,
-    size_of,
-)
-from ..labels import NEVER, Array
+from ..axes import Axis, Layout, Unclear, labels_of, live, size_of
+from ..labels import NEVER
 from ..trace import Trace
 from .views import columns
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 _END = 2**31 - 1  # exporters write this, or more, for "to the end"
 

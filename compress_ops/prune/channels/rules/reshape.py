@@ -9,29 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ....arrays import Array
 from ....graph.edit import attribute
+from ....lazy import ir
 from ....shapes.elements import Element
-from ..axes import (
-    Axis,
-    Folded,
-    Layout,
-    Unclear,
-    declared,
-    labels_of,
-    live,
-    size_of,
-)
-from ..labels import Array
+from ..axes import Axis, Folded, Layout, Unclear, declared, labels_of, live, size_of
 from ..trace import Trace
 from .demands import demanded
 from .views import columns, merge, split
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 
 def reshape(trace: Trace, node: ir.Node) -> None:

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from ....lazy import ir
 from ....model import ONNX_DOMAINS
 from ..axes import Unclear
 from ..trace import Trace
-from . import (
-    attention,
-    indexing,
-    linear,
-    movement,
-    pointwise,
-    ranges,
-)
+from . import attention, indexing, linear, movement, pointwise, ranges
 from .reshape import flatten, reshape
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 Rule = Callable[[Trace, "ir.Node"], None]
 

@@ -9,21 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..axes import (
-    Axis,
-    Layout,
-    Unclear,
-    live,
-)
-from ..labels import NEVER, Array
+from ....arrays import Array
+from ....lazy import ir
+from ..axes import Axis, Layout, Unclear, live
+from ..labels import NEVER
 from ..trace import Trace
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 
 def merge(trace: Trace, axes: Sequence[Axis], node: ir.Node) -> Axis:
