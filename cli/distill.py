@@ -77,7 +77,8 @@ def distill(
 
     from .execute import execute, output
     from .flags import kept, limit_of_loss, made_up, recipe_from, said
-    from .show import Manner, put
+    from .show import Manner
+    from .streams import put
 
     chosen = {"teacher": _teacher(teacher), "epochs": epochs, "learning_rate": learning_rate}
     chosen |= {"temperature": temperature, "loss": _loss(loss or []), "baseline": "scratch" if baseline else None}

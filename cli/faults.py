@@ -84,7 +84,7 @@ def _property(text: str) -> str:
 
 def tell_as_json(kind: str, faults: Sequence[OnnxpressError], status: int) -> None:
     """The one document of a failed run."""
-    from .show import put_json
+    from .streams import put_json
 
     found = [_plain(fault) for fault in faults]
     one = (

@@ -76,7 +76,8 @@ def prune(
 
     from .execute import execute, output
     from .flags import data_section, kept, limit_of_loss, made_up, recipe_from
-    from .show import Manner, put
+    from .show import Manner
+    from .streams import put
 
     sections = {
         "provider": provider,

@@ -86,7 +86,8 @@ def quantize(
 
     from .execute import carry_out, execute, output
     from .flags import data_section, kept, made_up, recipe_from
-    from .show import Manner, put
+    from .show import Manner
+    from .streams import put
 
     _refuse_passes(set_ or ())
     sections = {

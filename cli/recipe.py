@@ -35,7 +35,7 @@ def new(
         write,
     )
 
-    from .show import put
+    from .streams import put
 
     if out is None:
         put(_new(model, Path()))
@@ -66,7 +66,8 @@ def check(
     from compress_ops.errors import raise_all
     from compress_ops.recipe import read_recipe
 
-    from .show import put, put_answer
+    from .show import put_answer
+    from .streams import put
 
     loaded = read_recipe(recipe, set_ or ())
     if model is not None or loaded.recipe.model is not None:
@@ -96,6 +97,6 @@ def schema() -> None:
     """
     from compress_ops.recipe.schema import recipe_schema
 
-    from .show import put_json
+    from .streams import put_json
 
     put_json(recipe_schema())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .streams import put, put_json
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
@@ -48,21 +50,6 @@ def _summary() -> str | None:
     import os
 
     return os.environ.get(_SUMMARY)
-
-
-def put(text: str) -> None:
-    """Write to stdout."""
-    import sys
-
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
-def put_json(document: object) -> None:
-    """A name that holds a command of GitHub's logs is written as another JSON text of the same meaning."""
-    import json
-
-    put(json.dumps(document, indent=2, allow_nan=False).replace("##[", "\\u0023#[") + "\n")
 
 
 def put_page(page: Page, *, quiet: bool = False) -> None:

@@ -63,6 +63,19 @@ def patient_streams() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
+def put(text: str) -> None:
+    """Write to stdout."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def put_json(document: object) -> None:
+    """A name that holds a command of GitHub's logs is written as another JSON text of the same meaning."""
+    import json
+
+    put(json.dumps(document, indent=2, allow_nan=False).replace("##[", "\\u0023#[") + "\n")
+
+
 def output_failure() -> str:
     """Why not all of the answer could be written to standard output; nothing where it could."""
     failure = getattr(sys.stdout, "failure", None)

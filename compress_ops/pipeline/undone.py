@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..arrays import Array
-from ..distill.fine_tuning.codebooks import computed_values
 from ..errors import BrokenPromise, Place
+from ..graph.codebooks import computed_values
 from ..graph.edit import constant_of
 from ..lazy import ir
 from ..model import Model

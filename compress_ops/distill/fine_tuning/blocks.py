@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ...autodiff.prepare import find
+from ...graph.codebooks import computed_values
 from ...lazy import ir
 from ...model import Model
-from .codebooks import computed_values
 
 BlockName = Literal["layer", "residual"]
 _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")

@@ -22,12 +22,12 @@ import numpy as np
 
 from ...arrays import Array
 from ...autodiff.prepare import find
+from ...graph.codebooks import computed_values
 from ...graph.edit import Editor, constant_of
 from ...graph.packing import digit, pack, per_byte
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from ...runtime import CPU, Session, open_session
-from .codebooks import computed_values
 from .fake_quantization import tensor_of
 from .float_weights import weight_arrays
 

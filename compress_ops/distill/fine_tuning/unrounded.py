@@ -11,13 +11,14 @@ import numpy as np
 from ...arrays import Array
 from ...autodiff import trainable
 from ...errors import PassError
+from ...graph.codebooks import Codebook, find_codebooks
 from ...lazy import ir
 from ...model import Model
 from ...passes import Change
 from ..lesson.held_out import weights_of
 from ..lesson.masks import Mask, zeros_of
 from ..training.train import write_weights
-from .codebooks import Codebook, find_codebooks, with_units
+from .codebooks import units_of, with_units
 from .fake_quantization import (
     PORTABLE,
     Codes,
@@ -189,7 +190,7 @@ def _write_floats(trained: Unrounded, learned: Mapping[str, Array], model: Model
     integers = {bias.name for bias in trained.biases}
     new = weights_of(trained.model, [name for name in trained.floats if name not in integers])
     for name, numbers in weights_of(trained.model, list(books)).items():
-        new[name] = numbers * books[name].units
+        new[name] = numbers * units_of(books[name].values)
     old = weights_of(model, list(new))
     for name, numbers in new.items():
         if not np.array_equal(numbers, old[name]):

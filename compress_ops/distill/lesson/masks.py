@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...arrays import Array
+from ...graph.codebooks import find_codebooks
 from ...model import Model
 from ...report import units
-from ..fine_tuning.codebooks import find_codebooks
 from ..training.train import Training, write_weights
 
 Write = Callable[[Model, Mapping[str, Array]], None]

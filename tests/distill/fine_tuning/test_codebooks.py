@@ -11,7 +11,8 @@ import pytest
 
 from compress_ops.autodiff import build_gradients
 from compress_ops.distill import finetune_quantized
-from compress_ops.distill.fine_tuning.codebooks import Codebook, find_codebooks, with_units
+from compress_ops.distill.fine_tuning.codebooks import learned_of, units_of, with_units
+from compress_ops.graph.codebooks import Codebook, find_codebooks
 from compress_ops.model import Model
 from compress_ops.passes import Change
 from compress_ops.quantize import PASSES
@@ -95,10 +96,10 @@ def test_the_graph_that_is_trained_computes_what_the_model_does() -> None:
 def test_units_go_by_the_distance_of_neighbours_in_each_codebook() -> None:
     """Two codebooks of distances 1 and 1/16, one behind the other; 8 distances are a unit, 0 stays."""
     book = Codebook("c", np.array([-1, 0, 1, 2, 0.0625, 0.125, 0.1875], np.float32))
-    np.testing.assert_array_equal(book.units, np.float32([8, 0, 8, 8, 0.5, 0.5, 0.5]))
-    np.testing.assert_array_equal(book.numbers() * book.units, book.values)
+    np.testing.assert_array_equal(units_of(book.values), np.float32([8, 0, 8, 8, 0.5, 0.5, 0.5]))
+    np.testing.assert_array_equal(learned_of(book.values) * units_of(book.values), book.values)
     alike = Codebook("c", np.full(3, 0.5, np.float32))
-    np.testing.assert_array_equal(alike.numbers() * alike.units, alike.values)
+    np.testing.assert_array_equal(learned_of(alike.values) * units_of(alike.values), alike.values)
 
 
 def test_pruned_weights_stay_zero() -> None:
