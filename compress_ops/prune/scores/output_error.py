@@ -21,6 +21,7 @@ import numpy as np
 from ...arrays import Array
 from ...graph.edit import attribute
 from ...graph.layer_inputs import Rows, in_groups, products
+from ...graph.layers.weights import RECURRENT
 from ...lazy import ir
 from ...model import Model
 from ...passes import Context
@@ -29,7 +30,6 @@ from ..channels.axes import Reading
 from .evidence import real, require_data
 
 _DAMPING = 1e-2
-_RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 _LARGEST = 8192  # inputs of a layer; H of more is not made, and the layer does not count
 
 
@@ -140,7 +140,7 @@ def added_errors(
 
 def _all_counted(number: int, group: Group, counted: set[tuple[int, ir.Value]]) -> bool:
     reads = {member.weight for member in group.members if member.role == "reads"}
-    recurrent = any(node.op_type in _RECURRENT for node in group.nodes)
+    recurrent = any(node.op_type in RECURRENT for node in group.nodes)
     return not recurrent and all((number, weight) in counted for weight in reads)
 
 

@@ -304,9 +304,9 @@ def test_what_cannot_be_solved_is_declined_with_the_reason() -> None:
     change = mended(model, {"x": noise(3, 4)})
     reasons = {declined.name: declined.reason for declined in change.declined}
     assert [reasons[f"{n}"] for n in ("MatMul_a", "MatMul_b", "Gemm_c", "MatMul_d")] == [
-        "its weight is read elsewhere too",
-        "its weight is read elsewhere too",
-        "transA, alpha and beta are not solved for",
+        "others read its weight too",
+        "others read its weight too",
+        "it computes more than x W + b (transA, alpha or beta)",
         "its weight has NaN or infinite values",
     ]
     assert "no value 'renamed'" in reasons["MatMul_n"]

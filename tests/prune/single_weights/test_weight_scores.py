@@ -210,12 +210,12 @@ REASONS = {
     "transA": (
         "g (float[16, B] x) => (float[B, 20] y) { y = Gemm<transA = 1>(x, w) }",
         (16, 20),
-        "its layer's input is transposed (transA)",
+        "its input is transposed (transA)",
     ),
     "batched": (
         "g (float[3, B, 16] x) => (float[3, B, 8] y) { y = MatMul(x, w) }",
         (3, 16, 8),
-        "it has 3 dimensions, not 2",
+        "its weight has 3 dimensions, not 2",
     ),
 }
 
