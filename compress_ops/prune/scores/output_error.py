@@ -86,16 +86,14 @@ def _inverse(square: Array) -> Array:
         return np.full_like(square, np.nan)
     mean = float(np.diagonal(square).mean())
     square[np.diag_indices(len(square))] += _DAMPING * mean if mean > 0 else 1.0
-    inverse: Array = np.linalg.inv(square)
-    return inverse
+    return np.linalg.inv(square)
 
 
 def _cost(reader: _Reader, inverse: Array) -> Array:
     """Of all units at once: [units, inputs of a unit, outputs]."""
     inputs, removed = _inputs(reader), _by_input(reader)[_inputs(reader)]
     blocks = inverse[inputs[:, :, None], inputs[:, None, :]]
-    cost: Array = (removed * np.linalg.solve(blocks, removed)).sum(axis=(1, 2))
-    return cost
+    return (removed * np.linalg.solve(blocks, removed)).sum(axis=(1, 2))
 
 
 def _by_input(reader: _Reader) -> Array:
@@ -149,5 +147,4 @@ def _added(reader: _Reader, square: Array, inverse: Array, order: Array) -> Arra
     energy = float((weight * (square @ weight)).sum())
     flat = inputs.reshape(-1)
     steps = np.linalg.solve(np.linalg.cholesky(inverse[np.ix_(flat, flat)]), weight[flat])
-    added: Array = np.square(steps).sum(axis=1).reshape(inputs.shape).sum(axis=1) / max(energy, 1e-30)
-    return added
+    return np.square(steps).sum(axis=1).reshape(inputs.shape).sum(axis=1) / max(energy, 1e-30)

@@ -97,8 +97,7 @@ class _Group:
 
     def largest_weights(self) -> Array:
         """max |W_j| over the outputs of all operators, for each input channel j."""
-        largest: Array = np.max([np.abs(weight).max(axis=1) for weight in self.weights()], axis=0)
-        return largest
+        return np.max([np.abs(weight).max(axis=1) for weight in self.weights()], axis=0)
 
 
 @dataclass(frozen=True)
