@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cli.show import put_page
-from compress_ops.measure.page import Page, Table
+from compress_ops.report.page import Page, Table
 
 
 def _shown(capsys: pytest.CaptureFixture[str], table: Table) -> list[str]:

@@ -86,12 +86,13 @@ def changes(node: ast.AST, empty: str) -> Iterator[tuple[ast.AST, str, str]]:
 
 def mutants_of(file: Path, source: bytes) -> dict[Mutant, Edit]:
     """All mutants of a file; of several alike on one line, the first."""
-    lines, found = source.splitlines(keepends=True), {}
+    lines = source.splitlines(keepends=True)
+    found: dict[Mutant, Edit] = {}
     starts = [sum(map(len, lines[:number])) for number in range(len(lines))]
     for name, function in functions(ast.parse(source)):
         empty = EMPTY.get(ast.unparse(function.returns).partition("[")[0] if function.returns else "", "None")
         for node, kind, text in (
-            change for part in acting(ast.Module(function.body)) for change in changes(part, empty)
+            change for part in acting(ast.Module(function.body, [])) for change in changes(part, empty)
         ):
             start = starts[node.lineno - 1] + node.col_offset
             stop = starts[node.end_lineno - 1] + node.end_col_offset
@@ -111,7 +112,8 @@ def everything(tree: Path) -> dict[Mutant, list[Edit]]:
 
 def chosen(places: dict[Mutant, list[Edit]], seed: int, each: int) -> list[Mutant]:
     """So many of each package, kinds alike in number; the files that lie in no folder are one package."""
-    draw, packages = random.Random(seed), defaultdict(lambda: defaultdict(list))
+    draw = random.Random(seed)
+    packages: dict[tuple[str, ...], dict[str, list[Mutant]]] = defaultdict(lambda: defaultdict(list))
     for mutant, edits in places.items():
         if len(edits) == 1:
             packages[edits[0].file.parts[:-1][:2]][mutant.kind].append(mutant)

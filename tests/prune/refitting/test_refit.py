@@ -87,8 +87,8 @@ def test_an_exact_solution_is_found(name: str) -> None:
     model, shape = layer(name)
     right = {found.name: found.const_value.numpy() for found in model.weights()}
     model.keep_reference()
-    for place, array in enumerate(right.items()):
-        change_weight(model, array[0], array[1] + noise(*array[1].shape, seed=10 + place))
+    for place, (which, array) in enumerate(right.items()):
+        change_weight(model, which, array + noise(*array.shape, seed=10 + place))
     change = mended(model, *({"x": noise(*shape, seed=s)} for s in range(20, 26)), ridge=TINY)
     assert len(change.touched) == 1 and not change.declined
     for which, array in right.items():

@@ -281,4 +281,4 @@ def test_a_folded_model_serves_too():
 
 @pytest.mark.parametrize(("score", "needs"), [("magnitude", set()), ("activation", {"calibration data"})])
 def test_data_is_asked_for_before_work_starts(score, needs):
-    assert prune_weights.needs_with(prune_weights.options(score=score, ratio=0.5)) == needs
+    assert prune_weights.needs_with(prune_weights.options.model_validate({"score": score, "ratio": 0.5})) == needs

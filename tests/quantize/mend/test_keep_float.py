@@ -259,7 +259,7 @@ def test_noise_is_told_by_layer():
 @pytest.mark.parametrize("most", range(0, 20))
 def test_the_fewest_by_bisection(most):
     for needed in range(1, most + 2):
-        asked = []
+        asked: list[int] = []
 
         def holds(n, needed=needed, asked=asked):
             asked.append(n)
