@@ -99,7 +99,7 @@ class Packed:
     def _places(self, decode: Callable[[Array], Array], none: Array) -> Array:
         """Each place tells its digits to the base 1024, one after another: exact in single precision."""
         count = np.arange(self.numbers.size).reshape(self.numbers.shape)
-        places = np.zeros((), np.int64)
+        places = np.zeros(none.shape, np.int64)
         for power in range(3):
             found = decode(count // 1024**power % 1024) - none
             places = places + np.rint(found).astype(np.int64) * 1024**power
