@@ -114,6 +114,6 @@ def cast(step: Step, dy: ir.Value) -> Result:
 @gradient("Dropout", stops=(1, 2))
 def dropout(step: Step, dy: ir.Value) -> Result:
     """Nothing is dropped in inference."""
-    if step.optional(2) is not None and bool(step.constant(2)):
+    if step.optional(2) is not None and bool(step.fixed(2)):
         raise step.refusal("it is in training mode, which is random")
     return dy, None, None

@@ -143,7 +143,7 @@ def group_normalization(step: Step, dy: ir.Value) -> Result:
     x, scale = step.inputs[:2]
     groups, rank = step.attribute("num_groups", 1), step.rank(x)
     grouped = step.integers([0, groups, -1])
-    per_group = step.writer.model.opset < 21
+    per_group = step.model.opset < 21
     z, inverse = _centred(step, step.op("Reshape", x, grouped), [2], step.attribute("epsilon", 1e-5))
     meets = step.integers([groups, 1] if per_group else [-1, *[1] * (rank - 2)])
     rows = step.op("Reshape", dy, grouped) if per_group else dy

@@ -15,7 +15,7 @@ from ..step import Step
 def _axes(step: Step) -> list[int]:
     """The reduced axes; none given means all, or none at all."""
     rank = step.rank(step.x)
-    axes = [int(axis) % rank for axis in step.constant(1, [])]
+    axes = [int(axis) % rank for axis in step.fixed(1, [])]
     return axes or ([] if step.attribute("noop_with_empty_axes", 0) else list(range(rank)))
 
 

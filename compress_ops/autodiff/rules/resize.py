@@ -82,6 +82,6 @@ def _matrix(step: Step, axis: int, index: int) -> Array:
     feeds = {"x": np.eye(inputs, dtype=np.float32)[None, None], "scales": np.array([1, 1, 1, scale], np.float32)}
     ports = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("x", "scales", "y")]
     graph = helper.make_graph([node], "resize", ports[:2], ports[2:])
-    opset = helper.make_opsetid("", step.writer.model.opset)
+    opset = helper.make_opsetid("", step.model.opset)
     probe = helper.make_model(graph, ir_version=10, opset_imports=[opset])
     return np.asarray(open_session(probe.SerializeToString()).run(feeds)["y"][0, 0].T)

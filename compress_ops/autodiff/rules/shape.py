@@ -39,13 +39,13 @@ def split(step: Step, dy: ir.Value) -> Result:
 @gradient("Slice", stops=(1, 2, 3, 4))
 def cut(step: Step, dy: ir.Value) -> Result:
     """Steps of 1 are padded back at run time; others need the sizes."""
-    steps, rank = step.constant(4, [1]), step.rank(step.x)
-    axes = [int(axis) % rank for axis in step.constant(3, range(rank))][: step.shape(step.inputs[1])[0]]
+    steps, rank = step.fixed(4, [1]), step.rank(step.x)
+    axes = [int(axis) % rank for axis in step.fixed(3, range(rank))][: step.shape(step.inputs[1])[0]]
     if (steps == 1).all():
         return [_pad_back(step, dy, axes)]
     for index, axis in enumerate(axes):
         size = step.shape(step.x, [axis])[0]
-        start, end = int(step.constant(1)[index]), int(step.constant(2)[index])
+        start, end = int(step.fixed(1)[index]), int(step.fixed(2)[index])
         dy = gather_back(step, dy, np.arange(size)[start : end : int(steps[index])], axis, size)
     return [dy]
 
@@ -74,7 +74,7 @@ def pad(step: Step, dy: ir.Value) -> Result:
     if step.attribute("mode", "constant") != "constant":
         return [_mirrored(step, dy), None, None]
     rank = step.rank(step.x)
-    pads = _on_all_axes(step, step.inputs[1], [int(axis) % rank for axis in step.constant(3, range(rank))])
+    pads = _on_all_axes(step, step.inputs[1], [int(axis) % rank for axis in step.fixed(3, range(rank))])
     return lambda: step.op("Pad", dy, step.op("Neg", pads)), None, lambda: _padding(step, dy, pads)
 
 
@@ -87,8 +87,8 @@ def _padding(step: Step, dy: ir.Value, pads: ir.Value) -> ir.Value:
 
 def _mirrored(step: Step, dy: ir.Value) -> ir.Value:
     """reflect, edge and wrap copy elements of the input: which ones, the same padding of their numbers tells."""
-    pads, rank = step.constant(1), step.rank(step.x)
-    axes = [int(axis) % rank for axis in step.constant(3, range(rank))]
+    pads, rank = step.fixed(1), step.rank(step.x)
+    axes = [int(axis) % rank for axis in step.fixed(3, range(rank))]
     for index, axis in enumerate(axes):
         width = int(pads[index]), int(pads[index + len(axes)])
         if any(width):
