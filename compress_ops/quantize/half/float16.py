@@ -101,9 +101,10 @@ def to_float16(
 
 def require_format(ctx: Context, format: str) -> None:
     """Refuse what the provider has no kernels for."""
-    if format == "bfloat16" and ctx.providers[0].name == "cpu":
+    first = ctx.providers[0]
+    if format == "bfloat16" and not first.facts.bfloat16:
         raise PassError(
-            "bfloat16 does not run on 'cpu': onnxruntime has no MatMul or Conv kernel for it there",
+            f"bfloat16 does not run on '{first.name}': onnxruntime has no MatMul or Conv kernel for it there",
             hint="format that runs here: float16; bfloat16 is for provider cuda",
         )
 

@@ -28,7 +28,7 @@ from ..numbers.portable import Candidate, Portability, Portable, record
 from ..numbers.quality import Quality, weight_sqnr
 from .eligible import decline_quantized, reasons
 from .left import to_the_right
-from .providers import AllowSlower, refuse_slower
+from .slower import AllowSlower, refuse_slower
 
 Operator = Literal["MatMul", "Gemm", "Conv", "Gather", "LSTM", "GRU", "RNN"]
 OPERATORS: list[Operator] = ["MatMul", "Gemm", "Conv", "Gather", "LSTM", "GRU", "RNN"]
