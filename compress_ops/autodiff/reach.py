@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..errors import PassError
+from ..errors import NoGradient
 from ..lazy import ir
 from ..model import Model
 from .table import is_flat, operators, rule_of
@@ -25,7 +25,7 @@ class Reach:
 
 
 def reach(model: Model, wanted: Iterable[ir.Value], of: Iterable[ir.Value]) -> Reach:
-    """Raises PassError with every node on the way that has no gradient."""
+    """Raises NoGradient with every node on the way that has no gradient."""
     wanted = list(wanted)
     way = way_between(model, wanted, of)
     _refuse_unsupported(model, without_rule(way.nodes), wanted)
@@ -91,7 +91,7 @@ def _refuse_unsupported(model: Model, nodes: list[ir.Node], wanted: Iterable[ir.
     before = depending(model, (value for node in nodes for value in node.outputs))
     behind = [f'"{value.name}"' for value in wanted if value not in before]
     way_out = f"train only what lies behind: train: [{_some(behind, _NAMED)}]" if behind else "no weight lies behind"
-    raise PassError(
+    raise NoGradient(
         f"no gradient is known for {missing}",
         hint=f"{way_out}; {len(operators())} operators have a gradient",
     )

@@ -190,8 +190,8 @@ def _about_accuracy(first: str, accuracy: Accuracy) -> Iterator[str]:
         listed = ", ".join(f"{number} = {name}" for number, name in enumerate(accuracy.classes[:_LISTED]))
         more = f" ... and {len(accuracy.classes) - _LISTED} more" if len(accuracy.classes) > _LISTED else ""
         yield f"Labels by class folder: {listed}{more}."
-    if accuracy.guesses:
-        score = units.score(next(iter(accuracy.metrics["top1"].models.values())).value, "higher")
+    if accuracy.guessable and accuracy.guesses:
+        score = units.score(next(iter(accuracy.guessable.models.values())).value, "higher")
         guessing = f"{first} scores {score} on {accuracy.kinds} classes, about what guessing does"
         yield f"{guessing}: labels or preprocessing do not fit?"
 

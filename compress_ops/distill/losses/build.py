@@ -13,7 +13,7 @@ from ...graph.opset import require_opset
 from ...graph.part import drop_unread
 from ...lazy import ir
 from ...model import Model
-from .choice import OF_PAIRS, Weights, outputs_for
+from .choice import Weights
 from .graph import LossGraph
 from .objective import Objective
 from .pairs import LabelForm, Pairs, Shape, Target
@@ -82,14 +82,15 @@ def build_objective(student: Model, wanted: Wanted, rng: np.random.Generator) ->
 
 def _tensors(pairs: Pairs, wanted: Wanted, name: LossName) -> list[Pair]:
     """The tensors that a loss speaks of."""
-    if name in OF_PAIRS and wanted.pairs:
-        return [pairs.inner(i, target, mapped=name == "hidden") for i, target in enumerate(wanted.pairs)]
+    loss = LOSSES[name]
+    if loss.of_pairs and wanted.pairs:
+        return [pairs.inner(i, target, mapped=loss.mapped) for i, target in enumerate(wanted.pairs)]
     natures = {output: target.nature for output, target in wanted.outputs.items() if target.nature is not None}
-    outputs = outputs_for(name, natures) if name not in ("hidden", "attention") else []
+    outputs = loss.outputs(natures)
     if not outputs:
-        hint = "give pairs: {student tensor: teacher tensor}" if name in OF_PAIRS else "leave it out of the loss"
+        hint = "give pairs: {student tensor: teacher tensor}" if loss.of_pairs else "leave it out of the loss"
         raise PassError(f"loss '{name}' has nothing to compare in this model", hint=hint)
-    if name == "cross_entropy":
+    if loss.of_labels:
         return [pairs.labelled(wanted.outputs[outputs[0]])]
     return [pairs.output(output, wanted.outputs[output]) for output in outputs]
 
@@ -97,8 +98,8 @@ def _tensors(pairs: Pairs, wanted: Wanted, name: LossName) -> list[Pair]:
 def _term(graph: LossGraph, name: LossName, pairs: Sequence[Pair], wanted: Wanted) -> ir.Value:
     """The sum over outputs, the mean over pairs of inner tensors."""
     written = LossGraph(graph.model, f"loss/{name}")
-    total = graph.total([LOSSES[name](written, pair) for pair in pairs])
-    count = len(pairs) if name in OF_PAIRS and wanted.pairs else 1
+    total = graph.total([LOSSES[name].term(written, pair) for pair in pairs])
+    count = len(pairs) if LOSSES[name].of_pairs and wanted.pairs else 1
     term = written.div(total, written.number(count))
     term.name = graph.model.fresh(f"loss/{name}")
     return term

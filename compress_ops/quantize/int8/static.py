@@ -23,7 +23,7 @@ from ...passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, reg
 from ..numbers.formats import Asymmetric, Symmetric, Unsigned
 from ..numbers.portable import Portability, Portable, record
 from ..ranges.activations import activation_quality
-from ..ranges.calibrate import Ranges, calibrate
+from ..ranges.calibrate import CalibratorName, Ranges, calibrate
 from ..ranges.clipping import quality
 from .eligible import decline_quantized, reasons
 from .left import to_the_right
@@ -88,7 +88,7 @@ def quantize_static(
         ),
     ] = "auto",
     calibrator: Annotated[
-        Literal["minmax", "moving_average", "percentile", "entropy", "mse"],
+        CalibratorName,
         Field(
             description="How ranges follow from the values seen. minmax by default: it clips nothing, has nothing to "
             "tune and costs one pass over the data; the histogram rules cost a second one."
