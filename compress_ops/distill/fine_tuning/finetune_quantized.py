@@ -7,12 +7,11 @@ and Marr 2018, Apprentice, arXiv:1711.05852). ``unrounded`` makes the graph that
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field
 
-from ...errors import PassError
+from ...errors import NoGradient, PassError
 from ...model import Model
 from ...passes import ALL, Change, Context, Need, Promise, register
 from .. import options as o
@@ -91,16 +90,15 @@ def finetune_quantized(
         patience=patience,
     )
     declined = Change()
-    before = replace(ctx, original=ctx.unquantized)
     stored_weights(model, Change())  # without any it is not the teacher that is missing
-    exact = load_teacher(teacher, before) if ctx.unquantized is None else ctx.unquantized
+    exact = load_teacher(teacher, ctx) if ctx.earlier is None else ctx.earlier
     student = unrounded(model, train, Steps(learn_scales, learn_activation_scales), declined, exact)
     if blocks is not None:
         _refuse(loss=loss, batch=batch, match=match or None)
-        run = Blockwise(student, load_teacher(teacher, before), training_data(ctx), ctx, settings, hold_out)
+        run = Blockwise(student, load_teacher(teacher, ctx), training_data(ctx), ctx, settings, hold_out)
         change = run.run(blocks)
     else:
-        lesson = lesson_of(student.model, before, teacher, match, {}, loss)
+        lesson = lesson_of(student.model, ctx, teacher, match, {}, loss)
         weights = chosen_weights(loss, blend, lesson.targets.natures)
         change = _trained(
             Task(
@@ -133,9 +131,7 @@ def _trained(task: Task) -> Change:
     """As one; where an operator stands in the way, there is another."""
     try:
         return task.tried() if task.ctx.dry_run else task.done()
-    except PassError as error:
-        if not error.message.startswith("no gradient is known"):
-            raise
+    except NoGradient as error:
         others = [reason for _, reason in other_forms(task.model)]
         layers = f"{error.hint}; or train layer by layer, which needs no gradient between layers: blocks: layer"
         hint = f"{others[0]}; {layers}" if others else layers
