@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from ..arrays import Array
 from ..lazy import ir
@@ -48,6 +51,45 @@ class Writer:
     def constant(self, wish: str, array: Array) -> ir.Value:
         """A small weight for the nodes that are written here."""
         return self.model.add_weight(wish, ir.Tensor(array), self.graph)
+
+
+@dataclass
+class Constants:
+    """Weights of a model's main graph, each stored once however often it is asked for."""
+
+    model: Model
+    found: dict[Any, ir.Value] = field(default_factory=dict)
+
+    def __call__(self, wish: str, array: Array) -> ir.Value:
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self.found:
+            self.found[key] = self.model.add_weight(wish, ir.Tensor(array))
+        return self.found[key]
+
+
+class Formulas(Writer):
+    """Writes arithmetic at the end of the main graph."""
+
+    def __init__(self, model: Model, label: str, constants: Constants | None = None) -> None:
+        super().__init__(model, label)
+        self._constants = constants or Constants(model)
+
+    @property
+    def dtype(self) -> ir.DataType:
+        """The type of numbers and arrays."""
+        return ir.DataType.FLOAT
+
+    def number(self, value: float) -> ir.Value:
+        return self.array(np.array(value))
+
+    def array(self, values: Array) -> ir.Value:
+        return self.stored(values.astype(self.dtype.numpy()))
+
+    def integers(self, values: Sequence[int] | Array) -> ir.Value:
+        return self.stored(np.asarray(values, np.int64))
+
+    def stored(self, array: Array) -> ir.Value:
+        return self._constants(f"{self.label}/constant", array)
 
     def add(self, a: ir.Value, b: ir.Value) -> ir.Value:
         return self.op("Add", a, b)

@@ -50,14 +50,12 @@ class Codes:
     def numbers(self, exact: Array | None = None) -> Array:
         """float32 v that are rounded to the codes: exact weights w / s where they are, else the middle of the step."""
         steps = self.steps()
-        inside: Array = np.where(np.abs(exact - steps) <= _INSIDE, exact, steps) if exact is not None else steps
-        numbers: Array = (inside * _STEP).astype("float32")
-        return numbers
+        inside = np.where(np.abs(exact - steps) <= _INSIDE, exact, steps) if exact is not None else steps
+        return (inside * _STEP).astype(np.float32)
 
     def steps(self) -> Array:
         """float32 q - z."""
-        difference: Array = self._codes() - self._zero()
-        return difference
+        return self._codes() - self._zero()
 
     def scales(self) -> Array:
         """s, so that it meets single numbers."""
