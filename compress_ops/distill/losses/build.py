@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from ...model import Model
 from .choice import Weights
 from .graph import LossGraph
 from .objective import Objective
-from .pairs import LabelForm, Pairs, Shape, Target
+from .pairs import Inputs, LabelForm, Pairs, Shape, Target
 from .terms import LOSSES, LossName, Pair
 
 TEMPERATURE = "temperature"
@@ -37,21 +37,6 @@ class Wanted:
     mask: Shape | None = None
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """The inputs of an objective that bring targets: by output, by number of the pair, and those of labels and mask."""
-
-    outputs: dict[str, str] = field(default_factory=dict)
-    pairs: dict[int, str] = field(default_factory=dict)
-    labels: str | None = None
-    mask: str | None = None
-
-    @property
-    def names(self) -> list[str]:
-        single = [name for name in (self.labels, self.mask) if name is not None]
-        return [*self.outputs.values(), *self.pairs.values(), *single]
-
-
 def build_objective(student: Model, wanted: Wanted, rng: np.random.Generator) -> tuple[Objective, Inputs]:
     """Write the losses behind a copy of the student; maps between widths begin at random."""
     model = student.copy()
@@ -66,18 +51,17 @@ def build_objective(student: Model, wanted: Wanted, rng: np.random.Generator) ->
     model.graph.outputs[:] = [loss, *terms.values()]
     drop_unread(model)
     model.infer_shapes()
-    inputs = Inputs(pairs.of_outputs, pairs.of_pairs, pairs.labels_name, pairs.mask_name)
     objective = Objective(
         model=model,
         loss=loss.name or "",
         terms={name: term.name or "" for name, term in terms.items()},
         weights={name: value.name or "" for name, value in weights.items()},
         parameters=[*wanted.parameters, *pairs.helpers],
-        targets=inputs.names,
+        targets=pairs.inputs.names,
         settings={TEMPERATURE: temperature.name or ""} if temperature.uses() else {},
         helpers=pairs.helpers,
     )
-    return objective, inputs
+    return objective, pairs.inputs
 
 
 def _tensors(pairs: Pairs, wanted: Wanted, name: LossName) -> list[Pair]:
