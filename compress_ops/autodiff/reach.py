@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ..errors import NoGradient
 from ..lazy import ir
 from ..model import Model
+from ..nodes import bodies
 from .table import is_flat, operators, rule_of
 
 _SHOWN, _NAMED = 20, 5
@@ -52,20 +53,10 @@ def _differentiated(node: ir.Node) -> Iterator[ir.Value]:
     rule = rule_of(node)
     stops = rule.stops if rule is not None else frozenset()
     yield from (value for i, value in enumerate(node.inputs) if value is not None and i not in stops)
-    yield from _captured(node)
-
-
-def _captured(node: ir.Node) -> Iterator[ir.Value]:
-    for attribute in node.attributes.values():
-        graphs: Sequence[ir.Graph] = ()
-        if attribute.type == ir.AttributeType.GRAPH:
-            graphs = [attribute.as_graph()]
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            graphs = attribute.as_graphs()
-        for graph in graphs:
-            inner = list(ir.traversal.RecursiveGraphIterator(graph))
-            yield from (value for each in inner for value in each.inputs if value is not None)
-            yield from graph.outputs
+    for graph in bodies(node):
+        inner = ir.traversal.RecursiveGraphIterator(graph)
+        yield from (value for each in inner for value in each.inputs if value is not None)
+        yield from graph.outputs
 
 
 def _carries(node: ir.Node, value: ir.Value) -> bool:

@@ -108,11 +108,11 @@ class Formulas(Writer):
 
 
 class Editor(Writer):
-    """Writes nodes just before ``node``, named after it, in the node's own graph (which may be a subgraph)."""
+    """Writes nodes just before ``node``, in its own graph (which may be a subgraph), named after it or ``label``."""
 
-    def __init__(self, model: Model, node: ir.Node) -> None:
+    def __init__(self, model: Model, node: ir.Node, label: str | None = None) -> None:
         self.node = node
-        super().__init__(model, node.name or "", lambda made: self.graph.insert_before(node, made))
+        super().__init__(model, label or node.name or "", lambda made: self.graph.insert_before(node, made))
 
     @property
     def graph(self) -> ir.Graph:
@@ -126,6 +126,14 @@ class Editor(Writer):
         old.replace_all_uses_with(value, replace_graph_outputs=True)
         self.graph.remove(self.node, safe=True)
         value.name = name
+
+
+def put_behind(new: ir.Value, old: ir.Value) -> None:
+    """Let what reads ``old`` read ``new``, which is made of it and alike in type and shape."""
+    new.type, new.shape = old.type, old.shape
+    for node, index in list(old.uses()):
+        if node is not new.producer():
+            node.replace_input_with(index, new)
 
 
 def stand_in(new: ir.Value, old: ir.Value) -> bool:

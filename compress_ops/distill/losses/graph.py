@@ -70,7 +70,3 @@ class LossGraph(Formulas):
         spread = self.op("Expand", weights, self.op("Shape", value))
         total = self.op("ReduceSum", self.mul(value, spread), keepdims=0)
         return self.div(total, self.positive(self.op("ReduceSum", spread, keepdims=0)))
-
-    def padded_rank(self, value: ir.Value, own: int, wanted: int) -> ir.Value:
-        """The value with axes of length 1 at its end, up to the rank that is wanted."""
-        return value if own >= wanted else self.op("Unsqueeze", value, self.integers(range(own, wanted)))

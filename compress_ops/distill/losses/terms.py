@@ -148,7 +148,10 @@ LOSSES: dict[LossName, Loss] = {
 
 
 def _mask(g: LossGraph, pair: Pair, rank: int) -> ir.Value | None:
-    return g.padded_rank(pair.mask, pair.mask_rank, rank) if pair.mask is not None else None
+    """With axes of length 1 at its end, up to the rank that is wanted."""
+    if pair.mask is None or pair.mask_rank >= rank:
+        return pair.mask
+    return g.op("Unsqueeze", pair.mask, g.integers(range(pair.mask_rank, rank)))
 
 
 def _rows(g: LossGraph, value: ir.Value) -> ir.Value:
