@@ -1,4 +1,4 @@
-"""The house is as it is said to be: no file or function too long, names told apart, and the pages show what is there."""
+"""The house is as it is said to be: nothing too long, names told apart, and the pages show what is there."""
 
 from __future__ import annotations
 
