@@ -1,4 +1,4 @@
-"""What is known of each execution provider; adding one is adding an entry to ``_TABLE``.
+"""What is known of each execution provider; adding one is adding an entry to ``PROVIDERS``.
 
 Kernels of CUDA: OperatorKernels.md of onnxruntime. Of the others it is what is known of them; no GPU was there to
 measure it on. OpenVINO was measured (onnxruntime-openvino 1.24.1, one thread; processor time of a small transformer):
@@ -57,7 +57,7 @@ class Facts:
     nickname: str | None = None
 
 
-_TABLE: Mapping[str, Facts] = {
+PROVIDERS: Mapping[str, Facts] = {
     "cpu": Facts(fast=None, why="", bfloat16=False, fast_fused_norms=False, gives_back="cpu:0"),
     "cuda": Facts(
         why="it has tensor cores for float16, and next to no integer kernels",
@@ -117,9 +117,9 @@ _UNKNOWN = Facts()
 
 def facts_of(name: str) -> Facts:
     """What is known of the provider of this short name."""
-    return _TABLE.get(name, _UNKNOWN)
+    return PROVIDERS.get(name, _UNKNOWN)
 
 
 def meant(name: str) -> str:
     """The short name of the provider that people call so."""
-    return next((provider for provider, facts in _TABLE.items() if facts.nickname == name), name)
+    return next((provider for provider, facts in PROVIDERS.items() if facts.nickname == name), name)

@@ -124,15 +124,11 @@ class Loss:
     """
 
     term: Callable[[LossGraph, Pair], ir.Value]
-    outputs: Callable[[Natures], Sequence[str]] = list
+    outputs: Callable[[Natures], Sequence[str]] | None = list
     of_pairs: bool = False
     mapped: bool = False
     of_classes: bool = False
     of_labels: bool = False
-
-
-def _none(natures: Natures) -> Sequence[str]:
-    return []
 
 
 LOSSES: dict[LossName, Loss] = {
@@ -140,8 +136,8 @@ LOSSES: dict[LossName, Loss] = {
     "cross_entropy": Loss(cross_entropy, lambda natures: [*natures][:1], of_classes=True, of_labels=True),
     "mse": Loss(mse),
     "cosine": Loss(cosine, _vectors),
-    "hidden": Loss(mse, _none, of_pairs=True, mapped=True),
-    "attention": Loss(attention, _none, of_pairs=True),
+    "hidden": Loss(mse, None, of_pairs=True, mapped=True),
+    "attention": Loss(attention, None, of_pairs=True),
     "similarity": Loss(similarity, of_pairs=True),
 }
 """Every loss by name. A new one is one function above, and one entry here."""
