@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from ...lazy import ir
 from ..rule import Result, gradient
 from ..step import Step
-from .window import Window, spread, tap_slices, window_of
+from .window import Window, bare_window, spread, tap_slices, window_of
 
 
 @gradient("Conv")
@@ -52,11 +52,8 @@ def _transposed_window(step: Step) -> Window:
     automatic = step.attribute("auto_pad", "NOTSET")
     if automatic in ("NOTSET", "VALID") and "output_shape" not in step.node.attributes:
         return window_of(step, _kernel(step), step.y, step.x)
-    axes, zeros = range(2, step.rank(step.x)), (0,) * len(_kernel(step))
-    ones = (1,) * len(zeros)
-    strides, dilations = step.attribute("strides", ones), step.attribute("dilations", ones)
-    window = Window(_kernel(step), tuple(strides), tuple(dilations), zeros, zeros)
-    beyond = step.attribute("output_padding", zeros)
+    axes, window = range(2, step.rank(step.x)), bare_window(step, _kernel(step))
+    beyond = step.attribute("output_padding", (0,) * len(axes))
     spare = window.spare(step.shape(step.y, axes), step.shape(step.x, axes))
     totals = [max(extra - rest, 0) for extra, rest in zip(beyond, spare, strict=True)]
     return window.padded_by(totals, automatic == "SAME_UPPER")

@@ -113,20 +113,6 @@ def _taps_inside(window: Window, axis: int, inputs: int, outputs: int, counted: 
     return np.asarray(((positions >= low) & (positions < high)).sum(1))
 
 
-@gradient("GlobalAveragePool")
-def global_average_pool(step: Step, dy: ir.Value) -> Result:
-    count = step.op("ReduceProd", step.op("Shape", step.x, start=2), keepdims=0)
-    share = step.div(dy, step.op("Cast", count, to=step.dtype))
-    return step.op("Expand", share, step.sizes(step.x))
-
-
-@gradient("GlobalMaxPool")
-def global_max_pool(step: Step, dy: ir.Value) -> Result:
-    attained = step.mask("Equal", step.x, step.y)
-    count = step.sum(attained, range(2, step.rank(step.x)))
-    return step.mul(attained, step.div(dy, count))
-
-
 @gradient("GlobalLpPool")
 def global_norm_pool(step: Step, dy: ir.Value) -> Result:
     p = step.attribute("p", 2)
