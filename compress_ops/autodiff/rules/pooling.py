@@ -84,12 +84,8 @@ def _norm_slope(step: Step, p: int) -> ir.Value:
 def _spread_evenly(step: Step, share: ir.Value, window: Window) -> ir.Value:
     """Channels count as samples here: one kernel of ones serves them all."""
     kernel = step.array(np.ones((1, 1, *window.kernel)))
-    return step.like(spread(step, _planes(step, share, step.y), kernel, window, step.x), step.x)
-
-
-def _planes(step: Step, value: ir.Value, like: ir.Value) -> ir.Value:
-    sizes = step.op("Shape", like, start=2)
-    return step.op("Reshape", value, step.op("Concat", step.integers([-1, 1]), sizes, axis=0))
+    sizes = step.op("Concat", step.integers([-1, 1]), step.op("Shape", step.y, start=2), axis=0)
+    return step.like(spread(step, step.op("Reshape", share, sizes), kernel, window, step.x), step.x)
 
 
 def _window_sizes(step: Step, window: Window) -> ir.Value:

@@ -96,7 +96,8 @@ def attention(g: LossGraph, pair: Pair) -> ir.Value:
 def similarity(g: LossGraph, pair: Pair) -> ir.Value:
     mask = _mask(g, pair, pair.rank)
     values = [g.mul(value, mask) if mask is not None else value for value in (pair.student, pair.target)]
-    matrices = [_products(g, value) for value in values]
+    rows = [g.op("Flatten", value, axis=1) for value in values]
+    matrices = [_scaled(g, g.op("MatMul", each, g.op("Transpose", each, perm=[1, 0]))) for each in rows]
     return g.mean_of_all(g.square(g.sub(*matrices)))
 
 
@@ -150,16 +151,7 @@ def _mask(g: LossGraph, pair: Pair, rank: int) -> ir.Value | None:
     return g.op("Unsqueeze", pair.mask, g.integers(range(pair.mask_rank, rank)))
 
 
-def _rows(g: LossGraph, value: ir.Value) -> ir.Value:
-    return g.op("Flatten", value, axis=1)
-
-
 def _scaled(g: LossGraph, value: ir.Value) -> ir.Value:
     """Rows of length 1."""
-    rows = _rows(g, value)
+    rows = g.op("Flatten", value, axis=1)
     return g.div(rows, g.length(rows, [1], keepdims=1))
-
-
-def _products(g: LossGraph, value: ir.Value) -> ir.Value:
-    rows = _rows(g, value)
-    return _scaled(g, g.op("MatMul", rows, g.op("Transpose", rows, perm=[1, 0])))
