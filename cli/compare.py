@@ -22,19 +22,10 @@ def compare(
     labels: options.Labels = None,
     metric: options.Metrics = None,
     batch_size: options.BatchSize = None,
-    provider: options.Providers = None,
-    threads: options.Threads = None,
-    seed: options.Seed = None,
-    dim: options.Dims = None,
-    shape: options.Shapes = None,
-    value: options.Values = None,
-    batch: options.Batch = None,
-    seconds: options.Seconds = None,
+    *,
+    timing: options.Timing,
     allow_code: options.AllowCode = False,
-    force: options.Force = False,
-    report: options.Reports = None,
-    as_json: options.AsJson = False,
-    quiet: options.Quiet = False,
+    answer: options.Answer,
 ) -> None:
     """Compare models: size, latency, fidelity, metrics.
 
@@ -42,29 +33,16 @@ def compare(
     --metric names others. Without --data the models are fed with synthetic data, and the report says so.
     """
     from compress_ops.data import DataSettings
-    from compress_ops.measure.feeds import MeasureSettings
 
-    from .flags import made_up, providers
+    from .flags import made_up, said
     from .measuring import check_outputs, measure
-    from .show import Manner
 
-    manner = Manner(as_json, report, quiet, force=force)
-    check_outputs(manner, [before, *after], data)
-    free = made_up(dim, shape, value)
-    reading = DataSettings(batch_size=batch_size or 16, labels=labels, seed=seed or 0, allow_code=allow_code, **free)
+    check_outputs(answer.manner, [before, *after], data)
+    read = said({"batch_size": batch_size, "labels": labels, "seed": timing.seed, **made_up(timing)})
     metrics = metric or (DEFAULT_METRICS if labels else [])
-    dataset = _dataset(before, data, reading, metrics)
-    measure(
-        [before, *after],
-        manner,
-        providers=providers(provider),
-        threads=threads or 1,
-        seed=seed or 0,
-        settings=MeasureSettings(batch=batch or 1, seconds=seconds or 10.0, **free),
-        evaluation=dataset if metrics else None,
-        metrics=metrics,
-        fidelity_data=dataset,
-    )
+    dataset = _dataset(before, data, DataSettings(**read, allow_code=allow_code), metrics)
+    scored = dataset if metrics else None
+    measure([before, *after], answer.manner, timing, evaluation=scored, metrics=metrics, fidelity_data=dataset)
 
 
 def _dataset(model: Path, data: str | None, reading: DataSettings, metrics: list[str]) -> Dataset | None:

@@ -12,54 +12,36 @@ from . import options
 StudentPath = Annotated[Path, typer.Argument(metavar="STUDENT", help="The ONNX model that learns.")]
 
 
+Teacher = Annotated[str | None, typer.Option("--teacher", metavar="FILE", help="The ONNX model that it learns from.")]
+Epochs = Annotated[int | None, typer.Option("--epochs", metavar="N", help="How often all data goes by. [5]")]
+LearningRate = Annotated[
+    float | None, typer.Option("--learning-rate", metavar="R", help="Size of the steps. [found in short trials]")
+]
+Temperature = Annotated[
+    float | None, typer.Option("--temperature", metavar="T", help="What logits are divided by before kl. [2]")
+]
+Losses = Annotated[
+    list[str] | None,
+    typer.Option("--loss", metavar="NAME[=W]", help="A loss with its weight, repeatable; or one preset."),
+]
+Baseline = Annotated[
+    bool, typer.Option("--baseline", help="Train without the teacher too, and compare over several seeds.")
+]
+
+
 def distill(
     student: StudentPath,
-    teacher: Annotated[
-        str | None, typer.Option("--teacher", metavar="FILE", help="The ONNX model that it learns from.")
-    ] = None,
-    out: options.Out = None,
-    data: options.Data = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", metavar="N", help="How often all data goes by. [5]")] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option("--learning-rate", metavar="R", help="Size of the steps. [found in short trials]")
-    ] = None,
-    temperature: Annotated[
-        float | None, typer.Option("--temperature", metavar="T", help="What logits are divided by before kl. [2]")
-    ] = None,
-    loss: Annotated[
-        list[str] | None,
-        typer.Option("--loss", metavar="NAME[=W]", help="A loss with its weight, repeatable; or one preset."),
-    ] = None,
-    baseline: Annotated[
-        bool, typer.Option("--baseline", help="Train without the teacher too, and compare over several seeds.")
-    ] = False,
+    teacher: Teacher = None,
+    epochs: Epochs = None,
+    learning_rate: LearningRate = None,
+    temperature: Temperature = None,
+    loss: Losses = None,
+    baseline: Baseline = False,
     resume: options.Resume = False,
-    evaluation: options.Evaluation = None,
-    labels: options.Labels = None,
-    metric: options.Metrics = None,
-    batch_size: options.BatchSize = None,
-    provider: options.Providers = None,
-    threads: options.Threads = None,
-    seed: options.Seed = None,
-    dim: options.Dims = None,
-    shape: options.Shapes = None,
-    value: options.Values = None,
-    set_: options.Set = None,
-    show_recipe: Annotated[
-        bool, typer.Option("--show-recipe", help="Print the recipe that this stands for, and stop.")
-    ] = False,
-    drop_default_inputs: options.DropDefaults = False,
-    keep_metadata: options.KeepMetadata = False,
-    no_measure: options.NoMeasure = False,
-    dry_run: options.DryRun = False,
-    check_steps: options.CheckSteps = False,
-    allow_code: options.AllowCode = False,
-    allow_unproven: options.AllowUnproven = False,
-    force: options.Force = False,
-    report: options.Reports = None,
-    as_json: options.AsJson = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    *,
+    asked: options.Asked,
+    show_recipe: options.ShowRecipe = False,
+    doing: options.Doing,
 ) -> None:
     """Train a model to give what a teacher gives.
 
@@ -72,44 +54,26 @@ def distill(
     (0.9, where 1 is the same): where that is missed or not proven, the exit status is 1 (the output is written). --set
     budget.min_closeness=0.8, or budget.max_drop=10%, sets another limit.
     """
-    from compress_ops.pipeline import Job
     from compress_ops.recipe import dump_recipe
 
-    from .execute import execute, output
-    from .flags import kept, limit_of_loss, made_up, recipe_from, said
-    from .show import Manner
+    from .execute import execute
+    from .flags import job_of, limit_of_loss, recipe_from, said, sections_of
     from .streams import put
 
     chosen = {"teacher": _teacher(teacher), "epochs": epochs, "learning_rate": learning_rate}
     chosen |= {"temperature": temperature, "loss": _loss(loss or []), "baseline": "scratch" if baseline else None}
-    read = _data(data, batch_size, said({"path": evaluation, "labels": labels, "metrics": metric}))
+    read = _data(asked)
+    scored = read.get("evaluation", {}).get("metrics")
     sections = {
-        "provider": provider,
-        "threads": threads,
-        "seed": seed,
-        **kept(drop_default_inputs=drop_default_inputs, keep_metadata=keep_metadata),
-        "data": read,
-        "measure": made_up(dim, shape, value),
-        "budget": limit_of_loss(
-            read.get("evaluation", {}).get("metrics"), measured=not (no_measure or dry_run), against=teacher
-        ),
+        **sections_of(asked, read, doing),
+        "budget": limit_of_loss(scored, measured=doing.proves, against=teacher),
         "passes": [{"distill": said(chosen)}],
     }
-    loaded = recipe_from("distill", set_ or (), sections)
+    loaded = recipe_from("distill", asked.set_, sections)
     if show_recipe:
         put(dump_recipe(loaded.document.data))
         return
-    job = Job(
-        loaded,
-        model=student,
-        out=output(out, student, "distilled", dry_run=dry_run),
-        force=force,
-        measure=not no_measure,
-        check_steps=check_steps,
-        allow_code=allow_code,
-        resume=resume,
-    )
-    execute(job, Manner(as_json, report, quiet, verbose, force), allow_unproven=allow_unproven)
+    execute(job_of(loaded, student, "distilled", asked, doing, resume=resume), doing)
 
 
 def _teacher(path: str | None) -> str:
@@ -123,19 +87,24 @@ def _teacher(path: str | None) -> str:
     return path
 
 
-def _data(data: str | None, batch_size: int | None, evaluation: dict[str, Any]) -> dict[str, Any]:
+def _data(asked: options.Asked) -> dict[str, Any]:
     """The recipe's data section; --labels names the labels of all data, and without a metric top1 scores."""
     from compress_ops.errors import UsageError
 
     from .flags import said
 
-    if "path" not in evaluation and "metrics" in evaluation:
+    if asked.metric and asked.evaluation is None:
         raise UsageError("metrics belong to evaluation data", hint="give --evaluation DATA with them")
-    if "labels" in evaluation:
-        evaluation = {"metrics": ["top1"], **evaluation}
-    training = said({"path": data, "labels": evaluation.get("labels")}) if data is not None else {}
-    scored = evaluation if "path" in evaluation else {}
-    return said({"batch_size": batch_size, "training": training, "evaluation": scored})
+    metrics = asked.metric or (["top1"] if asked.labels else [])
+    evaluation = {"path": asked.evaluation, "labels": asked.labels, "metrics": metrics}
+    training = {"path": asked.data, "labels": asked.labels}
+    return said(
+        {
+            "batch_size": asked.batch_size,
+            "training": said(training) if asked.data is not None else {},
+            "evaluation": said(evaluation) if asked.evaluation is not None else {},
+        }
+    )
 
 
 def _loss(words: list[str]) -> Any:

@@ -15,19 +15,20 @@ if TYPE_CHECKING:
     from compress_ops.pipeline import Job
     from compress_ops.report.report import Report
 
+    from .options import Doing
     from .show import Manner
 
 T = TypeVar("T")
 
 
-def execute(job: Job, manner: Manner, *, allow_unproven: bool = False) -> None:
+def execute(job: Job, doing: Doing) -> None:
     """Do the job and give its report; a job without an output is a dry run, of which the plan is given."""
     from compress_ops.pipeline import run
 
     if job.dry_run:
-        _give_plan(job, manner)
+        _give_plan(job, doing.manner)
     else:
-        carry_out(run, job, manner, allow_unproven=allow_unproven)
+        carry_out(run, job, doing)
 
 
 def _give_plan(job: Job, manner: Manner) -> None:
@@ -43,12 +44,7 @@ def _give_plan(job: Job, manner: Manner) -> None:
 
 
 def carry_out(
-    action: Callable[[Job], Report],
-    job: Job,
-    manner: Manner,
-    *,
-    allow_unproven: bool,
-    keep: Callable[[Report], None] | None = None,
+    action: Callable[[Job], Report], job: Job, doing: Doing, keep: Callable[[Report], None] | None = None
 ) -> None:
     """Do the job by ``action`` and give its report; ``keep`` writes something else that was asked for."""
     from compress_ops.errors import OnnxpressError
@@ -57,16 +53,16 @@ def carry_out(
     from .show import attempt, give
 
     try:
-        report: Report = watched(action, job, manner)
+        report: Report = watched(action, job, doing.manner)
     except (KeyboardInterrupt, OnnxpressError):
         _say_how_to_go_on(job)
         raise
     undelivered: list[OutputError] = []
     if keep is not None:
         attempt(lambda: keep(report), undelivered)
-    failures = _failures(report, allow_unproven=allow_unproven)
-    page = report_page(report, verbose=manner.verbose)
-    undelivered = give(page, report.plain, manner, failed=bool(failures), undelivered=undelivered)
+    failures = _failures(report, allow_unproven=doing.allow_unproven)
+    page = report_page(report, verbose=doing.verbose)
+    undelivered = give(page, report.plain, doing.manner, failed=bool(failures), undelivered=undelivered)
     _end(job, report, failures, undelivered)
 
 

@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
+    from compress_ops.pipeline import Job
     from compress_ops.recipe import Flag, LoadedRecipe
     from compress_ops.runtime import Provider
+
+    from . import options
 
 _FLAGS = {
     ("provider",): "--provider",
@@ -51,25 +55,60 @@ def _flags(name: str, path: tuple[str, ...], sections: Any) -> Iterator[Flag]:
         yield Flag(name, path, value)
 
 
-def recipe_from(command: str, overrides: Sequence[str], sections: Mapping[str, Any]) -> LoadedRecipe:
+def recipe_from(command: str, overrides: Sequence[str] | None, sections: Mapping[str, Any]) -> LoadedRecipe:
     """The recipe that a command's flags stand for; what is empty or None is left to its defaults."""
     from compress_ops.recipe import recipe_of
 
     written = said(sections)
-    return recipe_of({"version": 1, **written}, command, overrides, given(written))
+    return recipe_of({"version": 1, **written}, command, overrides or (), given(written))
 
 
-def data_section(data: str | None, batch_size: int | None, evaluation: Mapping[str, Any]) -> dict[str, Any]:
+def sections_of(
+    asked: options.Machine, data: Mapping[str, Any] | None = None, doing: options.Doing | None = None
+) -> dict[str, Any]:
+    """The recipe's sections that flags shared by commands give; what was not given is None or empty."""
+    kept = ("drop_default_inputs", "keep_metadata")
+    return {
+        "provider": asked.provider,
+        "threads": asked.threads,
+        "seed": asked.seed,
+        **{name: True for name in kept if getattr(doing, name, False)},
+        "data": data or {},
+        "measure": made_up(asked),
+    }
+
+
+def data_section(asked: options.Asked) -> dict[str, Any]:
     """The recipe's data section; labels without a metric are scored by top1, on the data where there is no other."""
     from compress_ops.errors import UsageError
 
-    is_scored = evaluation["labels"] or evaluation["metrics"]
-    path = evaluation["path"] or (data if is_scored else None)
+    is_scored = asked.labels or asked.metric
+    path = asked.evaluation or (asked.data if is_scored else None)
     if is_scored and path is None:
         raise UsageError("labels and metrics belong to data", hint="give --data or --evaluation DATA with them")
-    metrics = evaluation["metrics"] or (["top1"] if evaluation["labels"] else [])
-    scored = said({**evaluation, "path": path, "metrics": metrics})
-    return said({"batch_size": batch_size, "calibration": data, "evaluation": scored})
+    metrics = asked.metric or (["top1"] if asked.labels else [])
+    scored = said({"path": path, "labels": asked.labels, "metrics": metrics})
+    return said({"batch_size": asked.batch_size, "calibration": asked.data, "evaluation": scored})
+
+
+def job_of(
+    loaded: LoadedRecipe, model: Path, name: str, asked: options.Written, doing: options.Doing, **more: Any
+) -> Job:
+    """What is to be done; ``name`` is what the result is called where no name is given for it."""
+    from compress_ops.pipeline import Job
+
+    from .execute import output
+
+    return Job(
+        loaded,
+        model=model,
+        out=output(asked.out, model, name, dry_run=doing.dry_run),
+        force=doing.force,
+        measure=not doing.no_measure,
+        check_steps=doing.check_steps,
+        allow_code=doing.allow_code,
+        **more,
+    )
 
 
 def limit_of_loss(scored: object, *, measured: bool, against: str | None = None) -> dict[str, Any]:
@@ -81,14 +120,10 @@ def limit_of_loss(scored: object, *, measured: bool, against: str | None = None)
     return said({**limit, "against": against}) if measured else {}
 
 
-def made_up(dim: Sequence[Any] | None, shape: Sequence[Any] | None, value: Sequence[Any] | None) -> dict[str, Any]:
+def made_up(asked: options.Machine) -> dict[str, Any]:
     """The recipe's measure section: --dim, --shape and --value."""
-    return said({"dims": dict(dim or []), "shapes": dict(shape or []), "values": dict(value or [])})
-
-
-def kept(*, drop_default_inputs: bool, keep_metadata: bool) -> dict[str, Any]:
-    """What of the model the recipe keeps otherwise than by default."""
-    return said({"drop_default_inputs": drop_default_inputs or None, "keep_metadata": keep_metadata or None})
+    named = {"dims": asked.dim, "shapes": asked.shape, "values": asked.value}
+    return said({name: dict(pairs or []) for name, pairs in named.items()})
 
 
 def said(section: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,36 +14,32 @@ if TYPE_CHECKING:
     from compress_ops.recipe import LoadedRecipe
 
 Kind = Literal["prune", "quantize"]
+Sensitivity = Annotated[
+    Kind | None,
+    typer.Option("--sensitivity", help="Cut each group, or quantize each layer, alone: how far do outputs move?"),
+]
+Ratio = Annotated[
+    float | None,
+    typer.Option("--ratio", metavar="R", parser=options.share, help="Share of each group that is cut. [0.5]"),
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Scan anew, and keep nothing of it for the next time.")]
+Nodes = Annotated[bool, typer.Option("--nodes", help="List every node, so that patterns can be written.")]
 
 
 def inspect(
     model: options.ModelPath,
-    sensitivity: Annotated[
-        Kind | None,
-        typer.Option("--sensitivity", help="Cut each group, or quantize each layer, alone: how far do outputs move?"),
-    ] = None,
+    sensitivity: Sensitivity = None,
     data: options.Data = None,
     labels: options.Labels = None,
-    ratio: Annotated[
-        float | None,
-        typer.Option("--ratio", metavar="R", parser=options.share, help="Share of each group that is cut. [0.5]"),
-    ] = None,
-    heads: Annotated[bool, typer.Option("--heads", help="Cut whole attention heads instead of channels.")] = False,
-    bits: Annotated[
-        int | None, typer.Option("--bits", metavar="N", help="Weights alone, in 2, 3, 4 or 8 bits, in blocks.")
-    ] = None,
+    ratio: Ratio = None,
+    heads: options.Heads = False,
+    bits: options.Bits = None,
     batch_size: options.BatchSize = None,
-    provider: options.Providers = None,
-    threads: options.Threads = None,
-    seed: options.Seed = None,
-    dim: options.Dims = None,
-    shape: options.Shapes = None,
-    value: options.Values = None,
+    *,
+    machine: options.Machine,
     allow_code: options.AllowCode = False,
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Scan anew, and keep nothing of it for the next time.")
-    ] = False,
-    nodes: Annotated[bool, typer.Option("--nodes", help="List every node, so that patterns can be written.")] = False,
+    no_cache: NoCache = False,
+    nodes: Nodes = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -54,27 +50,26 @@ def inspect(
     tried, with its defaults, on a copy in memory. With --sensitivity and --data, instead, parts of the model are
     changed one at a time, and the table says what each does to the outputs; results are kept in the user's cache.
     """
-    from .flags import made_up
+    from .flags import data_section, made_up, recipe_from, sections_of
     from .show import Manner
 
     manner = Manner(as_json, None, quiet, verbose)
     changes = {"--ratio": ratio, "--heads": heads or None, "--bits": bits}
     if sensitivity is None:
-        running = {"--data": data, "--labels": labels, "--provider": provider, "--threads": threads, "--value": value}
-        _refuse(changes | running, "belongs to a scan", "give --sensitivity prune or quantize with it")
-        _show_model(model, made_up(dim, shape, None), manner, nodes=nodes)
+        running = {"--data": data, "--labels": labels, "--provider": machine.provider, "--threads": machine.threads}
+        _refuse(changes | running | {"--value": machine.value}, "belongs to a scan", _SCAN)
+        _show_model(model, made_up(machine), manner, nodes=nodes)
         return
     foreign = {name: changes[name] for name in (["--bits"] if sensitivity == "prune" else ["--ratio", "--heads"])}
     _refuse(foreign, f"does not go with --sensitivity {sensitivity}", "leave out one of the two")
-    step = _step(sensitivity, ratio=0.5 if ratio is None else ratio, heads=heads, bits=bits)
-    sections = {
-        "provider": provider,
-        "threads": threads,
-        "seed": seed,
-        "measure": made_up(dim, shape, value),
-    }
-    loaded = _recipe(sections, data, labels, batch_size, step)
+    passes = ["simplify", _step(sensitivity, ratio=0.5 if ratio is None else ratio, heads=heads, bits=bits)]
+    # labels are named only so that they are not taken for an input
+    read = data_section(options.Asked(data=_given(data), labels=labels, batch_size=batch_size))
+    loaded = recipe_from("inspect", (), {**sections_of(machine, read), "passes": passes})
     _show_scan(model, loaded, manner, allow_code=allow_code, cache=None if no_cache else _cache_folder())
+
+
+_SCAN = "give --sensitivity prune or quantize with it"
 
 
 def _refuse(flags: dict[str, Any], why: str, hint: str) -> None:
@@ -92,19 +87,12 @@ def _step(kind: Kind, *, ratio: float, heads: bool, bits: int | None) -> dict[st
     return {"quantize_weights": {"bits": bits}} if bits is not None else {"quantize_static": {}}
 
 
-def _recipe(
-    sections: dict[str, Any], data: str | None, labels: str | None, batch_size: int | None, step: dict[str, Any]
-) -> LoadedRecipe:
-    """The step as a recipe; labels are named only so that they are not taken for an input."""
+def _given(data: str | None) -> str:
     from compress_ops.errors import UsageError
-
-    from .flags import data_section, recipe_from
 
     if data is None:
         raise UsageError("a sensitivity scan needs data", hint="give --data DATA")
-    labelled = {"path": data if labels else None, "labels": labels, "metrics": None}
-    written = {**sections, "data": data_section(data, batch_size, labelled)}
-    return recipe_from("inspect", (), {**written, "passes": ["simplify", step]})
+    return data
 
 
 def _show_model(model: Path, free: dict[str, Any], manner: Any, *, nodes: bool) -> None:

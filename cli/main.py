@@ -18,6 +18,7 @@ from .prune import prune
 from .quantize import quantize
 from .recipe import recipe
 from .run import run
+from .splice import spliced
 
 app = typer.Typer(
     name="onnxpress",
@@ -41,7 +42,7 @@ COMMANDS: dict[Callable[..., None], str] = {
 """Each with an example."""
 
 for command, words in COMMANDS.items():
-    app.command(**example(words))(command)
+    app.command(**example(words))(spliced(command))
 app.add_typer(recipe)
 
 

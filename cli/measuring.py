@@ -11,20 +11,26 @@ if TYPE_CHECKING:
     from compress_ops.errors import UsageError
     from compress_ops.model import Model
 
+    from . import options
     from .show import Manner
 
 
-def measure(models: Sequence[Path], manner: Manner, **asked: Any) -> None:
+def measure(models: Sequence[Path], manner: Manner, timing: options.Timing, **asked: Any) -> None:
     """Measure models side by side; ``asked`` goes to compare_models."""
     from compress_ops.errors import raise_all
     from compress_ops.measure.comparison import compare_models
+    from compress_ops.measure.feeds import MeasureSettings
     from compress_ops.model import load
     from compress_ops.report.report import plain
     from compress_ops.report.tables import comparison_page
 
+    from .flags import made_up, providers, said
     from .progress import watching
     from .show import end_undelivered, give
 
+    settings = MeasureSettings(**said({"batch": timing.batch, "seconds": timing.seconds}), **made_up(timing))
+    asked |= {"settings": settings, "providers": providers(timing.provider)}
+    asked |= said({"threads": timing.threads, "seed": timing.seed})
     paths = named(models)
     loaded = {path: load(path) for path in dict.fromkeys(models)}  # through the gate, before onnxruntime sees them
     raise_all(_other_inputs({path: _inputs(model) for path, model in loaded.items()}))

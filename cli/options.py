@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
+
+from .splice import Flags
+
+if TYPE_CHECKING:
+    from .show import Manner
 
 REPORT_ENDINGS = (".json", ".md", ".html")
 
@@ -152,3 +157,86 @@ KeepMetadata = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the headline only; show no progress.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="List all that was touched and declined.")]
+Bits = Annotated[
+    int | None, typer.Option("--bits", metavar="N", help="Weights alone, in 2, 3, 4 or 8 bits, in blocks.")
+]
+Heads = Annotated[bool, typer.Option("--heads", help="Cut whole attention heads instead of channels.")]
+ShowRecipe = Annotated[bool, typer.Option("--show-recipe", help="Print the recipe that this stands for, and stop.")]
+
+
+class Machine(Flags):
+    """On what models run, and what they are fed where nothing else says it: all commands that run models."""
+
+    provider: Providers = None
+    threads: Threads = None
+    seed: Seed = None
+    dim: Dims = None
+    shape: Shapes = None
+    value: Values = None
+
+
+class Timing(Machine):
+    """The same, and how long to time them: compare and bench."""
+
+    batch: Batch = None
+    seconds: Seconds = None
+
+
+class Answer(Flags):
+    """Where the answer goes: compare and bench."""
+
+    force: Force = False
+    report: Reports = None
+    as_json: AsJson = False
+    quiet: Quiet = False
+
+    @property
+    def manner(self) -> Manner:
+        from .show import Manner
+
+        return Manner(self.as_json, self.report, self.quiet, force=self.force)
+
+
+class Written(Machine):
+    """Where the result of a recipe goes, and what else stands in the recipe: run, and all that make one."""
+
+    out: Out = None
+    set_: Set = None
+
+
+class Asked(Written):
+    """The data of a recipe, as flags: quantize, prune and distill."""
+
+    data: Data = None
+    evaluation: Evaluation = None
+    labels: Labels = None
+    metric: Metrics = None
+    batch_size: BatchSize = None
+
+
+class Doing(Flags):
+    """How a recipe is done, and how its answer is given: run, quantize, prune and distill."""
+
+    drop_default_inputs: DropDefaults = False
+    keep_metadata: KeepMetadata = False
+    no_measure: NoMeasure = False
+    dry_run: DryRun = False
+    check_steps: CheckSteps = False
+    allow_code: AllowCode = False
+    allow_unproven: AllowUnproven = False
+    force: Force = False
+    report: Reports = None
+    as_json: AsJson = False
+    quiet: Quiet = False
+    verbose: Verbose = False
+
+    @property
+    def proves(self) -> bool:
+        """Whether the result will be measured, so that there can be limits."""
+        return not (self.no_measure or self.dry_run)
+
+    @property
+    def manner(self) -> Manner:
+        from .show import Manner
+
+        return Manner(self.as_json, self.report, self.quiet, self.verbose, self.force)

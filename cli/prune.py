@@ -8,55 +8,37 @@ import typer
 
 from . import options
 
+Ratio = Annotated[
+    float,
+    typer.Option(
+        "--ratio", metavar="R", parser=options.share, help="Share of channels, heads, layers or weights that goes."
+    ),
+]
+Layers = Annotated[bool, typer.Option("--layers", help="Leave out whole residual blocks; needs --data.")]
+Weights = Annotated[
+    bool, typer.Option("--weights", help="Make single weights zero instead, stored as bits: smaller, no faster.")
+]
+By = Annotated[
+    str | None,
+    typer.Option("--by", metavar="WHAT", help="What the ratio is of: channels, parameters, flops or latency."),
+]
+Steps = Annotated[
+    int | None, typer.Option("--steps", metavar="N", help="Cut gradually, in N steps, each followed by refit.")
+]
+
 
 def prune(
     model: options.ModelPath,
-    out: options.Out = None,
-    ratio: Annotated[
-        float,
-        typer.Option(
-            "--ratio", metavar="R", parser=options.share, help="Share of channels, heads, layers or weights that goes."
-        ),
-    ] = 0.5,
-    heads: Annotated[bool, typer.Option("--heads", help="Cut whole attention heads instead of channels.")] = False,
-    layers: Annotated[bool, typer.Option("--layers", help="Leave out whole residual blocks; needs --data.")] = False,
-    weights: Annotated[
-        bool, typer.Option("--weights", help="Make single weights zero instead, stored as bits: smaller, no faster.")
-    ] = False,
-    by: Annotated[
-        str | None,
-        typer.Option("--by", metavar="WHAT", help="What the ratio is of: channels, parameters, flops or latency."),
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option("--steps", metavar="N", help="Cut gradually, in N steps, each followed by refit.")
-    ] = None,
-    data: options.Data = None,
-    evaluation: options.Evaluation = None,
-    labels: options.Labels = None,
-    metric: options.Metrics = None,
-    batch_size: options.BatchSize = None,
-    provider: options.Providers = None,
-    threads: options.Threads = None,
-    seed: options.Seed = None,
-    dim: options.Dims = None,
-    shape: options.Shapes = None,
-    value: options.Values = None,
-    set_: options.Set = None,
-    show_recipe: Annotated[
-        bool, typer.Option("--show-recipe", help="Print the recipe that this stands for, and stop.")
-    ] = False,
-    drop_default_inputs: options.DropDefaults = False,
-    keep_metadata: options.KeepMetadata = False,
-    no_measure: options.NoMeasure = False,
-    dry_run: options.DryRun = False,
-    check_steps: options.CheckSteps = False,
-    allow_code: options.AllowCode = False,
-    allow_unproven: options.AllowUnproven = False,
-    force: options.Force = False,
-    report: options.Reports = None,
-    as_json: options.AsJson = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    ratio: Ratio = 0.5,
+    heads: options.Heads = False,
+    layers: Layers = False,
+    weights: Weights = False,
+    by: By = None,
+    steps: Steps = None,
+    *,
+    asked: options.Asked,
+    show_recipe: options.ShowRecipe = False,
+    doing: options.Doing,
 ) -> None:
     """Make a model smaller and faster by cutting channels.
 
@@ -70,40 +52,25 @@ def prune(
     is the same): where that is missed or not proven, the exit status is 1 (the output is written). --set
     budget.min_closeness=0.8, or budget.max_drop=10%, sets another limit.
     """
-    from compress_ops.pipeline import Job
     from compress_ops.recipe import dump_recipe
     from compress_ops.search import raised_first, raising
 
-    from .execute import execute, output
-    from .flags import data_section, kept, limit_of_loss, made_up, recipe_from
-    from .show import Manner
+    from .execute import execute
+    from .flags import data_section, job_of, limit_of_loss, recipe_from, sections_of
     from .streams import put
 
     sections = {
-        "provider": provider,
-        "threads": threads,
-        "seed": seed,
-        **kept(drop_default_inputs=drop_default_inputs, keep_metadata=keep_metadata),
-        "data": data_section(data, batch_size, {"path": evaluation, "labels": labels, "metrics": metric}),
-        "measure": made_up(dim, shape, value),
-        "budget": limit_of_loss(labels or metric, measured=not (no_measure or dry_run)),
-        "passes": _passes({"--heads": heads, "--layers": layers, "--weights": weights}, ratio, by, steps, data),
+        **sections_of(asked, data_section(asked), doing),
+        "budget": limit_of_loss(asked.labels or asked.metric, measured=doing.proves),
+        "passes": _passes({"--heads": heads, "--layers": layers, "--weights": weights}, ratio, by, steps, asked.data),
     }
-    loaded = recipe_from("prune", set_ or (), sections)
+    loaded = recipe_from("prune", asked.set_, sections)
     if show_recipe:
         passes = [*raising(model), *loaded.document.data["passes"]]
         put(dump_recipe({**loaded.document.data, "passes": passes}))
         return
-    job = Job(
-        loaded,
-        model=model,
-        out=output(out, model, "pruned", dry_run=dry_run),
-        force=force,
-        measure=not no_measure,
-        check_steps=check_steps,
-        allow_code=allow_code,
-    )
-    execute(raised_first(job), Manner(as_json, report, quiet, verbose, force), allow_unproven=allow_unproven)
+    job = job_of(loaded, model, "pruned", asked, doing)
+    execute(raised_first(job), doing)
 
 
 _NAMES = {"--heads": "prune_heads", "--layers": "drop_layers", "--weights": "prune_weights"}

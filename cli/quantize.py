@@ -10,62 +10,41 @@ import typer
 from . import options
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from compress_ops.files.writing import Output
     from compress_ops.pipeline import Job
     from compress_ops.recipe import Step
     from compress_ops.report.report import Report
 
-    from .show import Manner
-
-
 _TOLD = 0.9  # closeness that --bits, --float16 and --clusters are held to: who asks for few bits takes some loss
+
+
+Float16 = Annotated[bool, typer.Option("--float16", help="Compute and store in float16 instead of int8.")]
+Clusters = Annotated[
+    int | None, typer.Option("--clusters", metavar="N", help="Weights alone, as a codebook of N values.")
+]
+MinCosine = Annotated[
+    float | None,
+    typer.Option("--min-cosine", min=0, max=1, help="How close to the float model's outputs to stay. [0.995]"),
+]
+RecipeOut = Annotated[
+    Path | None, typer.Option("--recipe-out", metavar="FILE", help="Write the recipe that was chosen.")
+]
+ShowChoice = Annotated[bool, typer.Option("--show-recipe", help="Print the recipe that would be chosen, and stop.")]
 
 
 def quantize(
     model: options.ModelPath,
-    out: options.Out = None,
-    data: options.Data = None,
-    evaluation: options.Evaluation = None,
-    labels: options.Labels = None,
-    metric: options.Metrics = None,
-    batch_size: options.BatchSize = None,
-    provider: options.Providers = None,
-    threads: options.Threads = None,
-    seed: options.Seed = None,
-    dim: options.Dims = None,
-    shape: options.Shapes = None,
-    value: options.Values = None,
-    set_: options.Set = None,
-    bits: Annotated[
-        int | None, typer.Option("--bits", metavar="N", help="Weights alone, in 2, 3, 4 or 8 bits, in blocks.")
-    ] = None,
-    float16: Annotated[bool, typer.Option("--float16", help="Compute and store in float16 instead of int8.")] = False,
-    clusters: Annotated[
-        int | None, typer.Option("--clusters", metavar="N", help="Weights alone, as a codebook of N values.")
-    ] = None,
-    min_cosine: Annotated[
-        float | None,
-        typer.Option("--min-cosine", min=0, max=1, help="How close to the float model's outputs to stay. [0.995]"),
-    ] = None,
-    recipe_out: Annotated[
-        Path | None, typer.Option("--recipe-out", metavar="FILE", help="Write the recipe that was chosen.")
-    ] = None,
-    show_recipe: Annotated[
-        bool, typer.Option("--show-recipe", help="Print the recipe that would be chosen, and stop.")
-    ] = False,
-    drop_default_inputs: options.DropDefaults = False,
-    keep_metadata: options.KeepMetadata = False,
-    no_measure: options.NoMeasure = False,
-    dry_run: options.DryRun = False,
-    check_steps: options.CheckSteps = False,
-    allow_code: options.AllowCode = False,
-    allow_unproven: options.AllowUnproven = False,
-    force: options.Force = False,
-    report: options.Reports = None,
-    as_json: options.AsJson = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    *,
+    asked: options.Asked,
+    bits: options.Bits = None,
+    float16: Float16 = False,
+    clusters: Clusters = None,
+    min_cosine: MinCosine = None,
+    recipe_out: RecipeOut = None,
+    show_recipe: ShowChoice = False,
+    doing: options.Doing,
 ) -> None:
     """Make a model int8, by the recipe that suits it best.
 
@@ -78,71 +57,65 @@ def quantize(
     The result must not be slower than noise makes it (0.98x): where that is missed or not proven, the exit status is 1
     (the output is written). --bits, --float16 and --clusters do what they say instead, and promise no speed.
     """
-    from functools import partial
+    from compress_ops.search import CLOSE_ENOUGH
 
-    from compress_ops.files.writing import Output
-    from compress_ops.pipeline import Job, run
-    from compress_ops.search import CLOSE_ENOUGH, raised_first, run_chosen
+    from .execute import execute
+    from .flags import data_section, job_of, recipe_from, sections_of
 
-    from .execute import carry_out, execute, output
-    from .flags import data_section, kept, made_up, recipe_from
-    from .show import Manner
+    _refuse_passes(asked.set_ or ())
+    sections = sections_of(asked, data_section(asked), doing)
+    told = _told(bits, float16, clusters)
+    _say_what_is_taken(sections, told, asked, quiet=doing.quiet)
+    passes = ["simplify", *(told or ["quantize_static" if asked.data else "quantize_dynamic"])]
+    budget = {"min_closeness": min_cosine or _TOLD} if told and doing.proves else {}
+    loaded = recipe_from("quantize", asked.set_, {**sections, "passes": passes, "budget": budget})
+    job = job_of(loaded, model, _suffix(bits, float16, clusters), asked, doing, others=_others(recipe_out))
+    least = None if told else min_cosine or CLOSE_ENOUGH
+    if show_recipe:
+        _show_recipe(sections, job, doing, least)
+    elif doing.dry_run:
+        execute(_planned(job, doing, least), doing)
+    else:
+        _quantize(job, doing, least, _keeping(recipe_out, sections, doing))
+
+
+def _show_recipe(sections: dict[str, Any], job: Job, doing: options.Doing, least: float | None) -> None:
+    from dataclasses import replace
+
     from .streams import put
 
-    _refuse_passes(set_ or ())
-    sections = {
-        "provider": provider,
-        "threads": threads,
-        "seed": seed,
-        **kept(drop_default_inputs=drop_default_inputs, keep_metadata=keep_metadata),
-        "data": data_section(data, batch_size, {"path": evaluation, "labels": labels, "metrics": metric}),
-        "measure": made_up(dim, shape, value),
-    }
-    told = _told(bits, float16, clusters)
-    _say_what_is_taken(sections, told, data, evaluation, quiet=quiet)
-    budget = {"min_closeness": min_cosine or _TOLD} if told and not (no_measure or dry_run) else {}
-    passes = ["simplify", *(told or ["quantize_static" if data else "quantize_dynamic"])]
-    job = Job(
-        recipe_from("quantize", set_ or (), {**sections, "passes": passes, "budget": budget}),
-        model=model,
-        out=output(out, model, _suffix(bits, float16, clusters), dry_run=dry_run or show_recipe),
-        force=force,
-        measure=not no_measure,
-        check_steps=check_steps,
-        allow_code=allow_code,
-        others=[Output(recipe_out, "--recipe-out")] if recipe_out is not None else [],
-    )
-    manner = Manner(as_json, report, quiet, verbose, force)
-    job = raised_first(job) if told else job
-    least = min_cosine or CLOSE_ENOUGH
-    if show_recipe or dry_run:
-        planned = job if told else _chosen(job, manner, least)
-        if show_recipe:
-            put(_recipe_text(sections, planned.recipe.passes))
-        else:
-            execute(planned, manner)
-        return
-    keep = partial(_keep_recipe, list(sections), recipe_out, force=force) if recipe_out is not None else None
-    action = run if told else partial(run_chosen, least=least)
-    carry_out(action, job, manner, allow_unproven=allow_unproven, keep=keep)
+    put(_recipe_text(sections, _planned(replace(job, out=None), doing, least).recipe.passes))
 
 
-def _chosen(job: Job, manner: Manner, least: float) -> Job:
-    """The job with the passes that trials find best."""
+def _planned(job: Job, doing: options.Doing, least: float | None) -> Job:
+    """The job with the passes that trials find best, or as it was told where ``least`` is None."""
     from functools import partial
 
     from compress_ops.pipeline import with_passes
-    from compress_ops.search import choose_int8
+    from compress_ops.search import choose_int8, raised_first
 
     from .execute import watched
 
-    best, _ = watched(partial(choose_int8, least=least), job, manner)
+    if least is None:
+        return raised_first(job)
+    best, _ = watched(partial(choose_int8, least=least), job, doing.manner)
     return with_passes(job, best.passes)
 
 
-def _say_what_is_taken(
-    sections: dict[str, Any], told: Sequence[Any], data: str | None, evaluation: str | None, *, quiet: bool
-) -> None:
+def _quantize(job: Job, doing: options.Doing, least: float | None, keep: Callable[[Report], None] | None) -> None:
+    from functools import partial
+
+    from compress_ops.pipeline import run
+    from compress_ops.search import raised_first, run_chosen
+
+    from .execute import carry_out
+
+    job = raised_first(job) if least is None else job
+    action = run if least is None else partial(run_chosen, least=least)
+    carry_out(action, job, doing, keep)
+
+
+def _say_what_is_taken(sections: dict[str, Any], told: Sequence[Any], asked: options.Asked, *, quiet: bool) -> None:
     """On stderr: the choice that a provider makes, and accuracy that is judged on what the ranges were fixed with."""
     from compress_ops.runtime import short_name
     from compress_ops.search import reason_of
@@ -151,8 +124,8 @@ def _say_what_is_taken(
 
     scored = sections["data"].get("evaluation", {}).get("path")
     first = short_name(sections["provider"][0]) if sections["provider"] else "cpu"
-    notes = [] if told else [reason_of(first, with_data=data is not None)]
-    if scored is not None and evaluation is None:
+    notes = [] if told else [reason_of(first, with_data=asked.data is not None)]
+    if scored is not None and asked.evaluation is None:
         notes.append("scored on --data, which the model is fitted to; --evaluation DATA is a fairer judge")
     for note in filter(None, () if quiet else notes):
         say(note)
@@ -189,15 +162,27 @@ def _refuse_passes(overrides: Sequence[str]) -> None:
             raise UsageError(f"--set {override}: quantize chooses the passes itself", hint=hint)
 
 
-def _keep_recipe(sections: list[str], path: Path, report: Report, *, force: bool) -> None:
-    """Write the chosen recipe, its paths relative to where it lies."""
-    from compress_ops.catalogue import PASSES
-    from compress_ops.files.writing import write
-    from compress_ops.recipe import step_from
+def _others(recipe_out: Path | None) -> list[Output]:
+    from compress_ops.files.writing import Output
 
-    plain = report.plain(path.parent)["recipe"]
-    steps = [step_from(PASSES[name], options) for step in plain["passes"] for name, options in step.items()]
-    write(path, _recipe_text({name: plain.get(name) for name in sections}, steps), force=force)
+    return [Output(recipe_out, "--recipe-out")] if recipe_out is not None else []
+
+
+def _keeping(path: Path | None, sections: dict[str, Any], doing: options.Doing) -> Callable[[Report], None] | None:
+    """What writes the chosen recipe, its paths relative to where it lies."""
+    if path is None:
+        return None
+
+    def keep(report: Report) -> None:
+        from compress_ops.catalogue import PASSES
+        from compress_ops.files.writing import write
+        from compress_ops.recipe import step_from
+
+        plain = report.plain(path.parent)["recipe"]
+        steps = [step_from(PASSES[name], options) for step in plain["passes"] for name, options in step.items()]
+        write(path, _recipe_text({name: plain.get(name) for name in sections}, steps), force=doing.force)
+
+    return keep
 
 
 def _recipe_text(sections: dict[str, Any], passes: Sequence[Step]) -> str:
