@@ -19,7 +19,7 @@ def measure(models: Sequence[Path], manner: Manner, timing: options.Timing, **as
     """Measure models side by side; ``asked`` goes to compare_models."""
     from compress_ops.errors import raise_all
     from compress_ops.measure.comparison import compare_models
-    from compress_ops.measure.feeds import MeasureSettings
+    from compress_ops.measure.feeds import Measure
     from compress_ops.model import load
     from compress_ops.report.report import plain
     from compress_ops.report.tables import comparison_page
@@ -28,7 +28,7 @@ def measure(models: Sequence[Path], manner: Manner, timing: options.Timing, **as
     from .progress import watching
     from .show import end_undelivered, give
 
-    settings = MeasureSettings(**said({"batch": timing.batch, "seconds": timing.seconds}), **made_up(timing))
+    settings = Measure(**said({"batch": timing.batch, "seconds": timing.seconds}), **made_up(timing))
     asked |= {"settings": settings, "providers": providers(timing.provider)}
     asked |= said({"threads": timing.threads, "seed": timing.seed})
     paths = named(models)

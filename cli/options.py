@@ -63,8 +63,10 @@ def _value(text: str) -> Value:
 
 def share(text: str | float) -> float:
     """``0.5`` or ``50%`` of --ratio; its default is a number."""
+    from compress_ops.settings import as_share
+
     try:
-        return float(str(text).removesuffix("%")) / (100 if str(text).endswith("%") else 1)
+        return float(as_share(text))
     except ValueError:
         raise typer.BadParameter(f"'{text}': write a share such as 0.5, or 50%") from None
 

@@ -17,30 +17,24 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import BeforeValidator, Field, create_model
 
 from .arrays import Array
 from .data import Dataset
 from .errors import PassError
 from .lazy import ir
-from .measure.feeds import MeasureSettings
+from .measure.feeds import Measure
 from .model import Model
 from .progress import Progress, silent
 from .runtime import CPU, Provider
+from .settings import Fraction as Fraction
+from .settings import Settings
 
 
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-def _as_share(value: Any) -> Any:
-    """``50%`` is 0.5; what is no number is left to be told as such."""
-    number = value[:-1].strip() if isinstance(value, str) and value.endswith("%") else ""
-    return float(number) / 100 if number.replace(".", "", 1).isdecimal() else value
-
-
-_Written = Annotated[float, Field(gt=0, lt=1)] | Annotated[str, Field(pattern=r"^[0-9]{1,2}(\.[0-9]+)? ?%$")]
-Fraction = Annotated[float, BeforeValidator(_as_share, json_schema_input_type=_Written), Field(gt=0, lt=1)]
 Patterns = Annotated[list[str], BeforeValidator(_as_list, json_schema_input_type=str | list[str])]
 Only = Annotated[Patterns, Field(description="Glob patterns of node names or operator types: nothing else is touched.")]
 Skip = Annotated[Patterns, Field(description="Glob patterns of node names or operator types that stay as they are.")]
@@ -138,7 +132,7 @@ class Context:
     progress: Progress = silent
     unquantized: Model | None = None
     metrics: Sequence[str] = ()
-    measure: MeasureSettings | None = None
+    measure: Measure | None = None
     original: Model | None = None
     folder: Path = Path()
     checkpoint: Path | None = None
@@ -156,10 +150,8 @@ class Context:
 PassFunction = Callable[..., Change]
 
 
-class StepOptions(BaseModel):
+class StepOptions(Settings):
     """Options that every step takes besides those of its pass."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     allow_unchanged: bool = Field(False, description="Let the step change nothing without it being a fault.")
     allow_larger: bool = Field(False, description="Let the step leave the model larger without it being a fault.")

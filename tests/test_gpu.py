@@ -7,7 +7,7 @@ import pytest
 
 from compress_ops.errors import ProviderError
 from compress_ops.measure.comparison import compare_models
-from compress_ops.measure.feeds import MeasureSettings
+from compress_ops.measure.feeds import Measure
 from compress_ops.runtime import Provider, open_session
 from tests.helpers import SAMPLES
 
@@ -43,7 +43,7 @@ def test_outputs_agree_with_the_cpu() -> None:
 
 def test_latency_is_told_with_and_without_copies() -> None:
     models = {"a": SAMPLES / "digits-cnn.onnx", "b": SAMPLES / "digits-mlp.onnx"}
-    found = compare_models(models, providers=CUDA, settings=MeasureSettings(seconds=1), parts={"latency", "cost"})
+    found = compare_models(models, providers=CUDA, settings=Measure(seconds=1), parts={"latency", "cost"})
     assert not isinstance(found.latency, str)
     assert not isinstance(found.cost, str)
     times = found.latency.models["a"]

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from .base import Batch, Dataset, DataSettings, ImageSettings
+from .base import Batch, Dataset, DataSettings, Images
 from .forms.synthetic import feed_that_runs
 from .forms.table import FORMS, Form, brings_labels, open_data
 from .part import Part
@@ -16,7 +16,7 @@ __all__ = [
     "DataSettings",
     "Dataset",
     "Form",
-    "ImageSettings",
+    "Images",
     "Part",
     "brings_labels",
     "feed_that_runs",

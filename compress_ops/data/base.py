@@ -6,11 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveInt, field_validator
 
 from ..arrays import Array
 from ..progress import Progress
 from ..runtime import Arrays, Feeds
+from ..settings import Settings
 
 
 @dataclass(frozen=True)
@@ -22,21 +25,30 @@ class Batch:
     size: int
 
 
-@dataclass(frozen=True)
-class ImageSettings:
-    """How an image becomes a float input: ``(pixel * scale - mean) / std``, pixels being 0 to 255.
+PIXEL_SCALE = 1 / 255
 
-    An input of type uint8 takes the pixels as they are.
-    ``resize`` is (height, width), bilinear, the aspect ratio is not kept; without it images keep their own size.
-    ``mean`` and ``std`` hold one number a channel, or one for all; they apply in the order of ``channels``.
-    """
 
-    resize: tuple[int, int] | None = None
-    layout: Literal["NCHW", "NHWC"] = "NCHW"
-    scale: float = 1 / 255
-    mean: Sequence[float] = (0.0,)
-    std: Sequence[float] = (1.0,)
-    channels: Literal["rgb", "bgr", "grey"] = "rgb"
+class Images(Settings):
+    """How an image file becomes an input tensor: (pixel * scale - mean) / std."""
+
+    # An input of type uint8 takes the pixels, 0 to 255, as they are. Resizing is bilinear and does not keep the aspect
+    # ratio. mean and std hold one number a channel, or one for all, in the order of channels.
+
+    resize: tuple[PositiveInt, PositiveInt] | None = Field(
+        None, description="[height, width]; absent: the image's own size."
+    )
+    layout: Literal["NCHW", "NHWC"] = Field("NCHW", description="Axis order of the input.")
+    channels: Literal["rgb", "bgr", "grey"] = Field("rgb", description="Channel order of the input.")
+    scale: float = Field(PIXEL_SCALE, description="Factor on the pixel values 0..255.")
+    mean: list[float] = Field([0.0], description="Per channel, after scaling.")
+    std: list[Annotated[float, Field(gt=0)]] = Field([1.0], description="Per channel, after scaling.")
+
+    @field_validator("resize", mode="before")
+    @classmethod
+    def _pair(cls, value: Any) -> Any:
+        if value is not None and not (isinstance(value, list | tuple) and len(value) == 2):
+            raise ValueError("should be [height, width]")
+        return tuple(value) if value is not None else None
 
 
 @dataclass(frozen=True)
@@ -53,7 +65,7 @@ class DataSettings:
     batch_size: int = 16
     labels: str | None = None
     needs_labels: bool = True
-    images: ImageSettings | None = None
+    images: Images | None = None
     seed: int = 0
     dims: Mapping[str, int] = field(default_factory=dict)
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .budget import Budget, Verdict, needs, parse_budget
+from .budget import Budget, Verdict, needs
 from .comparison import PARTS, Comparison, compare_models, judge_model
-from .feeds import MeasureSettings
+from .feeds import Measure
 from .metrics.table import METRIC_NAMES, parse_metric
 
 __all__ = [
@@ -12,11 +12,10 @@ __all__ = [
     "PARTS",
     "Budget",
     "Comparison",
-    "MeasureSettings",
+    "Measure",
     "Verdict",
     "compare_models",
     "judge_model",
     "needs",
-    "parse_budget",
     "parse_metric",
 ]

@@ -11,8 +11,11 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from pydantic import Field, field_validator
+
+from ..settings import Settings
 from .intervals import NOISE, Interval
 from .metrics.scores import Drop
 
@@ -31,14 +34,33 @@ class Limit:
     text: str
 
 
-@dataclass(frozen=True)
-class Budget:
-    """The limits that were given. ``max_drop`` is of the first metric, ``min_closeness`` of the worst output."""
+class Budget(Settings):
+    """Limits that the result must meet; missed is exit status 1."""
 
-    max_size: Limit | None = None
-    min_speedup: float | None = None
-    max_drop: Limit | None = None
-    min_closeness: float | None = None
+    max_size: str | int | None = Field(None, description="30% of the original, or 12 MB, or bytes.")
+    min_speedup: float | None = Field(None, gt=0, description="Time of the original over time of the result.")
+    max_drop: str | float | None = Field(None, description="2% relative, or 0.02 absolute, of the first metric.")
+    min_closeness: float | None = Field(
+        None, gt=0, le=1, description="Closeness of the worst output to the original's; 1 is the same."
+    )
+    against: str | None = Field(
+        None,
+        description="What max_drop and min_closeness are about: an ONNX file, such as a teacher; null: the original.",
+    )
+
+    @field_validator("max_size", mode="before")
+    @classmethod
+    def _size(cls, value: Any) -> Any:
+        if value is not None:
+            parse_size(value)
+        return value
+
+    @field_validator("max_drop", mode="before")
+    @classmethod
+    def _drop(cls, value: Any) -> Any:
+        if value is not None:
+            parse_drop(value)
+        return value
 
 
 @dataclass(frozen=True)
@@ -49,22 +71,6 @@ class Verdict:
     wanted: str
     measured: str
     verdict: Literal["met", "missed", "not proven"]
-
-
-def parse_budget(
-    *,
-    max_size: str | int | None = None,
-    min_speedup: float | None = None,
-    max_drop: str | float | None = None,
-    min_closeness: float | None = None,
-) -> Budget:
-    """A budget as written in a recipe; ValueError says what cannot be read."""
-    return Budget(
-        None if max_size is None else parse_size(max_size),
-        None if min_speedup is None else parse_speedup(min_speedup),
-        None if max_drop is None else parse_drop(max_drop),
-        min_closeness,
-    )
 
 
 def parse_size(value: str | int) -> Limit:
@@ -92,13 +98,6 @@ def parse_size(value: str | int) -> Limit:
 def _too_few(number: str) -> str:
     meant = f"{number}%" if float(number) <= 100 else f"{number} kB"
     return f"{number} bytes? write {meant} or {number} MB"
-
-
-def parse_speedup(value: float) -> float:
-    """A factor above 0, such as 1.5."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (0 < value < math.inf):
-        raise ValueError(f"'{value}' is no speed-up; write a factor above 0, such as 1.5")
-    return float(value)
 
 
 def parse_drop(value: str | float) -> Limit:
@@ -152,11 +151,11 @@ def judge(
     """
     verdicts = []
     if budget.max_size is not None:
-        verdicts.append(_judge_size(budget.max_size, original_size, size))
+        verdicts.append(_judge_size(parse_size(budget.max_size), original_size, size))
     if budget.min_speedup is not None:
         verdicts.append(judge_speedup(budget.min_speedup, speedup))
     if budget.max_drop is not None:
-        verdicts.append(_judge_drop(budget.max_drop, drop))
+        verdicts.append(_judge_drop(parse_drop(budget.max_drop), drop))
     if budget.min_closeness is not None:
         verdicts.append(judge_closeness(budget.min_closeness, *closeness))
     return verdicts

@@ -20,7 +20,7 @@ from .budget import Budget, Verdict, judge
 from .closeness.fidelity import Fidelity, compare_fidelity
 from .cost import Profile, peak_memory, profile_run
 from .environment import Environment, describe_environment
-from .feeds import MADE_UP, SYNTHETIC, MeasureSettings, NoFeed, latency_feed, synthetic_data
+from .feeds import MADE_UP, SYNTHETIC, Measure, NoFeed, latency_feed, synthetic_data
 from .latency import LatencyResult, compare_latency
 from .metrics.accuracy import Accuracy, evaluate
 from .size import Size, measure_size
@@ -64,7 +64,7 @@ def compare_models(
     *,
     providers: Sequence[Provider] = CPU,
     threads: int = 1,
-    settings: MeasureSettings | None = None,
+    settings: Measure | None = None,
     evaluation: Dataset | None = None,
     metrics: Sequence[str] = (),
     fidelity_data: Dataset | None = None,
@@ -77,7 +77,7 @@ def compare_models(
 
     ``outputs`` maps the names of the other models' outputs to those of the reference, where these are not the same.
     """
-    data, settings = fidelity_data or evaluation, settings or MeasureSettings()
+    data, settings = fidelity_data or evaluation, settings or Measure()
     job = _Job(paths, providers, threads, settings, evaluation, metrics, data, outputs, seed, progress)
 
     def asked(part: Measured, measure: Callable[[], T]) -> T | str:
@@ -105,7 +105,7 @@ class _Job:
     paths: Mapping[str, Path]
     providers: Sequence[Provider]
     threads: int
-    settings: MeasureSettings
+    settings: Measure
     evaluation: Dataset | None
     metrics: Sequence[str]
     data: Dataset | None

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
+from pydantic import Field, PositiveInt
 
 from ..data import Batch, Dataset, DataSettings, feed_that_runs, open_data
 from ..errors import DataError, ModelError
 from ..runtime import Arrays, Feeds, Port, Session
+from ..settings import Settings
 
 SYNTHETIC = "synthetic"
 MADE_UP = (SYNTHETIC, "random (synthetic)")  # names of data that nobody has seen
 
 
-@dataclass(frozen=True)
-class MeasureSettings:
-    """A recipe's ``measure`` section: samples per inference, sizes, shapes and numbers of free inputs, seconds to
-    spend."""
+class Measure(Settings):
+    """The feed for timing, and how long to time."""
 
-    batch: int = 1
-    dims: Mapping[str, int] = field(default_factory=dict)
-    values: Mapping[str, float] = field(default_factory=dict)
-    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    seconds: float = 10.0
+    batch: int = Field(1, ge=1, description="Samples per timed run.")
+    dims: dict[str, PositiveInt] = Field({}, description="Sizes of dynamic dimensions by symbolic name.")
+    shapes: dict[str, list[PositiveInt]] = Field({}, description="Whole shapes of inputs, by name of the input.")
+    values: dict[str, float] = Field({}, description="Values of scalar inputs by name.")
+    seconds: float = Field(10.0, gt=0, description="Time limit of the latency measurement.")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class NoFeed:
 
 
 def latency_feed(
-    sessions: Mapping[str, Session], data: Dataset | None, settings: MeasureSettings, seed: int
+    sessions: Mapping[str, Session], data: Dataset | None, settings: Measure, seed: int
 ) -> Arrays | NoFeed:
     """The first samples of the data, ``settings.batch`` of them; made up where there is no data."""
     ports = _ports(sessions, settings)
@@ -47,7 +47,7 @@ def latency_feed(
         return _reason(error)
 
 
-def synthetic_data(sessions: Mapping[str, Session], settings: MeasureSettings, seed: int) -> Dataset | NoFeed:
+def synthetic_data(sessions: Mapping[str, Session], settings: Measure, seed: int) -> Dataset | NoFeed:
     """Made-up samples that all models accept."""
     ports = _ports(sessions, settings)
     wanted = replace(_random_settings(settings, seed), runs=lambda feeds: _run_all(sessions, feeds))
@@ -57,7 +57,7 @@ def synthetic_data(sessions: Mapping[str, Session], settings: MeasureSettings, s
         return _reason(error)
 
 
-def _ports(sessions: Mapping[str, Session], settings: MeasureSettings) -> list[Port]:
+def _ports(sessions: Mapping[str, Session], settings: Measure) -> list[Port]:
     """The inputs to feed: of those that have a default the ones that a number is given for."""
     first = next(iter(sessions.values()))
     return [*first.inputs, *(port for port in first.defaults if port.name in settings.values)]
@@ -75,7 +75,7 @@ def _run_all(sessions: Mapping[str, Session], feeds: Feeds) -> None:
         session.run(feeds)
 
 
-def _random_settings(settings: MeasureSettings, seed: int) -> DataSettings:
+def _random_settings(settings: Measure, seed: int) -> DataSettings:
     return DataSettings(
         batch_size=settings.batch, seed=seed, dims=settings.dims, shapes=settings.shapes, values=settings.values
     )

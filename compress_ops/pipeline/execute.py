@@ -12,11 +12,10 @@ from typing import Any
 
 from ..errors import BrokenPromise, UsageError
 from ..files.models import file_digest
-from ..measure.budget import Budget, needs, parse_budget
+from ..measure.budget import Budget, needs
 from ..measure.comparison import Comparison, compare_models, judge_model
 from ..measure.cost import peak_memory
 from ..measure.environment import describe_environment
-from ..measure.feeds import MeasureSettings
 from ..passes import Promise
 from ..recipe import Recipe, Step
 from ..report import units
@@ -55,7 +54,7 @@ def run(job: Job) -> Report:
         result_bytes = counted_bytes(prepared.model, staged.size)
         _hold_whole_run(job.recipe, prepared.original_bytes, result_bytes - signature)
         comparison = _prove(prepared, staged.path)
-        budget = parse_budget(**job.recipe.budget.model_dump(exclude={"against"}))
+        budget = job.recipe.budget
         judged = _held_against(prepared, budget, staged.path, comparison)
         verdicts = judge_model(budget, judged, "result", original_size=prepared.original_bytes, size=result_bytes)
         job.before_commit()
@@ -153,7 +152,7 @@ def _compared(prepared: Prepared, models: Mapping[str, Path], **asked: Any) -> C
         models,
         providers=recipe.provider,
         threads=recipe.threads,
-        settings=MeasureSettings(**recipe.measure.model_dump()),
+        settings=recipe.measure,
         evaluation=prepared.data.get("evaluation"),
         metrics=evaluation.metrics if evaluation else [],
         fidelity_data=next((prepared.data[role] for role in _ROLES if role in prepared.data), None),

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from ..data import Dataset, DataSettings, ImageSettings, brings_labels, open_data
+from ..data import Dataset, DataSettings, brings_labels, open_data
 from ..data.fit import size_faults
 from ..data.forms.table import is_data_file, is_known, is_path
 from ..distill.training.checkpoint import read_state, refuse_other_training
@@ -136,12 +136,11 @@ def _other_trainings(job: Job, hashes: Mapping[str, str]) -> Iterator[OnnxpressE
 def data_settings(job: Job, role: str) -> DataSettings:
     """How the recipe's data sections are to be read; only evaluation needs its labels."""
     recipe = job.recipe
-    images = recipe.data.images
     return DataSettings(
         batch_size=recipe.data.batch_size,
         labels=_labels(job) if role == "evaluation" else _training_labels(job),
         needs_labels=role == "evaluation",
-        images=ImageSettings(**images.model_dump()) if images is not None else None,
+        images=recipe.data.images,
         seed=recipe.seed,
         dims=recipe.measure.dims,
         shapes=recipe.measure.shapes,

@@ -10,7 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ..errors import BrokenPromise, OnnxpressError, PassError, Place
-from ..measure.feeds import MeasureSettings, NoFeed, latency_feed
+from ..measure.feeds import NoFeed, latency_feed
 from ..model import Model
 from ..passes import ALL, Change, Context, Need, Promise, selected
 from ..recipe import Step
@@ -64,7 +64,7 @@ def context_of(prepared: Prepared, *, dry_run: bool = False) -> Context:
         threads=job.recipe.threads,
         dry_run=dry_run,
         progress=job.progress,
-        measure=MeasureSettings(**job.recipe.measure.model_dump()),
+        measure=job.recipe.measure,
         folder=job.loaded.folder,
         resume=job.resume,
     )
@@ -183,9 +183,8 @@ def _still_gives(prepared: Prepared, session: Session, name: str) -> bool:
     recipe = prepared.job.recipe
     try:
         original = open_session(prepared.job.model, recipe.provider, threads=recipe.threads, optimize=False)
-        settings = MeasureSettings(**recipe.measure.model_dump())
         data = next(iter(prepared.data.values()), None)
-        feed = latency_feed({"original": original, "result": session}, data, settings, seed=recipe.seed)
+        feed = latency_feed({"original": original, "result": session}, data, recipe.measure, seed=recipe.seed)
         if isinstance(feed, NoFeed):
             return False
         before, after = (one.run(feed, [name])[name] for one in (original, session))

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ..catalogue import PASSES
+from ..data import Images
 from ..errors import OnnxpressError, Place, RecipeError, raise_all
 from ..files.foreign import DATA, ONNX, kind_of_file
 from ..files.reading import reason_of, unreadable
+from ..measure import Budget, Measure
 from .check import checked_document, step_from
 from .text import Document, Flag, dump_recipe, read_document, set_flag, set_value
-from .types import Budget, Data, Evaluation, Images, Measure, Recipe, Step
+from .types import Data, Evaluation, Recipe, Step
 
 __all__ = [
     "Budget",

@@ -18,15 +18,16 @@ from typing import Any
 from pydantic import Field
 
 from ..errors import OnnxpressError, RecipeError
-from ..passes import Fraction, ShareOf
+from ..passes import ShareOf
+from ..settings import Fraction, Settings
 from .text import Document, Path
-from .types import Section, Step
+from .types import Step
 
 NAME = "gradually"
 _DIGITS = 6  # of a ratio that a report shows
 
 
-class Gradually(Section):
+class Gradually(Settings):
     """Raises the ratio of pruning passes step by step; all listed passes are run in each step."""
 
     passes: list[Any] = Field(description="What each step does: a pass with a ratio, and behind it those that recover.")

@@ -13,8 +13,11 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from ..catalogue import PASSES
+from ..data import Images
+from ..measure import Budget, Measure
 from ..passes import Pass, StepOptions
-from .types import Budget, Data, Images, Measure, Recipe, Section
+from ..settings import Settings
+from .types import Data, Recipe
 
 _ACTIVE = ("simplify", "quantize_dynamic")
 _COLUMN = 44  # where the descriptions begin
@@ -59,7 +62,7 @@ def _basics() -> Iterator[str]:
 
 
 def _sections() -> Iterator[str]:
-    sections: dict[str, type[Section]] = {"data": Data, "measure": Measure, "budget": Budget}
+    sections: dict[str, type[Settings]] = {"data": Data, "measure": Measure, "budget": Budget}
     for name, section in sections.items():
         yield f"## {section.__doc__}"
         yield f"# {name}:"

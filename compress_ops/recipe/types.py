@@ -5,20 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
-from ..measure.budget import parse_drop, parse_size
+from ..data import Images
+from ..measure import Budget, Measure
 from ..passes import Pass, StepOptions
 from ..runtime import Provider
+from ..settings import Settings
 
 
-class Section(BaseModel):
-    """A part of a recipe: unknown keys and wrong types are faults, nothing is coerced."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
-
-
-class Evaluation(Section):
+class Evaluation(Settings):
     """Held-out data that the result is judged on."""
 
     path: str = Field(description="Data set, in any form that data takes.")
@@ -26,27 +22,7 @@ class Evaluation(Section):
     metrics: list[str] = Field([], description="Metrics by name; the first drives max_drop.")
 
 
-class Images(Section):
-    """How an image file becomes an input tensor: (pixel * scale - mean) / std."""
-
-    resize: tuple[PositiveInt, PositiveInt] | None = Field(
-        None, description="[height, width]; absent: the image's own size."
-    )
-    layout: Literal["NCHW", "NHWC"] = Field("NCHW", description="Axis order of the input.")
-    channels: Literal["rgb", "bgr", "grey"] = Field("rgb", description="Channel order of the input.")
-    scale: float = Field(1 / 255, description="Factor on the pixel values 0..255.")
-    mean: list[float] = Field([0.0], description="Per channel, after scaling.")
-    std: list[Annotated[float, Field(gt=0)]] = Field([1.0], description="Per channel, after scaling.")
-
-    @field_validator("resize", mode="before")
-    @classmethod
-    def _pair(cls, value: Any) -> Any:
-        if value is not None and not (isinstance(value, list | tuple) and len(value) == 2):
-            raise ValueError("should be [height, width]")
-        return tuple(value) if value is not None else None
-
-
-class Training(Section):
+class Training(Settings):
     """Data that training passes learn from; most need no labels."""
 
     path: str = Field(description="Data set, in any form that data takes.")
@@ -57,7 +33,7 @@ def _with_path(value: Any) -> Any:
     return {"path": value} if isinstance(value, str) else value
 
 
-class Data(Section):
+class Data(Settings):
     """Calibration, training and evaluation data; paths are relative to the recipe."""
 
     batch_size: int = Field(16, ge=1, description="How stacked samples are fed; 1 where the model fixes batch 1.")
@@ -69,45 +45,6 @@ class Data(Section):
         Evaluation | None, BeforeValidator(_with_path, json_schema_input_type=str | Evaluation | None)
     ] = None
     images: Images | None = None
-
-
-class Measure(Section):
-    """The feed for timing, and how long to time."""
-
-    batch: int = Field(1, ge=1, description="Samples per timed run.")
-    dims: dict[str, PositiveInt] = Field({}, description="Sizes of dynamic dimensions by symbolic name.")
-    shapes: dict[str, list[PositiveInt]] = Field({}, description="Whole shapes of inputs, by name of the input.")
-    values: dict[str, float] = Field({}, description="Values of scalar inputs by name.")
-    seconds: float = Field(10.0, gt=0, description="Time limit of the latency measurement.")
-
-
-class Budget(Section):
-    """Limits that the result must meet; missed is exit status 1."""
-
-    max_size: str | int | None = Field(None, description="30% of the original, or 12 MB, or bytes.")
-    min_speedup: float | None = Field(None, gt=0, description="Time of the original over time of the result.")
-    max_drop: str | float | None = Field(None, description="2% relative, or 0.02 absolute, of the first metric.")
-    min_closeness: float | None = Field(
-        None, gt=0, le=1, description="Closeness of the worst output to the original's; 1 is the same."
-    )
-    against: str | None = Field(
-        None,
-        description="What max_drop and min_closeness are about: an ONNX file, such as a teacher; null: the original.",
-    )
-
-    @field_validator("max_size", mode="before")
-    @classmethod
-    def _size(cls, value: Any) -> Any:
-        if value is not None:
-            parse_size(value)
-        return value
-
-    @field_validator("max_drop", mode="before")
-    @classmethod
-    def _drop(cls, value: Any) -> Any:
-        if value is not None:
-            parse_drop(value)
-        return value
 
 
 @dataclass(frozen=True)
@@ -156,7 +93,7 @@ def _provider(entry: Any) -> Provider:
 _Entry = str | dict[str, dict[str, Any] | None]
 
 
-class Recipe(Section):
+class Recipe(Settings):
     """A whole recipe, checked. ``passes`` is a list: order and repetition are meaning."""
 
     version: Literal[1] = Field(description="Version of the recipe format.")

@@ -14,7 +14,6 @@ from ..data import Dataset, Part
 from ..errors import OnnxpressError
 from ..files.temporary import temporary_folder
 from ..measure.comparison import Comparison, Measured, compare_models
-from ..measure.feeds import MeasureSettings
 from ..measure.intervals import Interval
 from ..pipeline.job import Prepared, counted_bytes, model_of, with_passes
 from ..pipeline.steps import apply_steps
@@ -118,7 +117,7 @@ class Trials:
             {"original": self.prepared.job.model, **{trial.path.name: trial.path for trial in trials}},
             providers=recipe.provider,
             threads=recipe.threads,
-            settings=MeasureSettings(**{**recipe.measure.model_dump(), "seconds": _SECONDS * len(trials)}),
+            settings=recipe.measure.model_copy(update={"seconds": _SECONDS * len(trials)}),
             fidelity_data=data,
             seed=recipe.seed,
             parts=parts,

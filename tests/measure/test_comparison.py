@@ -13,17 +13,17 @@ import pytest
 from compress_ops.data import Dataset, DataSettings, open_data
 from compress_ops.errors import OnnxpressError
 from compress_ops.measure import (
-    MeasureSettings,
+    Budget,
+    Measure,
     compare_models,
     judge_model,
-    parse_budget,
 )
 from compress_ops.measure import comparison as module
 from compress_ops.measure.comparison import NOT_ASKED, PARTS
 from compress_ops.measure.feeds import latency_feed
 from compress_ops.runtime import Provider, open_session
 
-QUICK = MeasureSettings(seconds=0.2)
+QUICK = Measure(seconds=0.2)
 LINEAR = "g (float[n,4] x) => (float[n,3] y) { y = MatMul(x, w) }"
 
 
@@ -64,7 +64,7 @@ def test_everything_at_once_is_plain_json(paths: dict[str, Path], data: Dataset)
 
 
 def test_without_data_feeds_are_made_up_and_said_to_be(paths: dict[str, Path]) -> None:
-    settings = MeasureSettings(batch=5, seconds=0.2)
+    settings = Measure(batch=5, seconds=0.2)
     result = compare_models(paths, settings=settings, metrics=["top1"])
     assert (result.feed.source, result.feed.shapes, result.fidelity_data) == ("synthetic", {"x": (5, 4)}, "synthetic")
     assert result.fidelity.samples >= 30
@@ -93,7 +93,7 @@ def test_a_feed_that_cannot_be_made_up(tmp_path: Path) -> None:
     """Two free axes that must be one apart: no guess finds that."""
     text = "g (float[a,2] p, float[b,2] q) => (float[c,2] y) { r = Concat<axis = 0>(q, one)  y = Add(p, r) }"
     path = _save(tmp_path / "m.onnx", text, one=np.ones((3, 2)))
-    result = compare_models({"a": path, "b": path}, settings=MeasureSettings(batch=2))
+    result = compare_models({"a": path, "b": path}, settings=Measure(batch=2))
     for part in (result.latency, result.cost, result.fidelity, result.feed):
         assert part.startswith("not measured: ")
         assert "does not run" in part
@@ -102,7 +102,7 @@ def test_a_feed_that_cannot_be_made_up(tmp_path: Path) -> None:
 
 def test_a_size_for_a_dimension_that_does_not_exist_is_a_fault(paths: dict[str, Path]) -> None:
     with pytest.raises(OnnxpressError, match="no dimension named 'seq'"):
-        compare_models(paths, settings=MeasureSettings(dims={"seq": 4}))
+        compare_models(paths, settings=Measure(dims={"seq": 4}))
 
 
 def test_one_model_has_nothing_to_be_compared_with(paths: dict[str, Path]) -> None:
@@ -115,13 +115,13 @@ def test_the_timed_feed_comes_from_the_data(paths: dict[str, Path], data: Datase
     """Seven of a batch of sixteen; forty go round again."""
     sessions = {"m": open_session(paths["before"])}
     rows = next(data.batches()).feeds["x"]
-    assert np.array_equal(latency_feed(sessions, data, MeasureSettings(batch=7), 0)["x"], rows[:7])
-    assert np.array_equal(latency_feed(sessions, data, MeasureSettings(batch=40), 0)["x"][16:32], rows)
+    assert np.array_equal(latency_feed(sessions, data, Measure(batch=7), 0)["x"], rows[:7])
+    assert np.array_equal(latency_feed(sessions, data, Measure(batch=40), 0)["x"][16:32], rows)
 
 
 def test_a_fixed_batch_stays(tmp_path: Path, data: Dataset) -> None:
     path = _save(tmp_path / "m.onnx", LINEAR.replace("n,4", "16,4").replace("n,3", "16,3"), w=np.ones((4, 3)))
-    assert latency_feed({"m": open_session(path)}, data, MeasureSettings(batch=1), 0)["x"].shape == (16, 4)
+    assert latency_feed({"m": open_session(path)}, data, Measure(batch=1), 0)["x"].shape == (16, 4)
 
 
 def test_full_precision_where_tf32_would_blur(monkeypatch: pytest.MonkeyPatch, paths: dict[str, Path]) -> None:
@@ -146,7 +146,7 @@ def test_a_model_that_the_profiler_cannot_run(paths: dict[str, Path], monkeypatc
 
 
 def test_judging_a_model(paths: dict[str, Path], data: Dataset) -> None:
-    budget = parse_budget(max_size="200%", min_speedup=0.01, max_drop="100%")
+    budget = Budget(max_size="200%", min_speedup=0.01, max_drop="100%")
     result = compare_models(paths, settings=QUICK, evaluation=data, metrics=["top1"])
     verdicts = judge_model(budget, result, "after", original_size=100, size=150)
     assert [v.verdict for v in verdicts] == ["met", "met", "met"]

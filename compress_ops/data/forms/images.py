@@ -15,7 +15,7 @@ import numpy as np
 
 from ...errors import DataError, Place, raise_all
 from ...runtime import Port
-from ..base import Dataset, DataSettings, ImageSettings
+from ..base import PIXEL_SCALE, Dataset, DataSettings, Images
 from ..fit import fits, text, told_once
 from ..headers import Header, digest_of
 from ..rows import ArrayRows, Rows
@@ -41,7 +41,7 @@ class ImageFolder(Stacked):
         ports: Sequence[Port],
         settings: DataSettings,
     ) -> None:
-        self._pictures, self._port, self._images = pictures, port, settings.images or ImageSettings()
+        self._pictures, self._port, self._images = pictures, port, settings.images or Images()
         shapes = self._shapes()
         headers = {port.name: Header(np.dtype(port.dtype), (len(pictures), *shapes[0]))}
         if pictures[0].label >= 0:
@@ -129,14 +129,12 @@ def _settings_faults(
         yield DataError("how the images become inputs is not stated", hint=_EXAMPLE, place=place)
         return
     images, channels = settings.images, channel_count(settings.images)
-    if any(len(numbers) not in (1, channels) for numbers in (images.mean, images.std)) or not all(images.std):
-        message = f"images: mean and std must hold 1 or {channels} numbers each, and std no zero"
+    if any(len(numbers) not in (1, channels) for numbers in (images.mean, images.std)):
+        message = f"images: mean and std must hold 1 or {channels} numbers each"
         yield DataError(message, place=place)
     if port.dtype not in ("uint8", "float16", "float32", "float64"):
         yield DataError(f"input '{port.name}' is {port.dtype}; images give floats or uint8", place=place)
-    elif port.dtype == "uint8" and (
-        images.scale not in (1, ImageSettings.scale) or any(images.mean) or set(images.std) != {1}
-    ):
+    elif port.dtype == "uint8" and (images.scale not in (1, PIXEL_SCALE) or any(images.mean) or set(images.std) != {1}):
         yield DataError(f"input '{port.name}' takes uint8 pixels as they are: no scale, mean or std", place=place)
 
 

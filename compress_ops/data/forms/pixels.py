@@ -13,7 +13,7 @@ import numpy as np
 
 from ...arrays import Array
 from ...errors import DataError, Place
-from ..base import ImageSettings
+from ..base import Images
 from ..headers import reading
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -32,7 +32,7 @@ class Picture:
 class ImageRows:
     """The next images as one array."""
 
-    def __init__(self, pictures: Sequence[Picture], images: ImageSettings, dtype: str) -> None:
+    def __init__(self, pictures: Sequence[Picture], images: Images, dtype: str) -> None:
         self._pictures, self._images, self._dtype = iter(pictures), images, dtype
 
     def take(self, count: int) -> Array:
@@ -57,7 +57,7 @@ def import_pillow(place: Place) -> Any:
     return PIL.Image
 
 
-def _pixels(picture: Picture, images: ImageSettings) -> Array:
+def _pixels(picture: Picture, images: Images) -> Array:
     """The image as uint8 [height, width, channels]."""
     with opened(picture) as image:
         image = _upright(image).convert("L" if images.channels == "grey" else "RGB")
@@ -126,9 +126,9 @@ def _is_transparent(image: Any) -> bool:
     return bool(image.convert("RGBA").getchannel("A").getextrema()[0] < 255)
 
 
-def shape_of(images: ImageSettings, size: tuple[int, int]) -> tuple[int, ...]:
+def shape_of(images: Images, size: tuple[int, int]) -> tuple[int, ...]:
     return (channel_count(images), *size) if images.layout == "NCHW" else (*size, channel_count(images))
 
 
-def channel_count(images: ImageSettings) -> int:
+def channel_count(images: Images) -> int:
     return 1 if images.channels == "grey" else 3

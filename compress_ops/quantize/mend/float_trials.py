@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import PassError
 from ...measure.budget import parse_drop
 from ...measure.closeness.fidelity import compare_fidelity
 from ...measure.comparison import Comparison, compare_models
-from ...measure.feeds import MeasureSettings
+from ...measure.feeds import Measure
 from ...measure.latency import ModelLatency
 from ...model import Model
 from ...passes import ALL, NONE, Change, Context
@@ -111,7 +111,7 @@ class Trial:
 
     def time(self, fewer: Sequence[str], more: Sequence[str], seconds: float) -> ModelLatency | str:
         """How long the model takes with more layers in float, against fewer; both in turn."""
-        settings = replace(self.ctx.measure or MeasureSettings(), seconds=seconds)
+        settings = (self.ctx.measure or Measure()).model_copy(update={"seconds": seconds})
         with self.with_float(fewer) as before, self.with_float(more) as after:
             found = compare_models(
                 {_FLOAT: before, _TRIED: after},

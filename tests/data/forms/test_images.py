@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from compress_ops.data import DataSettings, ImageSettings, open_data
+from compress_ops.data import DataSettings, Images, open_data
 from compress_ops.errors import DataError, Faults
 from compress_ops.runtime import Port
 
 NCHW = Port("x", "float32", (None, 3, 8, 8))
 FREE = Port("x", "float32", (None, 3, None, None))
-PIXELS = ImageSettings(resize=(8, 8), scale=1.0)
+PIXELS = Images(resize=(8, 8), scale=1.0)
 
 
 def paint(file, colour=(10, 20, 30), size=(8, 8)):
@@ -82,15 +82,15 @@ def test_the_digest_sees_names_and_contents(tmp_path):
     ("images", "port", "expected"),
     [
         (PIXELS, NCHW, [10, 20, 30]),
-        (ImageSettings(resize=(8, 8)), NCHW, [10 / 255, 20 / 255, 30 / 255]),
-        (ImageSettings(resize=(8, 8), scale=1.0, channels="bgr"), NCHW, [30, 20, 10]),
-        (ImageSettings(resize=(8, 8), scale=0.1, mean=[1, 1, 1], std=[1, 2, 4]), NCHW, [0, 0.5, 0.5]),
-        (ImageSettings(resize=(8, 8), scale=1.0, mean=[10], std=[10]), NCHW, [0, 1, 2]),
-        (ImageSettings(resize=(8, 8), layout="NHWC", scale=1.0), Port("x", "float32", (None, 8, 8, 3)), [10, 20, 30]),
+        (Images(resize=(8, 8)), NCHW, [10 / 255, 20 / 255, 30 / 255]),
+        (Images(resize=(8, 8), scale=1.0, channels="bgr"), NCHW, [30, 20, 10]),
+        (Images(resize=(8, 8), scale=0.1, mean=[1, 1, 1], std=[1, 2, 4]), NCHW, [0, 0.5, 0.5]),
+        (Images(resize=(8, 8), scale=1.0, mean=[10], std=[10]), NCHW, [0, 1, 2]),
+        (Images(resize=(8, 8), layout="NHWC", scale=1.0), Port("x", "float32", (None, 8, 8, 3)), [10, 20, 30]),
         (PIXELS, Port("x", "float16", (1, 3, 8, 8)), [10, 20, 30]),
-        (ImageSettings(resize=(8, 8)), Port("x", "uint8", (None, 3, 8, 8)), [10, 20, 30]),
+        (Images(resize=(8, 8)), Port("x", "uint8", (None, 3, 8, 8)), [10, 20, 30]),
         # ITU-R 601 luma: 0.299 * 10 + 0.587 * 20 + 0.114 * 30 = 18.15
-        (ImageSettings(resize=(8, 8), scale=1.0, channels="grey"), Port("x", "float32", (None, 1, 8, 8)), [18]),
+        (Images(resize=(8, 8), scale=1.0, channels="grey"), Port("x", "float32", (None, 1, 8, 8)), [18]),
     ],
 )
 def test_from_pixel_to_input(tmp_path, images, port, expected):
@@ -104,20 +104,20 @@ def test_from_pixel_to_input(tmp_path, images, port, expected):
 
 def test_resize_is_height_then_width(tmp_path):
     paint(tmp_path / "set" / "a.png", size=(30, 20))
-    assert next(opened(tmp_path, FREE, ImageSettings(resize=(16, 12))).batches()).feeds["x"].shape == (1, 3, 16, 12)
+    assert next(opened(tmp_path, FREE, Images(resize=(16, 12))).batches()).feeds["x"].shape == (1, 3, 16, 12)
 
 
 def test_without_resize_each_image_is_a_batch_of_its_own_size(tmp_path):
     for number, size in enumerate([(4, 6), (9, 5), (4, 6)]):
         paint(tmp_path / "set" / f"{number}.png", size=size)
-    batches = list(opened(tmp_path, FREE, ImageSettings()).batches())
+    batches = list(opened(tmp_path, FREE, Images()).batches())
     assert [batch.feeds["x"].shape for batch in batches] == [(1, 3, 4, 6), (1, 3, 9, 5), (1, 3, 4, 6)]
 
 
 def test_images_of_one_size_need_no_resize(tmp_path):
     for number in range(3):
         paint(tmp_path / "set" / f"{number}.png")
-    assert [batch.size for batch in opened(tmp_path, FREE, ImageSettings()).batches()] == [3]
+    assert [batch.size for batch in opened(tmp_path, FREE, Images()).batches()] == [3]
 
 
 def test_a_model_without_batch_axis(tmp_path):
@@ -129,17 +129,16 @@ def test_a_model_without_batch_axis(tmp_path):
     ("port", "images", "word"),
     [
         (NCHW, None, "not stated"),
-        (NCHW, ImageSettings(resize=(9, 8)), "[samples, 3, 8, 8]"),
+        (NCHW, Images(resize=(9, 8)), "[samples, 3, 8, 8]"),
         (
             Port("x", "float32", (None, 3, 9, 9)),
-            ImageSettings(),
+            Images(),
             "0.png: the image is [3, 8, 8]; the model wants [3, 9, 9]",
         ),
-        (NCHW, ImageSettings(resize=(8, 8), layout="NHWC"), "[1, 8, 8, 3]"),
-        (NCHW, ImageSettings(resize=(8, 8), mean=[1, 2]), "1 or 3 numbers"),
-        (NCHW, ImageSettings(resize=(8, 8), std=[0]), "no zero"),
+        (NCHW, Images(resize=(8, 8), layout="NHWC"), "[1, 8, 8, 3]"),
+        (NCHW, Images(resize=(8, 8), mean=[1, 2]), "1 or 3 numbers"),
         (Port("x", "int64", (None, 3, 8, 8)), PIXELS, "is int64"),
-        (Port("x", "uint8", (None, 3, 8, 8)), ImageSettings(resize=(8, 8), mean=[0.5]), "uint8 pixels as they are"),
+        (Port("x", "uint8", (None, 3, 8, 8)), Images(resize=(8, 8), mean=[0.5]), "uint8 pixels as they are"),
         (Port("x", "float32", (2, 3, 8, 8)), PIXELS, "2 samples at a time"),
     ],
 )
@@ -159,7 +158,7 @@ def test_the_same_fault_of_many_images_is_told_once(tmp_path):
     for number in range(30):
         paint(tmp_path / "set" / f"{number:02}.png", size=(4, 5 + (number > 0)))
     with pytest.raises(Faults) as caught:
-        opened(tmp_path, images=ImageSettings())
+        opened(tmp_path, images=Images())
     first, second = (fault.message for fault in caught.value.faults)
     assert first == "the image is [3, 4, 5]; the model wants [3, 8, 8]"
     assert second == "the image is [3, 4, 6]; the model wants [3, 8, 8] (and in 28 more files)"
@@ -169,10 +168,10 @@ def test_a_fixed_batch_of_images_that_differ_in_size(tmp_path):
     paint(tmp_path / "set" / "0.png", size=(4, 4))
     paint(tmp_path / "set" / "1.png", size=(5, 5))
     port = Port("x", "float32", (2, 3, None, None))
-    assert "2 images at a time, and their sizes differ" in fault(tmp_path, port, ImageSettings())
+    assert "2 images at a time, and their sizes differ" in fault(tmp_path, port, Images())
 
 
-@pytest.mark.parametrize("images", [PIXELS, ImageSettings()])
+@pytest.mark.parametrize("images", [PIXELS, Images()])
 def test_damaged_and_deep_images(tmp_path, images):
     paint(tmp_path / "set" / "0.png")
     content = (tmp_path / "set" / "0.png").read_bytes()
@@ -273,7 +272,7 @@ def test_images_are_turned_as_the_camera_says(tmp_path, orientation, ending):
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(ARROW).save(tmp_path / "set" / f"a.{ending}", exif=exif, quality=100, lossless=True)
-    settings = ImageSettings(scale=1.0, channels="grey")
+    settings = Images(scale=1.0, channels="grey")
     array = next(opened(tmp_path, Port("x", "float32", (None, 1, None, None)), settings).batches()).feeds["x"]
     lossy = {"jpg": 2, "webp": 1}  # the quantization of DCT coefficients at quality 100; grey as luma and back
     np.testing.assert_allclose(array[0, 0], AS_SEEN[orientation], atol=lossy.get(ending, 0))
@@ -298,7 +297,7 @@ def test_hidden_files_are_no_images(tmp_path):
     assert len(opened(tmp_path)) == 1
 
 
-@pytest.mark.parametrize("images", [PIXELS, ImageSettings()], ids=["resized", "as they are"])
+@pytest.mark.parametrize("images", [PIXELS, Images()], ids=["resized", "as they are"])
 @pytest.mark.parametrize("ending", ["png", "jpg", "gif", "bmp", "tif"])
 def test_all_images_are_decoded_before_the_first_batch(tmp_path, images, ending):
     for number in range(30):
