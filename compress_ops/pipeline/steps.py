@@ -14,7 +14,7 @@ from ..measure.feeds import NoFeed, latency_feed
 from ..model import Model
 from ..passes import ALL, Change, Context, Need, Promise, selected
 from ..recipe import Step
-from ..report.report import DeclinedReport, StepReport
+from ..report.report import StepReport
 from ..runtime import Session, open_session
 from .defaults import defaults_note
 from .job import Prepared, training_identity
@@ -110,7 +110,7 @@ def _report(step: Step, change: Change, size: tuple[int, int], seconds: float, c
         promise=step.operation.promises.value,
         options=options,
         touched=dict(change.touched),
-        declined=[DeclinedReport(declined.name, declined.reason) for declined in change.declined],
+        declined=list(change.declined),
         notes=dict(change.notes),
         files=[name for name in step.operation.files if options[name] is not None],
         bytes_before=size[0],

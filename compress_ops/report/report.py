@@ -15,14 +15,7 @@ from ..data.forms.table import is_path
 from ..measure.budget import Verdict
 from ..measure.comparison import Comparison
 from ..measure.environment import Environment
-
-
-@dataclass(frozen=True)
-class DeclinedReport:
-    """A node or weight that a step left alone, and why."""
-
-    name: str
-    reason: str
+from ..passes import Declined
 
 
 @dataclass(frozen=True)
@@ -36,7 +29,7 @@ class StepReport:
     promise: str
     options: Mapping[str, Any]
     touched: Mapping[str, str]
-    declined: list[DeclinedReport]
+    declined: list[Declined]
     notes: Mapping[str, Any]
     bytes_before: int
     bytes_after: int

@@ -19,11 +19,12 @@ from compress_ops.measure.latency import NO_DIFFERENCE, LatencyResult, ModelLate
 from compress_ops.measure.metrics.accuracy import Accuracy
 from compress_ops.measure.metrics.scores import Drop, MetricScores, Score
 from compress_ops.measure.size import Size
+from compress_ops.passes import Declined
 from compress_ops.report import units
 from compress_ops.report.html import to_html
 from compress_ops.report.markdown import to_markdown
 from compress_ops.report.page import Page, Table
-from compress_ops.report.report import DeclinedReport, Report, StepReport
+from compress_ops.report.report import Report, StepReport
 from compress_ops.report.tables import (
     comparison_page,
     plan_page,
@@ -91,7 +92,7 @@ STEPS = [
         "shrinks",
         {},
         {"a": "zeroed", "b": "zeroed"},
-        [DeclinedReport("c", "too small"), DeclinedReport("d", "too small"), DeclinedReport("e", "shared")],
+        [Declined("c", "too small"), Declined("d", "too small"), Declined("e", "shared")],
         {"sparsity": 0.5},
         1_230_000,
         400_000,
