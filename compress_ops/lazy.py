@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __all__ = ["ir", "ir_passes", "onnx"]
 
 
 class _Module:
-    """Stands for a module; what is asked of it once lies in it afterwards."""
+    """Stands for a module that is imported when something of it is first asked for."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
+    @cached_property
+    def _module(self) -> ModuleType:
+        return import_module(self._name)
+
     def __getattr__(self, attribute: str) -> Any:
-        found = getattr(import_module(self._name), attribute)
-        setattr(self, attribute, found)
-        return found
+        return getattr(self._module, attribute)
 
 
 if TYPE_CHECKING:

@@ -17,6 +17,12 @@ def attribute(node: ir.Node, name: str, default: Any) -> Any:
     return node.attributes[name].value if name in node.attributes else default
 
 
+def limits_of(dtype: ir.DataType) -> tuple[int, int]:
+    """The least and the largest number of a type of integers."""
+    bits = dtype.bitwidth
+    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if dtype.is_signed() else (0, 2**bits - 1)
+
+
 def bytes_of(tensor: ir.TensorProtocol) -> int:
     """Bytes of what a tensor holds; of texts how long they are together, which onnx-ir does not count."""
     if not tensor.dtype.is_string():

@@ -1,4 +1,4 @@
-"""Write docs/reference.md from the code: every command, pass, option and metric. `--check` only compares."""
+"""Write docs/reference.md (every command, pass, option, metric) and docs/house.md from the code; `--check` compares."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from house import house
 
 from compress_ops.catalogue import PASSES
 from compress_ops.cli.main import app
@@ -19,7 +20,7 @@ from compress_ops.recipe import gradually
 from compress_ops.recipe.gradually import NAME as GRADUALLY
 from compress_ops.recipe.reference import OptionFacts, model_facts, option_facts
 
-PAGE = Path(__file__).parent / "reference.md"
+DOCS = Path(__file__).parent
 WIDTH = 100
 
 
@@ -96,15 +97,23 @@ def _help(command: Any, name: str, parent: Any) -> Iterator[str]:
         yield from _help(command.commands[inner], inner, context)
 
 
+PAGES = {"reference.md": reference, "house.md": house}
+
+
 def main() -> int:
-    """Write the page, or with ``--check`` tell whether it is up to date."""
+    """Write the pages, or with ``--check`` tell whether they are up to date."""
+    old = [DOCS / name for name, write in PAGES.items() if not _is_current(DOCS / name, write())]
     if "--check" not in sys.argv:
-        PAGE.write_text(reference())
+        for path in old:
+            path.write_text(PAGES[path.name]())
         return 0
-    if PAGE.exists() and PAGE.read_text() == reference():
-        return 0
-    print("docs/reference.md is out of date; run: make docs", file=sys.stderr)
-    return 1
+    for path in old:
+        print(f"docs/{path.name} is out of date; run: make docs", file=sys.stderr)
+    return 1 if old else 0
+
+
+def _is_current(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text() == text
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def round_per_channel(model: Model) -> None:
         index = OPERATORS.get(node.op_type, 0)
         value = node.inputs[index] if node.op_type in OPERATORS else None
         tensor = value.const_value if value is not None else None
-        if tensor is None or tensor.dtype != ir.DataType.FLOAT or len(tensor.shape) < 2:
+        if value is None or tensor is None or tensor.dtype != ir.DataType.FLOAT or len(tensor.shape) < 2:
             continue
         weight = tensor.numpy()
         first = node.op_type in ("Conv", "Gather") or attribute(node, "transB", 0)

@@ -57,7 +57,7 @@ def characters(model: Path, pictures: np.ndarray, texts: Sequence[str]) -> Score
     return score
 
 
-def _distance(a: str, b: str) -> int:
+def _distance(a: Sequence[object], b: Sequence[object]) -> int:
     """Levenshtein's, a row of the table at a time."""
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):

@@ -14,6 +14,7 @@ from ..graph.clean.folding import fold
 from ..graph.clean.simplify import simplify
 from ..graph.edit import constant_of
 from ..graph.opset import require_opset
+from ..graph.part import find
 from ..lazy import ir
 from ..model import Model, make_uniform
 from ..passes import Context
@@ -54,16 +55,6 @@ def _set_outputs(model: Model, names: Sequence[str]) -> None:
     model.graph.outputs.clear()
     model.graph.outputs.extend(outputs)
     model.drop_unused()
-
-
-def find(model: Model, name: str) -> ir.Value:
-    """The value of the main graph that has this name."""
-    graph = model.graph
-    values = [*graph.inputs, *graph.initializers.values(), *(value for node in graph for value in node.outputs)]
-    known = {value.name: value for value in values if value.name}
-    if name not in known:
-        raise PassError(f"the model has no tensor '{name}'{did_you_mean(name, known)}")
-    return known[name]
 
 
 def _make_inputs(model: Model, names: Iterable[str]) -> None:

@@ -6,7 +6,7 @@ wanted, or None where there is nothing to differentiate. A rule of a one-input o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -44,3 +44,8 @@ def gradient(
 ) -> Callable[[RuleFunction], Rule]:
     """Make a rule of a function ``(step, dy) -> gradients of the inputs``."""
     return lambda function: Rule(operators, function, broadcasts, frozenset(stops), outputs, integers)
+
+
+def formulas(table: Mapping[str, RuleFunction], *, broadcasts: bool = False, stops: Sequence[int] = ()) -> Rule:
+    """The rule of operators each of which has a formula of one line."""
+    return gradient(*table, broadcasts=broadcasts, stops=stops)(lambda step, dy: table[step.node.op_type](step, dy))

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..errors import PassError
-from ..graph.edit import attribute, constant_of
+from ..graph.edit import Writer, attribute, constant_of
 from ..lazy import ir
 from ..model import Model
 
@@ -18,37 +18,20 @@ _STATIC = "give the sizes of the model's inputs (shapes=...), so that every size
 
 
 @dataclass
-class Writer:
-    """Appends nodes to the main graph; constants and run-time shapes are written once."""
+class Shared:
+    """What is written once for the whole graph: constants, by contents, and the run-time shapes of values."""
 
     model: Model
     constants: dict[Any, ir.Value] = field(default_factory=dict)
     shapes: dict[ir.Value, ir.Value] = field(default_factory=dict)
 
-    def ops(
-        self, label: str, op_type: str, inputs: Sequence[ir.Value | None], outputs: int, attributes: dict[str, Any]
-    ) -> tuple[ir.Value, ...]:
-        name = self.model.fresh(f"{label}/gradient/{op_type}")
-        node: ir.Node = ir.node(op_type, inputs, attributes, num_outputs=outputs, name=name)
-        for index, value in enumerate(node.outputs):
-            value.name = name if index == 0 else self.model.fresh(f"{name}:{index}")
-        self.model.graph.append(node)
-        return tuple(node.outputs)
 
-    def constant(self, array: Array) -> ir.Value:
-        key = (array.dtype.str, array.shape, array.tobytes())
-        if key not in self.constants:
-            self.constants[key] = self.model.add_weight("gradient/constant", ir.Tensor(array))
-        return self.constants[key]
-
-
-@dataclass(frozen=True)
-class Step:
+class Step(Writer):
     """What a rule sees. ``upstream`` holds the gradient of each output, None where nothing flows back."""
 
-    node: ir.Node
-    upstream: tuple[ir.Value | None, ...]
-    writer: Writer
+    def __init__(self, node: ir.Node, upstream: tuple[ir.Value | None, ...], shared: Shared) -> None:
+        super().__init__(shared.model, f"{node.name}/gradient")
+        self.node, self.upstream, self._shared = node, upstream, shared
 
     @property
     def x(self) -> ir.Value:
@@ -70,25 +53,6 @@ class Step:
 
     def attribute(self, name: str, default: Any) -> Any:
         return attribute(self.node, name, default)
-
-    def op(self, op_type: str, *inputs: ir.Value | None, **attributes: Any) -> ir.Value:
-        """Write a node with one output; returns that output."""
-        return self.writer.ops(self.node.name or "", op_type, inputs, 1, attributes)[0]
-
-    def ops(self, op_type: str, *inputs: ir.Value | None, outputs: int, **attributes: Any) -> tuple[ir.Value, ...]:
-        return self.writer.ops(self.node.name or "", op_type, inputs, outputs, attributes)
-
-    def add(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        return self.op("Add", a, b)
-
-    def sub(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        return self.op("Sub", a, b)
-
-    def mul(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        return self.op("Mul", a, b)
-
-    def div(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        return self.op("Div", a, b)
 
     def scale(self, value: ir.Value, factor: float) -> ir.Value:
         """The value times a number."""
@@ -126,11 +90,17 @@ class Step:
 
     def array(self, values: Array) -> ir.Value:
         """A constant of the gradients' type."""
-        return self.writer.constant(values.astype(self.dtype.numpy()))
+        return self.stored(values.astype(self.dtype.numpy()))
 
     def integers(self, values: Sequence[int] | Array) -> ir.Value:
         """A constant list of integers."""
-        return self.writer.constant(np.asarray(values, np.int64))
+        return self.stored(np.asarray(values, np.int64))
+
+    def stored(self, array: Array) -> ir.Value:
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._shared.constants:
+            self._shared.constants[key] = self.constant("gradient/constant", array)
+        return self._shared.constants[key]
 
     def rank(self, value: ir.Value) -> int:
         if value.shape is None:
@@ -155,9 +125,9 @@ class Step:
         """The shape as a list of integers in the graph: a constant where it is known, else found at run time."""
         if value.shape is not None and value.shape.is_static():
             return self.integers(self.shape(value))
-        if value not in self.writer.shapes:
-            self.writer.shapes[value] = self.op("Shape", value)
-        return self.writer.shapes[value]
+        if value not in self._shared.shapes:
+            self._shared.shapes[value] = self.op("Shape", value)
+        return self._shared.shapes[value]
 
     def like(self, gradient: ir.Value, value: ir.Value) -> ir.Value:
         """The gradient in the shape of the value (as many elements, in the same order)."""
@@ -177,7 +147,7 @@ class Step:
         if len(self.node.outputs) <= index:
             self.node.resize_outputs(index + 1)
         value = self.node.outputs[index]
-        value.name = value.name or self.writer.model.fresh(f"{self.node.name}/output_{index}")
+        value.name = value.name or self.model.fresh(f"{self.node.name}/output_{index}")
         return value
 
     def zeros(self, value: ir.Value) -> ir.Value:
@@ -189,7 +159,7 @@ class Step:
         tensor = constant_of(self.optional(index))
         return tensor.numpy() if tensor is not None else None
 
-    def constant(self, index: int, default: Sequence[int] | None = None) -> Array:
+    def fixed(self, index: int, default: Sequence[int] | None = None) -> Array:
         """The contents of an input that must be constant; the default where it is left out."""
         if self.optional(index) is None and default is not None:
             return np.asarray(default, np.int64)

@@ -9,12 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import PassError
+from ..graph.edit import Writer
+from ..graph.part import drop_unread, find
 from ..lazy import ir
 from ..model import Model
-from .prepare import find, prepare
+from .prepare import prepare
 from .reach import Reach, reach
 from .rule import Rule
-from .step import Step, Writer
+from .step import Shared, Step
 from .table import rule_of
 
 Dims = tuple[int | str | None, ...]
@@ -55,7 +57,7 @@ def build_gradients(
     wanted = {name: find(graph, name) for name in (*parameters, *inputs)}
     targets = {name: find(graph, name) for name in of}
     way = reach(graph, wanted.values(), targets.values())
-    sweep = _Sweep(Writer(graph), way)
+    sweep = _Sweep(graph, way)
     seeds = {name: sweep.seed(value, upstream) for name, value in targets.items() if value in way.values}
     sweep.run()
     gradients = sweep.finish(wanted)
@@ -64,16 +66,16 @@ def build_gradients(
 
 
 class _Sweep:
-    def __init__(self, writer: Writer, way: Reach) -> None:
-        self.writer, self.way = writer, way
+    def __init__(self, model: Model, way: Reach) -> None:
+        self.model, self.shared, self.way = model, Shared(model), way
         self.pending: dict[ir.Value, list[ir.Value]] = {}
 
     def seed(self, value: ir.Value, upstream: bool) -> str:
         """dL/dvalue: an input of the graph, or ones."""
         if upstream:
-            name = self.writer.model.fresh(f"{value.name}/gradient")
+            name = self.model.fresh(f"{value.name}/gradient")
             seed = ir.Value(name=name, shape=value.shape, type=self._type(value))
-            self.writer.model.graph.inputs.append(seed)
+            self.model.graph.inputs.append(seed)
         else:
             step = self._step_of(value)
             seed = step.add(step.zeros(value), step.number(1))
@@ -83,14 +85,14 @@ class _Sweep:
     def _step_of(self, value: ir.Value) -> Step:
         node = value.producer()
         assert node is not None
-        return Step(node, (), self.writer)
+        return Step(node, (), self.shared)
 
     def run(self) -> None:
         for node in reversed(self.way.nodes):
             upstream = tuple(self._gathered(value) for value in node.outputs)
             rule = rule_of(node)
             if rule is not None and any(gradient is not None for gradient in upstream):
-                self._visit(Step(node, upstream, self.writer), rule)
+                self._visit(Step(node, upstream, self.shared), rule)
 
     def _visit(self, step: Step, rule: Rule) -> None:
         outputs = step.upstream if rule.outputs is None else step.upstream[: rule.outputs]
@@ -118,7 +120,7 @@ class _Sweep:
         sent = self.pending.pop(value, [])
         if not sent:
             return None
-        total = sent[0] if len(sent) == 1 else self.writer.ops(value.name or "", "Sum", sent, 1, {})[0]
+        total = sent[0] if len(sent) == 1 else Writer(self.model, f"{value.name}/gradient").op("Sum", *sent)
         if total.shape is None:
             total.shape, total.type = value.shape, self._type(value)
         self.pending[value] = [total]
@@ -133,16 +135,14 @@ class _Sweep:
         """The wanted gradients as outputs, and only what they need."""
         found = {name: self._gathered(value) for name, value in wanted.items()}
         _refuse_without_influence(name for name, gradient in found.items() if gradient is None)
-        model, names = self.writer.model, {}
+        names = {}
         for name, gradient in found.items():
             assert gradient is not None
-            output = self.writer.ops(name, "Identity", [gradient], 1, {})[0]
-            output.name = names[name] = model.fresh(f"{name}/gradient")
+            output = Writer(self.model, f"{name}/gradient").op("Identity", gradient)
+            output.name = names[name] = self.model.fresh(f"{name}/gradient")
             output.shape, output.type = wanted[name].shape, wanted[name].type
-            model.graph.outputs.append(output)
-        model.drop_unused()
-        for value in [value for value in model.graph.inputs if not value.uses()]:
-            model.graph.inputs.remove(value)
+            self.model.graph.outputs.append(output)
+        drop_unread(self.model)
         return names
 
 

@@ -1,44 +1,14 @@
-"""The table of gradient rules: every ``Rule`` in the modules listed in ``FAMILIES``, by operator."""
+"""The table of gradient rules, by operator: every ``Rule`` in a file of ``rules``."""
 
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
 
 from ..lazy import ir
+from . import rules
 from .rule import Rule
-from .rules import (
-    activations,
-    arithmetic,
-    convolution,
-    einsum,
-    elementwise,
-    indexing,
-    matmul,
-    normalization,
-    pooling,
-    quantization,
-    reduction,
-    resize,
-    shape,
-    softmax,
-)
-
-FAMILIES = (
-    activations,
-    arithmetic,
-    convolution,
-    einsum,
-    elementwise,
-    indexing,
-    matmul,
-    normalization,
-    pooling,
-    quantization,
-    reduction,
-    resize,
-    shape,
-    softmax,
-)
 
 _FLAT = (
     "And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Ceil ConstantOfShape Equal EyeLike Floor "
@@ -52,8 +22,9 @@ FLAT = frozenset(_FLAT.split(" "))
 @cache
 def operators() -> dict[str, Rule]:
     """The rule of each operator of the standard domain."""
-    rules = [rule for family in FAMILIES for rule in vars(family).values() if isinstance(rule, Rule)]
-    return {operator: rule for rule in rules for operator in rule.operators}
+    families = [import_module(f"{rules.__name__}.{family.name}") for family in iter_modules(rules.__path__)]
+    found = [rule for family in families for rule in vars(family).values() if isinstance(rule, Rule)]
+    return {operator: rule for rule in found for operator in rule.operators}
 
 
 def rule_of(node: ir.Node) -> Rule | None:

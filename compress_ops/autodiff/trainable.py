@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..graph.part import find
 from ..lazy import ir
 from ..model import Model
-from .prepare import find
 from .reach import depending
 
 _QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}

@@ -50,5 +50,4 @@ def root_of(product: Array, damping: float = _DAMPING) -> Array | None:
     mean = np.trace(product) / len(product)
     if mean == 0:
         return None
-    root: Array = np.linalg.cholesky(product / mean + damping * np.eye(len(product)))
-    return root
+    return np.linalg.cholesky(product / mean + damping * np.eye(len(product)))

@@ -200,8 +200,7 @@ class Spatial:
 
     def _whole(self, level: int) -> Array:
         columns, rows = self.factors(level)
-        whole: Array = np.einsum("rci,nrj->ncij", columns[..., 0], rows[:, :, 0], optimize=True)
-        return whole
+        return np.einsum("rci,nrj->ncij", columns[..., 0], rows[:, :, 0], optimize=True)
 
     def factors(self, level: int) -> tuple[Array, ...]:
         """Kernels [r, channels, k_h, 1] and [outputs, r, 1, k_w]."""
@@ -247,8 +246,7 @@ class Tucker:
 
     def _whole(self, level: int) -> Array:
         entry, core, leave = (factor.reshape((*factor.shape[:2], -1)) for factor in self.factors(level))
-        whole: Array = np.einsum("nb,bas,ac->ncs", leave[..., 0], core, entry[..., 0], optimize=True)
-        return whole
+        return np.einsum("nb,bas,ac->ncs", leave[..., 0], core, entry[..., 0], optimize=True)
 
     def factors(self, level: int) -> tuple[Array, ...]:
         """Kernels [r_1, channels, 1...], [r_2, r_1, *sizes] and [outputs, r_2, 1...]."""

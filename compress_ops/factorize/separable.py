@@ -127,8 +127,7 @@ class Separable:
 
 def _first_kernels(weight: Array) -> Array:
     """[channels, k]: the best of rank 1 for each channel, by weights alone."""
-    first: Array = np.linalg.svd(weight.transpose(1, 0, 2), full_matrices=False)[2][:, 0]
-    return first
+    return np.linalg.svd(weight.transpose(1, 0, 2), full_matrices=False)[2][:, 0]
 
 
 def _pointwise(depthwise: Array, product: Array, target: Array) -> Array:
@@ -146,11 +145,9 @@ def _depthwise(pointwise: Array, product: Array, target: Array) -> Array:
     wanted = (target * np.repeat(pointwise.T, size, axis=0)).sum(axis=1)
     found = _solve(product * alike, wanted).reshape(channels, size)
     lengths = np.linalg.norm(found, axis=1, keepdims=True)
-    unit: Array = np.divide(found, lengths, out=np.full_like(found, size**-0.5), where=lengths > 0)
-    return unit
+    return np.divide(found, lengths, out=np.full_like(found, size**-0.5), where=lengths > 0)
 
 
 def _solve(matrix: Array, wanted: Array) -> Array:
     ridge = _RIDGE * max(np.trace(matrix) / len(matrix), np.finfo(np.float64).tiny)
-    solved: Array = np.linalg.solve(matrix + ridge * np.eye(len(matrix)), wanted)
-    return solved
+    return np.linalg.solve(matrix + ridge * np.eye(len(matrix)), wanted)

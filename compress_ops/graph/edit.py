@@ -1,8 +1,8 @@
-"""Write nodes into a graph: an Editor stands in front of one node and, at the end, takes its place."""
+"""Write nodes into a graph: a Writer names and places them, an Editor stands in front of a node and takes its place."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 from ..arrays import Array
@@ -14,38 +14,68 @@ from ..nodes import constant_of as constant_of
 MICROSOFT = "com.microsoft"
 
 
-@dataclass(frozen=True)
-class Editor:
-    """Emits nodes just before ``node``, named after it, in the node's own graph (which may be a subgraph)."""
+class Writer:
+    """Writes nodes, each under a fresh name that begins with ``label``; every node that is put into a graph comes here.
 
-    model: Model
-    node: ir.Node
+    A node goes to the end of the main graph, or to where ``place`` puts it.
+    """
+
+    def __init__(self, model: Model, label: str, place: Callable[[ir.Node], None] | None = None) -> None:
+        self.model, self.label, self._place = model, label, place or model.graph.append
 
     @property
     def graph(self) -> ir.Graph:
-        assert isinstance(self.node.graph, ir.Graph)
-        return self.node.graph
+        """The one that is written into."""
+        return self.model.graph
 
     def op(self, op_type: str, *inputs: ir.Value | None, domain: str = "", **attributes: Any) -> ir.Value:
-        """Emit a node with one output; returns that output."""
+        """Write a node with one output; returns that output."""
         return self.ops(op_type, *inputs, outputs=1, domain=domain, **attributes)[0]
 
     def ops(
         self, op_type: str, *inputs: ir.Value | None, outputs: int, label: str = "", domain: str = "", **attributes: Any
     ) -> tuple[ir.Value, ...]:
-        """Emit a node with several outputs, named after its operator or ``label``; returns its outputs."""
-        name = self.model.fresh(f"{self.node.name}/{label or op_type}")
+        """Write a node with several outputs, named after its operator or ``label``; returns its outputs."""
+        name = self.model.fresh(f"{self.label}/{label or op_type}")
         made: ir.Node = ir.node(op_type, inputs, attributes, domain=domain, num_outputs=outputs, name=name)
         for i, value in enumerate(made.outputs):
             value.name = name if i == 0 else self.model.fresh(f"{name}:{i}")
-        self.graph.insert_before(self.node, made)
+        self._place(made)
         if domain:
             self.model.ir.opset_imports.setdefault(domain, 1)
         return tuple(made.outputs)
 
     def constant(self, wish: str, array: Array) -> ir.Value:
-        """A small weight for the nodes that are emitted here."""
+        """A small weight for the nodes that are written here."""
         return self.model.add_weight(wish, ir.Tensor(array), self.graph)
+
+    def add(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.op("Add", a, b)
+
+    def sub(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.op("Sub", a, b)
+
+    def mul(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.op("Mul", a, b)
+
+    def div(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.op("Div", a, b)
+
+    def square(self, a: ir.Value) -> ir.Value:
+        return self.mul(a, a)
+
+
+class Editor(Writer):
+    """Writes nodes just before ``node``, named after it, in the node's own graph (which may be a subgraph)."""
+
+    def __init__(self, model: Model, node: ir.Node) -> None:
+        self.node = node
+        super().__init__(model, node.name or "", lambda made: self.graph.insert_before(node, made))
+
+    @property
+    def graph(self) -> ir.Graph:
+        assert isinstance(self.node.graph, ir.Graph)
+        return self.node.graph
 
     def replace(self, value: ir.Value) -> None:
         """Let ``value`` stand for the node's first output, under that output's name, and remove the node."""

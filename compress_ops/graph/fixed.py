@@ -49,8 +49,7 @@ def _telling(rows: Array) -> Array:
     """As float64, without rows of zeros: a sine of frequency 0, or what rounding leaves of it."""
     rows = rows.astype(np.float64)
     sizes = np.abs(rows).max(axis=1)
-    telling: Array = rows[~(sizes <= 1e-6 * sizes.max())]
-    return telling
+    return rows[~(sizes <= 1e-6 * sizes.max())]
 
 
 def _are_sinusoids(rows: Array, whole: bool) -> bool:

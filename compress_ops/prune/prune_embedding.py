@@ -190,8 +190,7 @@ def _frequencies(ids: Array, group: _Group) -> Array:
     if flat.size and (flat.max() >= group.rows or flat.min() < -group.rows):
         worst = flat[np.abs(flat).argmax()]
         raise PassError(f"the data has the id {worst}, and '{group.name}' has {group.rows} rows")
-    frequencies: Array = np.bincount(flat % group.rows, minlength=group.rows)
-    return frequencies
+    return np.bincount(flat % group.rows, minlength=group.rows)
 
 
 def _seen(model: Model, ctx: Context, wanted: Sequence[ir.Value]) -> Iterator[dict[ir.Value, Array]]:

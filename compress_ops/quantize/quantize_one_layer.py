@@ -15,7 +15,10 @@ import numpy as np
 
 from ..arrays import Array
 from ..errors import PassError
-from ..graph.edit import Editor, attribute
+from ..graph.edit import Editor
+from ..graph.layers.reasons import INSIDE
+from ..graph.layers.view import output_axis
+from ..graph.layers.weights import weight_indices
 from ..graph.opset import require_opset
 from ..graph.overridable import altered, compared, overridable
 from ..lazy import ir
@@ -23,7 +26,7 @@ from ..measure.sensitivity import Effect, Part, effect_of
 from ..model import ONNX_DOMAINS, Model
 from ..passes import Context
 from ..runtime import Arrays
-from .int8.eligible import reasons, weight_index
+from .int8.eligible import reasons
 from .int8.placement import CORE
 from .int8.qdq import candidate_of
 from .numbers.blocks import BlockFormat
@@ -69,7 +72,7 @@ def scan_layers(model: Model, ctx: Context, *, bits: int | None = None, operator
 
 def _layers(model: Model, operators: Collection[str], declined: dict[str, str]) -> Iterator[ir.Node]:
     wanted = [node for node in model.nodes() if node.op_type in operators and node.domain in ONNX_DOMAINS]
-    inside = {node: "it stands in a subgraph" for node in wanted if node.graph is not model.graph}
+    inside = {node: INSIDE for node in wanted if node.graph is not model.graph}
     for node, reason in {**reasons(node for node in wanted if node not in inside), **inside}.items():
         if reason:
             declined[node.name or "?"] = reason
@@ -87,7 +90,7 @@ class _Layer:
 
     @property
     def weight(self) -> ir.Value:
-        weight = self.node.inputs[weight_index(self.node)]
+        weight = self.node.inputs[weight_indices(self.node)[0]]
         assert weight is not None
         return weight
 
@@ -103,14 +106,14 @@ class _Layer:
     def part(self) -> Part:
         tensor = self.weight.const_value
         assert tensor is not None
-        scales = math.ceil(tensor.size / _BLOCK) if self.bits else tensor.shape.numpy()[_outputs_axis(self.node)]
+        scales = (
+            math.ceil(tensor.size / _BLOCK)
+            if self.bits
+            else tensor.shape.numpy()[output_axis(self.node, len(tensor.shape))]
+        )
         stored = tensor.size * (self.bits or 8) / 8 + 4 * scales
         what = f"{self.node.op_type}, {self.bits or 8} bits{', weight alone' if self.bits else ''}"
         return Part([self.node.name or "?"], what, tensor.size, round(tensor.nbytes - stored))
-
-
-def _outputs_axis(node: ir.Node) -> int:
-    return 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else -1
 
 
 def _rounded(node: ir.Node, bits: int | None) -> Array:
@@ -129,13 +132,13 @@ def _rounded(node: ir.Node, bits: int | None) -> Array:
 
 def _rows(node: ir.Node, weight: Array) -> Array:
     """[outputs, what each sums over]."""
-    if _outputs_axis(node) == 0:
+    if output_axis(node, weight.ndim) == 0:
         return weight.reshape(len(weight), -1)
     return weight.swapaxes(-1, -2).reshape(-1, weight.shape[-2])
 
 
 def _stored(node: ir.Node, rows: Array, shape: tuple[int, ...]) -> Array:
-    if _outputs_axis(node) == 0:
+    if output_axis(node, len(shape)) == 0:
         return rows.reshape(shape)
     return np.ascontiguousarray(rows.reshape(*shape[:-2], shape[-1], shape[-2]).swapaxes(-1, -2))
 

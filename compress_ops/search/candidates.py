@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ..graph.layers.weights import RECURRENT, is_left
 from ..lazy import ir
 from ..model import Model
 from ..pipeline.job import Job, Prepared, with_passes
 from ..pipeline.steps import apply_steps
-from ..quantize.int8.eligible import RECURRENT, is_left, why_not, why_not_left
+from ..quantize.int8.eligible import why_not, why_not_left
 from ..recipe import Step
 from .precisions import Passes, default_of
 from .preparing import preparing, steps_of

@@ -30,7 +30,7 @@ _LARGE = 32_000_000  # bytes of a model of which one trial at a time is open
 class Trial:
     """A candidate and how it did against the original.
 
-    ``bytes`` are those of its file. ``closeness`` is that of the worst output (``measure/closeness.py``), ``why`` says
+    ``bytes`` are those of its file. ``closeness`` is that of the worst output (``measure/closeness/``), ``why`` says
     which output and what of it decided; ``speedup`` is the median over the original, with its interval.
     """
 

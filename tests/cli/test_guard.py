@@ -203,6 +203,8 @@ def test_twenty_faults_are_shown(call: Call, tmp_path: Path) -> None:
     assert len(result.stderr.splitlines()) == 21
     assert result.stderr.splitlines()[-1] == "... and 10 more"
     assert len(json.loads(result.stdout)["faults"]) == 30
+    (tmp_path / "r.yaml").write_text("version: 1\npasses:\n" + "- 5\n" * 20)
+    assert "more" not in call("recipe", "check", tmp_path / "r.yaml").stderr.splitlines()[-1]
 
 
 # Names that act

@@ -301,7 +301,7 @@ DECLINED = [
         "g (float[N,40] x) => (float[N,40] y) { h = MatMul(x, w)  y = MatMul(h, w) }",
         {"w": planted(40, 40, rank=2)},
         {},
-        "its weight is read by others too, or is an output",
+        "others read its weight too",
     ),
     ("g (float[40,N] x) => (float[N,32] y) { y = Gemm<transA=1>(x, w) }", {"w": W}, {}, "its input is transposed"),
     ("g (float[N,40] x, float[40,32] w) => (float[N,32] y) { y = MatMul(x, w) }", {}, {}, "computed, not stored"),
@@ -457,12 +457,12 @@ NEEDED = {
     "a sum over it": (
         TIED["transB"].replace("Tanh(rows)", "Add(rows, m)").replace("{\n", "{ m = ReduceSum<keepdims=0>(table)\n"),
         {},
-        "its weight is read by others too",
+        "others read its weight too",
     ),
     "columns that are looked up": (
         TIED["transB"].replace("Gather(", "Gather<axis=1>(").replace("Tanh(rows)", "MatMul(k, rows)"),
         {},
-        "its weight is read by others too",
+        "others read its weight too",
     ),
 }
 

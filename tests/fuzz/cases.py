@@ -91,7 +91,7 @@ def make(seed: int, number: int, folder: Path) -> list[str]:
         return ["inspect", "m.onnx", *rng.choice([[], ["--nodes"], ["--json"], ["--quiet"]])]
     data = write_data(rng, original, folder)
     if number % 3 == 1:
-        kinds = ([], [], [], ["--bits", "4"], ["--bits", "8"], ["--float16"], ["--clusters", "16"])
+        kinds: list[list[str]] = [[], [], [], ["--bits", "4"], ["--bits", "8"], ["--float16"], ["--clusters", "16"]]
         given = ["--data", data] if rng.random() < 0.7 else []
         measured = ["--no-measure"] if rng.random() < 0.8 else ["--set", "measure.seconds=0.05"]
         return ["quantize", "m.onnx", "-o", "out.onnx", *rng.choice(kinds), *given, *measured]
@@ -114,7 +114,7 @@ def run(seed: int, number: int, keep: Path | None = None) -> Outcome:
         status, memory = _wait(child, start + WALL_SECONDS)
         words = (folder / "words").read_text().split("\n") if (folder / "words").exists() else []
         told = [(folder / stream).read_text(errors="replace") for stream in ("stdout", "stderr")]
-        kind, fault = _judge(status, memory, *told, folder)
+        kind, fault = _judge(status, memory, told[0], told[1], folder)
         noisy = bool(re.search(r"Warning: |\[[WEF]:onnxruntime", told[1]))
         seconds = time.monotonic() - start
         outcome = Outcome(number, base_of(seed, number), words, kind, fault, noisy, seconds, memory, told[1][:300])

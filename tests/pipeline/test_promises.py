@@ -347,7 +347,7 @@ def test_an_interrupted_pass_leaves_nothing(job: MakeJob, listing: Listing, line
 
 @pytest.mark.parametrize("need", [Need.CALIBRATION, Need.TRAINING, Need.EVALUATION])
 def test_a_need_that_is_not_met_fails_before_any_work(job: MakeJob, listing: Listing, need: Need) -> None:
-    called = []
+    called: list[object] = []
     function = _pass(called.append).function
     needy = register("needy", promises=Promise.SHRINKS, needs={need})(function)
     first = register("first", promises=Promise.SHRINKS)(function)

@@ -37,6 +37,12 @@ def test_what_inference_would_write_out_is_foreseen(lines, weights, expected) ->
     assert is_short(model_of(GRAPH.format(lines=lines), **weights).nodes()) is expected
 
 
+def test_a_target_that_is_an_attribute_is_no_input() -> None:
+    text = """<ir_version: 4, opset_import: ["" : 10]>
+    agraph (float[6,8] x) => (float[8,8] y) { y = Pad<pads=[1,0,1,0]>(x) }"""
+    assert is_short(model_of(text).nodes())
+
+
 def test_sizes_behind_computed_targets_are_found() -> None:
     model = model_of(GRAPH.format(lines="s = Shape(x)  t = Mul(s, f)  y = Expand(x, t)"), f=ints(1, 1))
     model.graph.outputs[0].shape = None

@@ -3,11 +3,13 @@
     python tests/tools/matrix.py FOLDER [NAME ...]
 
 FOLDER takes the environments; a name is ``oldest`` or a version such as 3.12. The oldest dependencies are those that
-pyproject.toml promises, all at once, on the oldest Python. A Python is found as python3.x on PATH, or skipped.
+pyproject.toml promises, all at once, on the oldest Python. A Python is found as python3.x on PATH or among those of
+pyenv, or skipped.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -38,10 +40,14 @@ def floors() -> Iterator[str]:
 
 
 def python(version: str) -> str | None:
-    """The interpreter: a name on PATH may stand for one that is not installed."""
-    found = shutil.which(f"python{version}")
-    runs = found and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0
-    return found if runs else None
+    """The interpreter, if there is one; a name on PATH may stand for one that is not installed."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    found = [shutil.which(f"python{version}"), *sorted(pyenv.glob(f"{version}.*/bin/python{version}"))]
+    return next((str(place) for place in found if place and runs(place)), None)
+
+
+def runs(interpreter: str | Path) -> bool:
+    return subprocess.run([interpreter, "-c", ""], capture_output=True, check=False).returncode == 0
 
 
 def passes(folder: Path, name: str, interpreter: str) -> bool:

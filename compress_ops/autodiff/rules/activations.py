@@ -11,49 +11,39 @@ from __future__ import annotations
 import math
 
 from ...lazy import ir
-from ..rule import Result, gradient
+from ..rule import Result, formulas, gradient
 from ..step import Step
 
+FORMULAS = formulas(
+    {
+        "Relu": lambda step, dy: step.mul(dy, step.positive(step.y)),
+        "ThresholdedRelu": lambda step, dy: step.mul(dy, step.mask("Greater", step.x, _parameter(step, "alpha", 1.0))),
+        "Sigmoid": lambda step, dy: step.mul(dy, _logistic_slope(step, step.y)),
+        "Tanh": lambda step, dy: step.sub(dy, step.mul(dy, step.square(step.y))),
+        "Softplus": lambda step, dy: step.mul(dy, step.op("Sigmoid", step.x)),
+        "Softsign": lambda step, dy: step.div(dy, step.square(step.add(step.number(1), step.op("Abs", step.x)))),
+        "Elu": lambda step, dy: _piecewise(step, dy, step.mul(dy, step.add(step.y, _parameter(step, "alpha", 1.0)))),
+        "Gelu": lambda step, dy: step.mul(dy, _gelu_slope(step, step.x)),
+    }
+)
 
-@gradient("Relu")
-def relu(step: Step, dy: ir.Value) -> Result:
-    return step.mul(dy, step.positive(step.y))
+
+def _parameter(step: Step, name: str, default: float) -> ir.Value:
+    return step.number(step.attribute(name, default))
+
+
+def _logistic_slope(step: Step, s: ir.Value) -> ir.Value:
+    return step.sub(s, step.square(s))
+
+
+def _piecewise(step: Step, above: ir.Value, below: ir.Value) -> ir.Value:
+    return step.op("Where", step.op("Greater", step.x, step.number(0)), above, below)
 
 
 @gradient("LeakyRelu")
 def leaky_relu(step: Step, dy: ir.Value) -> Result:
     alpha = step.attribute("alpha", 0.01)
     return step.mul(dy, step.add(step.scale(step.positive(step.x), 1 - alpha), step.number(alpha)))
-
-
-@gradient("ThresholdedRelu")
-def thresholded_relu(step: Step, dy: ir.Value) -> Result:
-    return step.mul(dy, step.mask("Greater", step.x, step.number(step.attribute("alpha", 1.0))))
-
-
-@gradient("Sigmoid")
-def sigmoid(step: Step, dy: ir.Value) -> Result:
-    return step.mul(dy, _logistic_slope(step, step.y))
-
-
-def _logistic_slope(step: Step, s: ir.Value) -> ir.Value:
-    return step.sub(s, step.mul(s, s))
-
-
-@gradient("Tanh")
-def tanh(step: Step, dy: ir.Value) -> Result:
-    return step.sub(dy, step.mul(dy, step.mul(step.y, step.y)))
-
-
-@gradient("Softplus")
-def softplus(step: Step, dy: ir.Value) -> Result:
-    return step.mul(dy, step.op("Sigmoid", step.x))
-
-
-@gradient("Softsign")
-def softsign(step: Step, dy: ir.Value) -> Result:
-    root = step.add(step.number(1), step.op("Abs", step.x))
-    return step.div(dy, step.mul(root, root))
 
 
 @gradient("HardSigmoid")
@@ -68,12 +58,6 @@ def hard_swish(step: Step, dy: ir.Value) -> Result:
     h = step.op("HardSigmoid", step.x, alpha=1 / 6, beta=0.5)
     inside = step.positive(_logistic_slope(step, h))
     return step.mul(dy, step.add(h, step.mul(step.scale(step.x, 1 / 6), inside)))
-
-
-@gradient("Elu")
-def elu(step: Step, dy: ir.Value) -> Result:
-    alpha = step.attribute("alpha", 1.0)
-    return _piecewise(step, dy, step.mul(dy, step.add(step.y, step.number(alpha))))
 
 
 @gradient("Celu")
@@ -92,18 +76,10 @@ def selu(step: Step, dy: ir.Value) -> Result:
     return _piecewise(step, step.scale(dy, gamma), below)
 
 
-def _piecewise(step: Step, above: ir.Value, below: ir.Value) -> ir.Value:
-    return step.op("Where", step.op("Greater", step.x, step.number(0)), above, below)
-
-
-@gradient("Gelu")
-def gelu(step: Step, dy: ir.Value) -> Result:
-    slope = _gelu_tanh_slope if step.attribute("approximate", "none") == "tanh" else _gelu_slope
-    return step.mul(dy, slope(step, step.x))
-
-
 def _gelu_slope(step: Step, x: ir.Value) -> ir.Value:
-    half, square = step.number(0.5), step.mul(x, x)
+    if step.attribute("approximate", "none") == "tanh":
+        return _gelu_tanh_slope(step, x)
+    half, square = step.number(0.5), step.square(x)
     distribution = step.add(half, step.scale(step.op("Erf", step.scale(x, math.sqrt(0.5))), 0.5))
     density = step.scale(step.op("Exp", step.scale(square, -0.5)), 1 / math.sqrt(2 * math.pi))
     return step.add(distribution, step.mul(x, density))
@@ -111,17 +87,17 @@ def _gelu_slope(step: Step, x: ir.Value) -> ir.Value:
 
 def _gelu_tanh_slope(step: Step, x: ir.Value) -> ir.Value:
     """y = x (1 + t) / 2 with t = tanh(c (x + k x^3)): y' = (1 + t) / 2 + x (1 - t^2) c (1 + 3 k x^2) / 2."""
-    c, k, one, square = math.sqrt(2 / math.pi), 0.044715, step.number(1), step.mul(x, x)
+    c, k, one, square = math.sqrt(2 / math.pi), 0.044715, step.number(1), step.square(x)
     t = step.op("Tanh", step.scale(step.mul(x, step.add(one, step.scale(square, k))), c))
     inner = step.scale(step.add(one, step.scale(square, 3 * k)), c)
-    rest = step.mul(x, step.mul(step.sub(one, step.mul(t, t)), inner))
+    rest = step.mul(x, step.mul(step.sub(one, step.square(t)), inner))
     return step.scale(step.add(step.add(one, t), rest), 0.5)
 
 
 @gradient("Mish")
 def mish(step: Step, dy: ir.Value) -> Result:
     t = step.op("Tanh", step.op("Softplus", step.x))
-    slope = step.sub(step.number(1), step.mul(t, t))
+    slope = step.sub(step.number(1), step.square(t))
     rest = step.mul(step.mul(step.x, step.op("Sigmoid", step.x)), slope)
     return step.mul(dy, step.add(t, rest))
 

@@ -2,40 +2,33 @@
 
 y = a b:  da = dy b, db = dy a        y = a / b:  da = dy / b, db = -dy y / b
 y = a^b:  da = dy b a^(b-1), db = dy y log a        y = max_i x_i:  dx_i = dy, shared equally where several attain y
+y = x mod m = x - m round(x / m), rounding down or (fmod) towards zero:  dx = dy, dm = dy (y - x) / m
 """
 
 from __future__ import annotations
 
 from ...lazy import ir
-from ..rule import Result, gradient
+from ..rule import Result, formulas, gradient
 from ..step import Step
 
-
-@gradient("Add", "Sum", broadcasts=True)
-def add(step: Step, dy: ir.Value) -> Result:
-    return [dy] * len(step.inputs)
-
-
-@gradient("Sub", broadcasts=True)
-def subtract(step: Step, dy: ir.Value) -> Result:
-    return dy, lambda: step.op("Neg", dy)
-
-
-@gradient("Mul", broadcasts=True)
-def multiply(step: Step, dy: ir.Value) -> Result:
-    a, b = step.inputs
-    return lambda: step.mul(dy, b), lambda: step.mul(dy, a)
+FORMULAS = formulas(
+    {
+        "Add": lambda step, dy: (dy, dy),
+        "Sum": lambda step, dy: [dy] * len(step.inputs),
+        "Mean": lambda step, dy: [step.scale(dy, 1 / len(step.inputs))] * len(step.inputs),
+        "Sub": lambda step, dy: (dy, lambda: step.op("Neg", dy)),
+        "Mul": lambda step, dy: (lambda: step.mul(dy, step.inputs[1]), lambda: step.mul(dy, step.x)),
+        "Pow": lambda step, dy: (lambda: _power_base(step, dy), lambda: _power_exponent(step, dy)),
+        "Mod": lambda step, dy: (dy, lambda: step.mul(dy, step.div(step.sub(step.y, step.x), step.inputs[1]))),
+    },
+    broadcasts=True,
+)
 
 
 @gradient("Div", broadcasts=True)
 def divide(step: Step, dy: ir.Value) -> Result:
     _, b = step.inputs
     return lambda: step.div(dy, b), lambda: step.op("Neg", step.div(step.mul(dy, step.y), b))
-
-
-@gradient("Pow", broadcasts=True)
-def power(step: Step, dy: ir.Value) -> Result:
-    return lambda: _power_base(step, dy), lambda: _power_exponent(step, dy)
 
 
 def _power_base(step: Step, dy: ir.Value) -> ir.Value:
@@ -56,23 +49,11 @@ def _power_exponent(step: Step, dy: ir.Value) -> ir.Value:
     return step.mul(step.mul(dy, step.y), logarithm)
 
 
-@gradient("Mean", broadcasts=True)
-def mean(step: Step, dy: ir.Value) -> Result:
-    return [step.scale(dy, 1 / len(step.inputs))] * len(step.inputs)
-
-
 @gradient("Max", "Min", broadcasts=True)
 def extreme(step: Step, dy: ir.Value) -> Result:
     attained = [step.mask("Equal", x, step.y) for x in step.inputs]
     share = step.div(dy, step.op("Sum", *attained))
     return [step.mul(share, mask) for mask in attained]
-
-
-@gradient("Mod", broadcasts=True)
-def remainder(step: Step, dy: ir.Value) -> Result:
-    """x mod m = x - m round(x / m), rounding down or (fmod) towards zero."""
-    x, m = step.inputs
-    return dy, lambda: step.mul(dy, step.div(step.sub(step.y, x), m))
 
 
 @gradient("Where", broadcasts=True)

@@ -10,7 +10,6 @@ A transposed convolution is the same with x and dy in each other's place.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from ...lazy import ir
 from ..rule import Result, gradient
@@ -60,9 +59,7 @@ def _transposed_window(step: Step) -> Window:
     beyond = step.attribute("output_padding", zeros)
     spare = window.spare(step.shape(step.y, axes), step.shape(step.x, axes))
     totals = [max(extra - rest, 0) for extra, rest in zip(beyond, spare, strict=True)]
-    less, more = tuple(total // 2 for total in totals), tuple(total - total // 2 for total in totals)
-    begins, ends = (less, more) if automatic == "SAME_UPPER" else (more, less)
-    return replace(window, begins=begins, ends=ends)
+    return window.padded_by(totals, automatic == "SAME_UPPER")
 
 
 def _bias_gradient(step: Step, dy: ir.Value) -> ir.Value:

@@ -12,23 +12,23 @@ from ..step import Step
 def gather_back(step: Step, dy: ir.Value, indices: Array, axis: int, size: int) -> ir.Value:
     """For known indices (one dimension) into an axis of a known size."""
     if len(np.unique(indices)) < len(indices):
-        return _add_matrix(step, dy, indices, axis, size)
+        return along(step, dy, np.eye(size)[indices], axis)  # zeros and ones tell which row goes where
     source = np.full(size, len(indices))  # what was not taken comes from one more row, of zeros
     source[indices] = np.arange(len(indices))
     if len(indices) < size:
-        dy = step.op(
-            "Pad", dy, step.integers([int(i == axis + step.rank(step.x)) for i in range(2 * step.rank(step.x))])
-        )
+        rank = step.rank(step.x)
+        dy = step.op("Pad", dy, step.integers([int(i == axis + rank) for i in range(2 * rank)]))
     return step.op("Gather", dy, step.integers(source), axis=axis)
 
 
-def _add_matrix(step: Step, dy: ir.Value, indices: Array, axis: int, size: int) -> ir.Value:
-    """As a product with the matrix of zeros and ones that tells which row goes where."""
-    rank = step.rank(step.x)
-    matrix = step.array(np.eye(size)[indices])
+def along(step: Step, value: ir.Value, matrix: Array, axis: int) -> ir.Value:
+    """The value times a matrix [its size, another size] along an axis of x."""
+    rank, stored = step.rank(step.x), step.array(matrix)
+    if axis == rank - 1:
+        return step.op("MatMul", value, stored)
     last = [*(other for other in range(rank) if other != axis), axis]
-    rows = step.op("MatMul", step.op("Transpose", dy, perm=last), matrix)
-    return step.op("Transpose", rows, perm=[last.index(position) for position in range(rank)])
+    moved = step.op("MatMul", step.op("Transpose", value, perm=last), stored)
+    return step.op("Transpose", moved, perm=[last.index(position) for position in range(rank)])
 
 
 def scatter_rows(step: Step, dy: ir.Value, indices: ir.Value, axis: int) -> ir.Value:

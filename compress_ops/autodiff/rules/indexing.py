@@ -19,23 +19,23 @@ def gather(step: Step, dy: ir.Value) -> Result:
     axis = step.attribute("axis", 0) % step.rank(step.x)
     size, known = step.dims(step.x)[axis], step.known(1)
     if known is None or known.ndim > 1 or not isinstance(size, int):
-        return [scatter_rows(step, dy, step.inputs[1], axis), None]
+        return scatter_rows(step, dy, step.inputs[1], axis)
     if known.ndim == 0:
         dy = step.op("Unsqueeze", dy, step.integers([axis]))
-    return [gather_back(step, dy, known.reshape(-1) % size, axis, size), None]
+    return gather_back(step, dy, known.reshape(-1) % size, axis, size)
 
 
 @gradient("GatherElements")
 def gather_elements(step: Step, dy: ir.Value) -> Result:
     axis = step.attribute("axis", 0)
-    return [step.op("ScatterElements", step.zeros(step.x), step.inputs[1], dy, axis=axis, reduction="add"), None]
+    return step.op("ScatterElements", step.zeros(step.x), step.inputs[1], dy, axis=axis, reduction="add")
 
 
 @gradient("GatherND")
 def gather_nd(step: Step, dy: ir.Value) -> Result:
     if step.attribute("batch_dims", 0):
         raise step.refusal("batch_dims is not 0")
-    return [step.op("ScatterND", step.zeros(step.x), step.inputs[1], dy, reduction="add"), None]
+    return step.op("ScatterND", step.zeros(step.x), step.inputs[1], dy, reduction="add")
 
 
 @gradient("ScatterElements")
@@ -69,10 +69,10 @@ def _uncovered(step: Step, dy: ir.Value, cover: Callable[[ir.Value], ir.Value]) 
 @gradient("TopK")
 def top_k(step: Step, dy: ir.Value) -> Result:
     zeros, indices = step.zeros(step.x), step.output(1)
-    return [step.op("ScatterElements", zeros, indices, dy, axis=step.attribute("axis", -1)), None]
+    return step.op("ScatterElements", zeros, indices, dy, axis=step.attribute("axis", -1))
 
 
 @gradient("OneHot", stops=(0, 1, 2))
 def one_hot(step: Step, dy: ir.Value) -> Result:
     """Its two values, off and on, are constants of a formula."""
-    return [None, None, None]
+    return ()

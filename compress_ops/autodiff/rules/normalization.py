@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...lazy import ir
-from ..rule import Result, gradient
+from ..rule import Entry, Result, gradient
 from ..step import Step
 
 
@@ -23,7 +23,7 @@ def _centred(step: Step, x: ir.Value, axes: Sequence[int], epsilon: float) -> tu
     """z and 1 / deviation, computed anew."""
     wanted = step.integers(axes)
     difference = step.sub(x, step.op("ReduceMean", x, wanted))
-    variance = step.op("ReduceMean", step.mul(difference, difference), wanted)
+    variance = step.op("ReduceMean", step.square(difference), wanted)
     inverse = step.op("Reciprocal", step.op("Sqrt", step.add(variance, step.number(epsilon))))
     return step.mul(difference, inverse), inverse
 
@@ -40,13 +40,28 @@ def _channelwise(step: Step, value: ir.Value, rank: int) -> ir.Value:
     return step.op("Reshape", value, step.integers([-1, *[1] * (rank - 2)]))
 
 
+def _by_own_statistics(step: Step, dy: ir.Value, axes: Sequence[int]) -> Sequence[Entry]:
+    """Of a layer that scales channels, and takes mean and variance of x over these axes."""
+    x, scale = step.inputs[:2]
+    rank = step.rank(x)
+    others = [0, *range(2, rank)]
+    z, inverse = _centred(step, x, axes, step.attribute("epsilon", 1e-5))
+    return (
+        lambda: _through(step, step.mul(dy, _channelwise(step, scale, rank)), z, inverse, axes),
+        lambda: step.sum(step.mul(dy, z), others, keepdims=0),
+        lambda: step.sum(dy, others, keepdims=0),
+    )
+
+
 @gradient("BatchNormalization")
 def batch_normalization(step: Step, dy: ir.Value) -> Result:
-    training = step.attribute("training_mode", 0)
-    return _batch_training(step, dy) if training else _batch_frozen(step, dy)
+    """The running statistics that a node gives besides while it trains are not differentiated."""
+    if step.attribute("training_mode", 0):
+        return _by_own_statistics(step, dy, [0, *range(2, step.rank(step.x))])
+    return _by_given_statistics(step, dy)
 
 
-def _batch_frozen(step: Step, dy: ir.Value) -> Result:
+def _by_given_statistics(step: Step, dy: ir.Value) -> Result:
     x, scale, _, mean, variance = step.inputs
     rank = step.rank(x)
     others = [0, *range(2, rank)]
@@ -60,7 +75,7 @@ def _batch_frozen(step: Step, dy: ir.Value) -> Result:
         return step.div(step.sum(step.mul(dy, difference), others, keepdims=0), deviation)
 
     def to_variance() -> ir.Value:
-        spread = step.mul(deviation, deviation)
+        spread = step.square(deviation)
         return step.scale(step.div(step.mul(scale, to_scale()), spread), -0.5)
 
     return (
@@ -69,21 +84,6 @@ def _batch_frozen(step: Step, dy: ir.Value) -> Result:
         total,
         lambda: step.op("Neg", step.div(step.mul(scale, total()), deviation)),
         to_variance,
-    )
-
-
-def _batch_training(step: Step, dy: ir.Value) -> Result:
-    """The running statistics that the node gives besides are not differentiated."""
-    x, scale = step.inputs[:2]
-    rank = step.rank(x)
-    others = [0, *range(2, rank)]
-    z, inverse = _centred(step, x, others, step.attribute("epsilon", 1e-5))
-    return (
-        lambda: _through(step, step.mul(dy, _channelwise(step, scale, rank)), z, inverse, others),
-        lambda: step.sum(step.mul(dy, z), others, keepdims=0),
-        lambda: step.sum(dy, others, keepdims=0),
-        None,
-        None,
     )
 
 
@@ -113,7 +113,7 @@ def root_mean_square_normalization(step: Step, dy: ir.Value) -> Result:
     x, scale = step.inputs[:2]
     rank = step.rank(x)
     axes = step.integers(range(step.attribute("axis", -1) % rank, rank))
-    square = step.op("ReduceMean", step.mul(x, x), axes)
+    square = step.op("ReduceMean", step.square(x), axes)
     inverse = step.op("Reciprocal", step.op("Sqrt", step.add(square, step.number(step.attribute("epsilon", 1e-5)))))
     z, g = step.mul(x, inverse), step.mul(dy, scale)
 
@@ -126,15 +126,7 @@ def root_mean_square_normalization(step: Step, dy: ir.Value) -> Result:
 
 @gradient("InstanceNormalization")
 def instance_normalization(step: Step, dy: ir.Value) -> Result:
-    x, scale = step.inputs[:2]
-    rank = step.rank(x)
-    z, inverse = _centred(step, x, range(2, rank), step.attribute("epsilon", 1e-5))
-    others = [0, *range(2, rank)]
-    return (
-        lambda: _through(step, step.mul(dy, _channelwise(step, scale, rank)), z, inverse, range(2, rank)),
-        lambda: step.sum(step.mul(dy, z), others, keepdims=0),
-        lambda: step.sum(dy, others, keepdims=0),
-    )
+    return _by_own_statistics(step, dy, range(2, step.rank(step.x)))
 
 
 @gradient("GroupNormalization")
@@ -143,7 +135,7 @@ def group_normalization(step: Step, dy: ir.Value) -> Result:
     x, scale = step.inputs[:2]
     groups, rank = step.attribute("num_groups", 1), step.rank(x)
     grouped = step.integers([0, groups, -1])
-    per_group = step.writer.model.opset < 21
+    per_group = step.model.opset < 21
     z, inverse = _centred(step, step.op("Reshape", x, grouped), [2], step.attribute("epsilon", 1e-5))
     meets = step.integers([groups, 1] if per_group else [-1, *[1] * (rank - 2)])
     rows = step.op("Reshape", dy, grouped) if per_group else dy
@@ -176,7 +168,7 @@ def local_response_normalization(step: Step, dy: ir.Value) -> Result:
     size, alpha = step.attribute("size", 1), step.attribute("alpha", 1e-4)
     beta, x = step.attribute("beta", 0.75), step.x
     before = (size - 1) // 2
-    near = _near_channels(step, step.mul(x, x), before, size)
+    near = _near_channels(step, step.square(x), before, size)
     d = step.add(step.scale(near, alpha / size), step.number(step.attribute("bias", 1.0)))
     direct = step.mul(dy, step.op("Pow", d, step.number(-beta)))
     spent = _near_channels(step, step.div(step.mul(direct, x), d), size - 1 - before, size)

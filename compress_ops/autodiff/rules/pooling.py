@@ -35,7 +35,7 @@ def _tiles(step: Step, window: Window) -> bool:
 
 def _repeated(step: Step, value: ir.Value, window: Window) -> ir.Value:
     """Each element as a block of the window's size."""
-    scales = step.writer.constant(np.array([1, 1, *window.kernel], np.float32))
+    scales = step.stored(np.array([1, 1, *window.kernel], np.float32))
     where = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     return step.op("Resize", value, None, scales, mode="nearest", **where)
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from ...lazy import ir
+from ...nodes import limits_of
 from ..rule import Result, gradient
 from ..step import Step
 
@@ -24,8 +23,8 @@ def quantize(step: Step, dy: ir.Value) -> Result:
     x, scale, zero = blocks.split(step.x), blocks.scale(), blocks.zero()
     ratio = step.div(x, scale)
     shifted = ratio if zero is None else step.add(ratio, zero)
-    limits = _limits(step.y)
-    clipped = step.op("Clip", shifted, *(step.array(np.array(limit)) for limit in limits))
+    assert step.y.dtype is not None
+    clipped = step.op("Clip", shifted, *map(step.number, limits_of(step.y.dtype)))
     inside = step.div(step.mul(blocks.split(dy), step.mask("Equal", shifted, clipped)), scale)
     return lambda: step.like(inside, step.x), lambda: blocks.sum(step.op("Neg", step.mul(inside, ratio)))
 
@@ -40,12 +39,6 @@ def dequantize(step: Step, dy: ir.Value) -> Result:
         return blocks.sum(step.mul(dy_split, codes if zero is None else step.sub(codes, zero)))
 
     return lambda: step.like(step.mul(dy_split, scale), step.x), to_scale
-
-
-def _limits(codes: ir.Value) -> tuple[int, int]:
-    assert codes.dtype is not None
-    bits = codes.dtype.bitwidth
-    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if codes.dtype.is_signed() else (0, 2**bits - 1)
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,30 @@ cumulative sum: the cumulative sum from the other end
 from __future__ import annotations
 
 from ...lazy import ir
-from ..rule import Result, gradient
+from ..rule import Result, formulas, gradient
 from ..step import Step
+
+FORMULAS = formulas(
+    {
+        "ReduceSum": lambda step, dy: _spread(step, dy),
+        "ReduceMean": lambda step, dy: _spread(step, step.div(dy, _count(step))),
+        "ReduceProd": lambda step, dy: step.div(_kept(step, step.mul(dy, step.y)), step.x),
+        "ReduceL1": lambda step, dy: step.mul(step.op("Sign", step.x), _kept(step, dy)),
+        "ReduceL2": lambda step, dy: step.mul(step.x, _kept(step, step.div(dy, _above_zero(step, step.y)))),
+        "ReduceSumSquare": lambda step, dy: step.mul(step.x, _kept(step, step.scale(dy, 2))),
+        "ReduceLogSum": lambda step, dy: _spread(step, step.div(dy, step.op("Exp", step.y))),
+        "ReduceLogSumExp": lambda step, dy: step.mul(
+            step.op("Exp", step.sub(step.x, _kept(step, step.y))), _kept(step, dy)
+        ),
+    },
+    stops=(1,),
+)
 
 
 def _axes(step: Step) -> list[int]:
     """The reduced axes; none given means all, or none at all."""
     rank = step.rank(step.x)
-    axes = [int(axis) % rank for axis in step.constant(1, [])]
+    axes = [int(axis) % rank for axis in step.fixed(1, [])]
     return axes or ([] if step.attribute("noop_with_empty_axes", 0) else list(range(rank)))
 
 
@@ -29,59 +45,23 @@ def _spread(step: Step, dy: ir.Value) -> ir.Value:
     return step.op("Expand", _kept(step, dy), step.sizes(step.x))
 
 
-@gradient("ReduceSum", stops=(1,))
-def reduce_sum(step: Step, dy: ir.Value) -> Result:
-    return [_spread(step, dy), None]
-
-
-@gradient("ReduceMean", stops=(1,))
-def reduce_mean(step: Step, dy: ir.Value) -> Result:
+def _count(step: Step) -> ir.Value:
     sizes = step.op("Gather", step.sizes(step.x), step.integers(_axes(step)))
-    count = step.op("Cast", step.op("ReduceProd", sizes, keepdims=0), to=step.dtype)
-    return [_spread(step, step.div(dy, count)), None]
+    return step.op("Cast", step.op("ReduceProd", sizes, keepdims=0), to=step.dtype)
+
+
+def _above_zero(step: Step, norm: ir.Value) -> ir.Value:
+    """A vector of zeros, where there is no derivative, gets 0."""
+    return step.op("Max", norm, step.number(1e-30))
 
 
 @gradient("ReduceMax", "ReduceMin", stops=(1,))
 def reduce_extreme(step: Step, dy: ir.Value) -> Result:
     attained = step.mask("Equal", step.x, _kept(step, step.y))
-    count = step.sum(attained, _axes(step))
-    return [step.mul(attained, step.div(_kept(step, dy), count)), None]
-
-
-@gradient("ReduceProd", stops=(1,))
-def reduce_product(step: Step, dy: ir.Value) -> Result:
-    return [step.div(_kept(step, step.mul(dy, step.y)), step.x), None]
-
-
-@gradient("ReduceL1", stops=(1,))
-def reduce_l1(step: Step, dy: ir.Value) -> Result:
-    return [step.mul(step.op("Sign", step.x), _kept(step, dy)), None]
-
-
-@gradient("ReduceL2", stops=(1,))
-def reduce_l2(step: Step, dy: ir.Value) -> Result:
-    """A vector of zeros, where there is no derivative, gets 0."""
-    norm = step.op("Max", step.y, step.number(1e-30))
-    return [step.mul(step.x, _kept(step, step.div(dy, norm))), None]
-
-
-@gradient("ReduceSumSquare", stops=(1,))
-def reduce_sum_square(step: Step, dy: ir.Value) -> Result:
-    return [step.mul(step.x, _kept(step, step.scale(dy, 2))), None]
-
-
-@gradient("ReduceLogSum", stops=(1,))
-def reduce_log_sum(step: Step, dy: ir.Value) -> Result:
-    return [_spread(step, step.div(dy, step.op("Exp", step.y))), None]
-
-
-@gradient("ReduceLogSumExp", stops=(1,))
-def reduce_log_sum_exp(step: Step, dy: ir.Value) -> Result:
-    share = step.op("Exp", step.sub(step.x, _kept(step, step.y)))
-    return [step.mul(share, _kept(step, dy)), None]
+    return step.mul(attained, step.div(_kept(step, dy), step.sum(attained, _axes(step))))
 
 
 @gradient("CumSum", stops=(1,))
 def cumulative_sum(step: Step, dy: ir.Value) -> Result:
     exclusive, reverse = step.attribute("exclusive", 0), step.attribute("reverse", 0)
-    return [step.op("CumSum", dy, step.inputs[1], exclusive=exclusive, reverse=1 - reverse), None]
+    return step.op("CumSum", dy, step.inputs[1], exclusive=exclusive, reverse=1 - reverse)

@@ -12,6 +12,7 @@ from ...lazy import ir, onnx
 from ...runtime import open_session
 from ..rule import Result, gradient
 from ..step import Step
+from .gather import along
 
 _ATTRIBUTES = (
     "antialias",
@@ -29,23 +30,13 @@ def resize(step: Step, dy: ir.Value) -> Result:
         raise step.refusal("it crops")
     factors = _repeats(step)
     if factors is not None:
-        return [_summed_blocks(step, dy, factors)]
+        return _summed_blocks(step, dy, factors)
     axes = step.attribute("axes", range(step.rank(step.x)))
     for axis in (axis % step.rank(step.x) for axis in axes):
         inputs, outputs = (step.shape(value, [axis])[0] for value in (step.x, step.y))
         if inputs != outputs:
-            dy = _along(step, dy, step.array(_matrix(step, axis, list(axes).index(axis))), axis)
-    return [dy]
-
-
-def _along(step: Step, dy: ir.Value, matrix: ir.Value, axis: int) -> ir.Value:
-    """dy times the matrix [outputs, inputs] along an axis."""
-    rank = step.rank(step.x)
-    if axis == rank - 1:
-        return step.op("MatMul", dy, matrix)
-    last = [*(other for other in range(rank) if other != axis), axis]
-    moved = step.op("MatMul", step.op("Transpose", dy, perm=last), matrix)
-    return step.op("Transpose", moved, perm=[last.index(position) for position in range(rank)])
+            dy = along(step, dy, _matrix(step, axis, list(axes).index(axis)), axis)
+    return dy
 
 
 def _repeats(step: Step) -> list[int] | None:
@@ -82,6 +73,6 @@ def _matrix(step: Step, axis: int, index: int) -> Array:
     feeds = {"x": np.eye(inputs, dtype=np.float32)[None, None], "scales": np.array([1, 1, 1, scale], np.float32)}
     ports = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("x", "scales", "y")]
     graph = helper.make_graph([node], "resize", ports[:2], ports[2:])
-    opset = helper.make_opsetid("", step.writer.model.opset)
+    opset = helper.make_opsetid("", step.model.opset)
     probe = helper.make_model(graph, ir_version=10, opset_imports=[opset])
     return np.asarray(open_session(probe.SerializeToString()).run(feeds)["y"][0, 0].T)

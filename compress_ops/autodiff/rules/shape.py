@@ -5,14 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from ...lazy import ir
-from ..rule import Result, gradient
+from ..rule import Result, formulas, gradient
 from ..step import Step
 from .gather import gather_back
 
-
-@gradient("Reshape", "Flatten", "Squeeze", "Unsqueeze", stops=(1,))
-def reshape(step: Step, dy: ir.Value) -> Result:
-    return [step.like(dy, step.x), None]
+FORMULAS = formulas(
+    {
+        **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), lambda step, dy: step.like(dy, step.x)),
+        "SpaceToDepth": lambda step, dy: step.op("DepthToSpace", dy, blocksize=step.attribute("blocksize", 1)),
+        "Trilu": lambda step, dy: step.op("Trilu", dy, step.optional(1), upper=step.attribute("upper", 1)),
+    },
+    stops=(1,),
+)
 
 
 @gradient("Transpose")
@@ -33,21 +37,21 @@ def concat(step: Step, dy: ir.Value) -> Result:
 def split(step: Step, dy: ir.Value) -> Result:
     parts = zip(step.upstream, step.node.outputs, strict=True)
     filled = [part if part is not None else step.zeros(output) for part, output in parts]
-    return [step.op("Concat", *filled, axis=step.attribute("axis", 0)), None]
+    return step.op("Concat", *filled, axis=step.attribute("axis", 0))
 
 
 @gradient("Slice", stops=(1, 2, 3, 4))
 def cut(step: Step, dy: ir.Value) -> Result:
     """Steps of 1 are padded back at run time; others need the sizes."""
-    steps, rank = step.constant(4, [1]), step.rank(step.x)
-    axes = [int(axis) % rank for axis in step.constant(3, range(rank))][: step.shape(step.inputs[1])[0]]
+    steps, rank = step.fixed(4, [1]), step.rank(step.x)
+    axes = [int(axis) % rank for axis in step.fixed(3, range(rank))][: step.shape(step.inputs[1])[0]]
     if (steps == 1).all():
-        return [_pad_back(step, dy, axes)]
+        return _pad_back(step, dy, axes)
     for index, axis in enumerate(axes):
         size = step.shape(step.x, [axis])[0]
-        start, end = int(step.constant(1)[index]), int(step.constant(2)[index])
+        start, end = int(step.fixed(1)[index]), int(step.fixed(2)[index])
         dy = gather_back(step, dy, np.arange(size)[start : end : int(steps[index])], axis, size)
-    return [dy]
+    return dy
 
 
 def _pad_back(step: Step, dy: ir.Value, axes: list[int]) -> ir.Value:
@@ -72,9 +76,9 @@ def _on_all_axes(step: Step, pads: ir.Value, axes: list[int]) -> ir.Value:
 @gradient("Pad", stops=(1, 3))
 def pad(step: Step, dy: ir.Value) -> Result:
     if step.attribute("mode", "constant") != "constant":
-        return [_mirrored(step, dy), None, None]
+        return _mirrored(step, dy)
     rank = step.rank(step.x)
-    pads = _on_all_axes(step, step.inputs[1], [int(axis) % rank for axis in step.constant(3, range(rank))])
+    pads = _on_all_axes(step, step.inputs[1], [int(axis) % rank for axis in step.fixed(3, range(rank))])
     return lambda: step.op("Pad", dy, step.op("Neg", pads)), None, lambda: _padding(step, dy, pads)
 
 
@@ -87,8 +91,8 @@ def _padding(step: Step, dy: ir.Value, pads: ir.Value) -> ir.Value:
 
 def _mirrored(step: Step, dy: ir.Value) -> ir.Value:
     """reflect, edge and wrap copy elements of the input: which ones, the same padding of their numbers tells."""
-    pads, rank = step.constant(1), step.rank(step.x)
-    axes = [int(axis) % rank for axis in step.constant(3, range(rank))]
+    pads, rank = step.fixed(1), step.rank(step.x)
+    axes = [int(axis) % rank for axis in step.fixed(3, range(rank))]
     for index, axis in enumerate(axes):
         width = int(pads[index]), int(pads[index + len(axes)])
         if any(width):
@@ -100,7 +104,7 @@ def _mirrored(step: Step, dy: ir.Value) -> ir.Value:
 
 @gradient("Expand", stops=(1,), broadcasts=True)
 def expand(step: Step, dy: ir.Value) -> Result:
-    return dy, None
+    return dy
 
 
 @gradient("Tile", stops=(1,))
@@ -109,12 +113,7 @@ def tile(step: Step, dy: ir.Value) -> Result:
     rank = step.rank(step.x)
     columns = [step.op("Reshape", value, step.integers([-1, 1])) for value in (step.inputs[1], step.sizes(step.x))]
     pairs = step.op("Reshape", step.op("Concat", *columns, axis=1), step.integers([-1]))
-    return [step.sum(step.op("Reshape", dy, pairs), range(0, 2 * rank, 2), keepdims=0), None]
-
-
-@gradient("Trilu", stops=(1,))
-def triangle(step: Step, dy: ir.Value) -> Result:
-    return [step.op("Trilu", dy, step.optional(1), upper=step.attribute("upper", 1)), None]
+    return step.sum(step.op("Reshape", dy, pairs), range(0, 2 * rank, 2), keepdims=0)
 
 
 @gradient("DepthToSpace")
@@ -129,12 +128,7 @@ def depth_to_space(step: Step, dy: ir.Value) -> Result:
     return step.like(step.op("Transpose", step.op("Reshape", deep, split), perm=[0, 2, 1, 3, 4]), step.x)
 
 
-@gradient("SpaceToDepth")
-def space_to_depth(step: Step, dy: ir.Value) -> Result:
-    return step.op("DepthToSpace", dy, blocksize=step.attribute("blocksize", 1))
-
-
 @gradient("ReverseSequence", stops=(1,))
 def reverse_sequence(step: Step, dy: ir.Value) -> Result:
     axes = {"batch_axis": step.attribute("batch_axis", 1), "time_axis": step.attribute("time_axis", 0)}
-    return [step.op("ReverseSequence", dy, step.inputs[1], **axes), None]
+    return step.op("ReverseSequence", dy, step.inputs[1], **axes)

@@ -43,6 +43,11 @@ class Window:
     def pads(self) -> list[int]:
         return [*self.begins, *self.ends]
 
+    def padded_by(self, totals: Sequence[int], upper: bool) -> Window:
+        """So many inputs beside the ends of each axis; of an odd number one more behind (upper) or before."""
+        less, more = tuple(total // 2 for total in totals), tuple(total - total // 2 for total in totals)
+        return replace(self, begins=less, ends=more) if upper else replace(self, begins=more, ends=less)
+
     def spare(self, inputs: Sequence[int], outputs: Sequence[int]) -> tuple[int, ...]:
         """Inputs behind the last window; negative where the last window runs out of the input (ceil_mode)."""
         axes = zip(inputs, outputs, self.strides, self.reach, self.begins, self.ends, strict=True)
@@ -58,8 +63,12 @@ def window_of(step: Step, kernel: Sequence[int], large: ir.Value, small: ir.Valu
     window = Window(tuple(kernel), strides, dilations, tuple(pads[:rank]), tuple(pads[rank:]))
     automatic = step.attribute("auto_pad", "NOTSET")
     if automatic == "VALID":
-        return replace(window, begins=(0,) * rank, ends=(0,) * rank)
+        return _bare(window)
     return window if automatic == "NOTSET" else _same_size(step, window, large, small, automatic == "SAME_UPPER")
+
+
+def _bare(window: Window) -> Window:
+    return window.padded_by([0] * len(window.kernel), upper=True)
 
 
 def _same_size(step: Step, window: Window, large: ir.Value, small: ir.Value, upper: bool) -> Window:
@@ -68,10 +77,8 @@ def _same_size(step: Step, window: Window, large: ir.Value, small: ir.Value, upp
         totals = [reach - 1 for reach in window.reach]
     else:
         axes = range(2, step.rank(large))
-        free = replace(window, begins=(0,) * len(window.kernel), ends=(0,) * len(window.kernel))
-        totals = [max(-spare, 0) for spare in free.spare(step.shape(large, axes), step.shape(small, axes))]
-    less, more = tuple(total // 2 for total in totals), tuple(total - total // 2 for total in totals)
-    return replace(window, begins=less, ends=more) if upper else replace(window, begins=more, ends=less)
+        totals = [max(-spare, 0) for spare in _bare(window).spare(step.shape(large, axes), step.shape(small, axes))]
+    return window.padded_by(totals, upper)
 
 
 def spread(

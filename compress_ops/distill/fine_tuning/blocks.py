@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ...autodiff.prepare import find
 from ...graph.codebooks import computed_values
 from ...lazy import ir
 from ...model import Model
@@ -137,22 +136,3 @@ def _targets(nodes: Sequence[ir.Node], teacher: Model) -> dict[ir.Value, str]:
             if value.name and (value.name in names or given):
                 found[value] = value.name if value.name in names else given or ""
     return found
-
-
-def part(model: Model, block: Block, arrays: dict[str, tuple[ir.DataType, int]]) -> Model:
-    """The block as a model of its own; ``arrays`` tell type and rank of what is fed."""
-    copy = model.copy()
-    for name in block.inputs:
-        value = find(copy, name)
-        if value in copy.graph.inputs:
-            continue
-        dtype, rank = arrays[name]
-        fed = ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape([None] * rank))
-        value.name = copy.fresh(f"{name}/computed")
-        value.replace_all_uses_with(fed)
-        copy.graph.inputs.append(fed)
-    copy.graph.outputs[:] = [find(copy, block.output)]
-    copy.drop_unused()
-    for value in [value for value in copy.graph.inputs if not value.uses()]:
-        copy.graph.inputs.remove(value)
-    return copy

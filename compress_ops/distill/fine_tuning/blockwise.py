@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from ...autodiff.prepare import find
+from ...arrays import Array
 from ...data import Batch, Dataset
 from ...errors import PassError
+from ...graph.part import find, part
 from ...lazy import ir
 from ...model import Model
 from ...passes import Change, Context
@@ -27,7 +28,7 @@ from ..lesson.teacher import Tensors
 from ..losses import Weights
 from ..training.settings import TrainSettings
 from ..training.train import write_weights
-from .blocks import Block, BlockName, find_blocks, part
+from .blocks import Block, BlockName, find_blocks
 from .unrounded import Unrounded
 
 _LOSS: Weights = {"mse": 1.0}
@@ -81,7 +82,8 @@ class Blockwise:
     def _task(self, block: Block, telling: Batch) -> Task:
         fed = _Fed(self.data, self.student.model, block.inputs, self.ctx)
         first = fed.fed(telling)
-        model = part(self.student.model, block, _forms(first.feeds))
+        forms = {name: _form(first.feeds[name]) for name in block.inputs if name in first.feeds}
+        model = part(self.student.model, forms, [block.output])
         names = [name for name in self.student.names if name in model.graph.initializers and name not in self.done]
         self.done |= set(names)
         teacher = self.teacher.copy()
@@ -153,6 +155,6 @@ class _Only(Dataset):
         return ""
 
 
-def _forms(feeds: Arrays) -> dict[str, tuple[ir.DataType, int]]:
+def _form(array: Array) -> tuple[ir.DataType, ir.Shape]:
     """Type and rank of what is fed."""
-    return {name: (ir.DataType.from_numpy(array.dtype), array.ndim) for name, array in feeds.items()}
+    return ir.DataType.from_numpy(array.dtype), ir.Shape([None] * array.ndim)

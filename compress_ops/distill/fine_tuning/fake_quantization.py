@@ -24,6 +24,7 @@ from ...errors import PassError
 from ...graph.edit import attribute
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
+from ...nodes import limits_of
 from ...passes import Change
 
 _CODES = ("INT4", "UINT4", "INT8", "UINT8", "INT16", "UINT16")
@@ -64,7 +65,7 @@ class Codes:
 
     def rounded(self, weight: Array, factor: Array) -> Array:
         """Codes, in their own type, of numbers v, steps being learned factors as large: those of QuantizeLinear."""
-        low, high = _range(self.tensor.dtype)
+        low, high = limits_of(self.tensor.dtype)
         inside = weight[tuple(slice(size) for size in self.tensor.shape.numpy())]
         codes = np.rint(inside / self._spread(factor * np.float32(_STEP))) + self._zero()
         return np.clip(codes, low, high).astype(np.int32).astype(self.tensor.dtype.numpy())
@@ -231,11 +232,6 @@ def _insert(model: Model, value: ir.Value, node: ir.Node, dtype: ir.DataType) ->
     made.outputs[0].type, made.outputs[0].shape = ir.TensorType(dtype), value.shape
     node.replace_input_with(0, made.outputs[0])
     model.graph.insert_before(node, made)
-
-
-def _range(dtype: ir.DataType) -> tuple[int, int]:
-    bits = dtype.bitwidth
-    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if dtype.is_signed() else (0, 2**bits - 1)
 
 
 def _name(value: ir.Value | None) -> str:

@@ -21,10 +21,10 @@ from math import prod
 import numpy as np
 
 from ...arrays import Array
-from ...autodiff.prepare import find
 from ...graph.codebooks import computed_values
 from ...graph.edit import Editor, constant_of
 from ...graph.packing import digit, pack, per_byte
+from ...graph.part import find, part
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from ...runtime import CPU, Session, open_session
@@ -75,7 +75,7 @@ class Packed:
     @cached_property
     def numbers(self) -> Array:
         """float32 k, in the shape of u."""
-        (looked_up,) = _part(self.model, None, self.codes.name or "").run({}).values()
+        (looked_up,) = _session(self.model, [], self.codes.name or "").run({}).values()
         return np.rint(looked_up / self.unit).astype(np.float32)
 
     @cached_property
@@ -88,7 +88,7 @@ class Packed:
 
     def _decoder(self, ones: str) -> Callable[[Array], Array]:
         """What codes u decode to; ``ones`` names weights that are taken as such."""
-        session = _part(self.model, self.codes.name, self.weight.name or "", ones)
+        session = _session(self.model, [self.codes], self.weight.name or "", ones)
 
         def weight_of(codes: Array) -> Array:
             (found,) = session.run({self.codes.name or "": codes.astype("float32")}).values()
@@ -99,7 +99,7 @@ class Packed:
     def _places(self, decode: Callable[[Array], Array], none: Array) -> Array:
         """Each place tells its digits to the base 1024, one after another: exact in single precision."""
         count = np.arange(self.numbers.size).reshape(self.numbers.shape)
-        places = np.zeros_like(count)
+        places = np.zeros(none.shape, np.int64)
         for power in range(3):
             found = decode(count // 1024**power % 1024) - none
             places = places + np.rint(found).astype(np.int64) * 1024**power
@@ -206,22 +206,14 @@ def _path(value: ir.Value, computed: set[ir.Value]) -> Iterator[ir.Node]:
         value = node.outputs[0]
 
 
-def _part(model: Model, given: str | None, wanted: str, ones: str = "") -> Session:
-    """What gives one tensor, from another one or from weights alone; ``ones`` names weights to be taken as such."""
-    copy = model.copy()
-    copy.graph.inputs.clear()
+def _session(model: Model, given: Sequence[ir.Value], wanted: str, ones: str = "") -> Session:
+    """Gives one tensor, from others or from weights alone; ``ones`` names weights to be taken as such."""
+    forms = {value.name or "": (ir.DataType.FLOAT, value.shape) for value in given}
+    alone = part(model, forms, [wanted])
     if ones:
-        shape = tensor_of(copy.graph.initializers[ones]).shape.numpy()
-        copy.graph.initializers[ones].const_value = ir.Tensor(np.ones(shape, np.float32), name=ones)
-    if given is not None:
-        value = find(copy, given)
-        fed = ir.Value(name=given, type=ir.TensorType(ir.DataType.FLOAT), shape=value.shape)
-        value.name = copy.fresh(f"{given}/stored")
-        value.replace_all_uses_with(fed)
-        copy.graph.inputs.append(fed)
-    copy.graph.outputs[:] = [find(copy, wanted)]
-    copy.drop_unused()
-    with copy.exported() as path:
+        weight = alone.graph.initializers[ones]
+        weight.const_value = ir.Tensor(np.ones(tensor_of(weight).shape.numpy(), np.float32), name=ones)
+    with alone.exported() as path:
         return open_session(path, CPU)
 
 

@@ -35,8 +35,7 @@ def corrected(scores: Array, labels: Array, axis: int) -> Array:
 def shares_of(labels: Array, classes: int, axis: int) -> Array:
     """float32 shares of whole-numbered labels, the classes on a new axis; zeros where a label is below 0."""
     numbers = np.arange(classes).reshape([-1 if i == axis else 1 for i in range(labels.ndim + 1)])
-    shares: Array = (np.expand_dims(labels, axis) == numbers).astype(np.float32)
-    return shares
+    return (np.expand_dims(labels, axis) == numbers).astype(np.float32)
 
 
 def two_classes(logits: Array) -> Array:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...arrays import Array
-from ...autodiff.prepare import find
 from ...data import Batch, Dataset
 from ...errors import DataError, OnnxpressError, PassError, did_you_mean, raise_all
+from ...graph.part import find
 from ...measure.closeness.padding import kept_positions
 from ...measure.metrics.labels import IGNORED, class_labels
 from ...model import Model

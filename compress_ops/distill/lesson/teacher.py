@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from ...autodiff.prepare import find
 from ...errors import PassError, did_you_mean, raise_all
 from ...graph.clean.duplicates import RANDOM
 from ...graph.edit import constant_of
+from ...graph.part import find
 from ...lazy import ir
 from ...model import Model, load
 from ...passes import Context

@@ -10,6 +10,7 @@ import numpy as np
 from ...autodiff import DIFFERENTIABLE_OPSET
 from ...errors import PassError
 from ...graph.opset import require_opset
+from ...graph.part import drop_unread
 from ...lazy import ir
 from ...model import Model
 from .choice import OF_PAIRS, Weights, outputs_for
@@ -56,14 +57,15 @@ def build_objective(student: Model, wanted: Wanted, rng: np.random.Generator) ->
     model = student.copy()
     require_opset(model, DIFFERENTIABLE_OPSET)
     model.infer_shapes()
-    graph = LossGraph(model)
+    graph = LossGraph(model, "loss")
     temperature = graph.scalar(TEMPERATURE)
     pairs = Pairs(graph, temperature, wanted.mask, wanted.labels, rng)
     terms = {name: _term(graph, name, _tensors(pairs, wanted, name), wanted) for name in wanted.weights}
     weights = {name: graph.scalar(f"weight/{name}") for name in terms}
-    loss = graph.op("Identity", graph.add(*(graph.mul(term, weights[name]) for name, term in terms.items())))
+    loss = graph.op("Identity", graph.total([graph.mul(term, weights[name]) for name, term in terms.items()]))
     model.graph.outputs[:] = [loss, *terms.values()]
-    _drop_unread(model)
+    drop_unread(model)
+    model.infer_shapes()
     inputs = Inputs(pairs.of_outputs, pairs.of_pairs, pairs.labels_name, pairs.mask_name)
     objective = Objective(
         model=model,
@@ -95,15 +97,8 @@ def _tensors(pairs: Pairs, wanted: Wanted, name: LossName) -> list[Pair]:
 def _term(graph: LossGraph, name: LossName, pairs: Sequence[Pair], wanted: Wanted) -> ir.Value:
     """The sum over outputs, the mean over pairs of inner tensors."""
     written = LossGraph(graph.model, f"loss/{name}")
-    total = graph.add(*(LOSSES[name](written, pair) for pair in pairs))
+    total = graph.total([LOSSES[name](written, pair) for pair in pairs])
     count = len(pairs) if name in OF_PAIRS and wanted.pairs else 1
     term = written.div(total, written.number(count))
     term.name = graph.model.fresh(f"loss/{name}")
     return term
-
-
-def _drop_unread(model: Model) -> None:
-    model.drop_unused()
-    for value in [value for value in model.graph.inputs if not value.uses()]:
-        model.graph.inputs.remove(value)
-    model.infer_shapes()

@@ -10,14 +10,11 @@ where w_i is 0 for padding and 1 elsewhere.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from ...arrays import Array
+from ...graph.edit import Writer
 from ...lazy import ir
-from ...model import Model
 
 TINY = 1e-12
 """Keeps quotients and roots of what may be zero finite."""
@@ -25,19 +22,8 @@ SHORTEST = 1e-8
 """Vectors that are shorter have no direction: they are divided by this (as in PyTorch's cosine_similarity)."""
 
 
-@dataclass(frozen=True)
-class LossGraph:
-    """Appends nodes to a model's graph; ``label`` begins their names."""
-
-    model: Model
-    label: str = "loss"
-
-    def op(self, op_type: str, *inputs: ir.Value | None, **attributes: Any) -> ir.Value:
-        name = self.model.fresh(f"{self.label}/{op_type}")
-        node: ir.Node = ir.node(op_type, inputs, attributes, name=name)
-        node.outputs[0].name = name
-        self.model.graph.append(node)
-        return node.outputs[0]
+class LossGraph(Writer):
+    """Appends nodes to a model's graph."""
 
     def input(self, wish: str, shape: Sequence[int | str | None], dtype: ir.DataType) -> ir.Value:
         """A further input of the graph."""
@@ -50,28 +36,13 @@ class LossGraph:
         return self.input(wish, [], ir.DataType.FLOAT)
 
     def number(self, number: float) -> ir.Value:
-        return self.constant(np.array(number, np.float32))
+        return self.constant(f"{self.label}/constant", np.array(number, np.float32))
 
     def integers(self, numbers: Sequence[int]) -> ir.Value:
-        return self.constant(np.array(numbers, np.int64))
+        return self.constant(f"{self.label}/constant", np.array(numbers, np.int64))
 
-    def constant(self, array: Array) -> ir.Value:
-        return self.model.add_weight(f"{self.label}/constant", ir.Tensor(array))
-
-    def add(self, *values: ir.Value) -> ir.Value:
+    def total(self, values: Sequence[ir.Value]) -> ir.Value:
         return values[0] if len(values) == 1 else self.op("Sum", *values)
-
-    def sub(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        return self.op("Sub", a, b)
-
-    def mul(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        return self.op("Mul", a, b)
-
-    def div(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        return self.op("Div", a, b)
-
-    def square(self, a: ir.Value) -> ir.Value:
-        return self.mul(a, a)
 
     def sum(self, value: ir.Value, axes: Sequence[int], keepdims: int = 0) -> ir.Value:
         return self.op("ReduceSum", value, self.integers(axes), keepdims=keepdims)

@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from ...autodiff.prepare import find
 from ...errors import PassError
+from ...graph.part import find
 from ...lazy import ir
 from .graph import TINY, LossGraph
 from .kinds import Kind, Nature

@@ -1,4 +1,8 @@
-"""Of weights with the same contents, and of nodes that compute the same, one is enough."""
+"""Of weights with the same contents, and of nodes that compute the same, one is enough.
+
+onnx-ir's own passes do not serve: of weights, the one that hashes fails on a transposed array and the other holds a
+second copy of them all; of nodes, it merges Bernoulli and Dropout, foreign operators and no branches.
+"""
 
 from __future__ import annotations
 

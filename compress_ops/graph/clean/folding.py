@@ -42,15 +42,13 @@ def fold(
 
     ``judge`` says of a node whether it is to be computed, or leaves that to onnxscript's own rules (None).
     """
-    from onnxscript.optimizer import _constant_folding as folding
+    from onnxscript import optimizer
 
     if not is_short(model.nodes()):  # it infers shapes, too
         return False
-    folding_pass = folding.FoldConstantsPass(
-        shape_inference=infer, input_size_limit=largest_input, output_size_limit=largest_output, should_fold=judge
-    )
+    limits = {"input_size_limit": largest_input, "output_size_limit": largest_output}
     with quietly(), _long_splits_hidden(model):
-        found = folding_pass(model.ir)
+        found = optimizer.fold_constants_ir(model.ir, onnx_shape_inference=infer, should_fold=judge, **limits)
     _forget_part_counts(model)
     return bool(found.modified)
 

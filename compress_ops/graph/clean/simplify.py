@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -108,10 +107,10 @@ def _is_weight(value: ir.Value) -> bool:
 
 def _remove_identities(model: Model) -> None:
     from onnxscript import rewriter
-    from onnxscript.rewriter.rules.common import _no_op as rules
+    from onnxscript.rewriter.rules import common
 
-    dropouts = [rules.dropout_zero_rule, rules.dropout_inference_rule]
-    rewriter.rewrite(model.ir, [*dropouts, *_rules("_collapse_slices")])
+    dropouts = [common.dropout_zero_rule, common.dropout_inference_rule]
+    rewriter.rewrite(model.ir, [*dropouts, common.collapse_slice_rule, common.collapse_slice2_rule])
     for node in model.nodes():
         same = _passed_through(node)
         if same is not None:
@@ -148,14 +147,10 @@ def _is_neutral(node: ir.Node, index: int) -> bool:
 def _fuse_hardswish(model: Model) -> None:
     """x clip(x + 3, 0, 6) / 6 is one operator since opset 14; older models keep its parts."""
     from onnxscript import rewriter
-    from onnxscript.rewriter.rules.common import _fuse_hardswish as rules
+    from onnxscript.rewriter.rules import common
 
     if model.opset >= _HARDSWISH_OPSET:
-        rewriter.rewrite(model.ir, rules.fuse_hardswish_rules())
-
-
-def _rules(module: str) -> list[Any]:
-    return list(importlib.import_module(f"onnxscript.rewriter.rules.common.{module}").rules)
+        rewriter.rewrite(model.ir, common.fuse_hardswish_rules())
 
 
 _ACTIONS: dict[str, Callable[[Model], int | None]] = {

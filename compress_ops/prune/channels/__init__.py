@@ -4,7 +4,7 @@
     grouping = find_groups(model)          # groups of units, and what is protected with the reason
     cut(grouping, units)                   # units: numbers from the groups' ``units``
 
-``table.RULES`` says what each operator does to channels; an operator without a rule protects what it reads.
+``rules.table.RULES`` says what each operator does to channels; an operator without a rule protects what it reads.
 """
 
 from __future__ import annotations

@@ -85,13 +85,11 @@ class _Kinds:
 
     def highest(self, totals: Array) -> Array:
         """The fullest group of each operator, of each column of totals."""
-        found: Array = np.maximum.reduceat(totals, self.starts, axis=0)
-        return found
+        return np.maximum.reduceat(totals, self.starts, axis=0)
 
     def missing(self, totals: Array) -> Array:
         """How many indices are missing until all groups are as full as the fullest, of each column."""
-        found: Array = self.groups @ self.highest(totals) - totals.sum(axis=0)
-        return found
+        return self.groups @ self.highest(totals) - totals.sum(axis=0)
 
     def is_even(self, taken: Array) -> bool:
         """Whether so many classes of each kind may go together."""
@@ -120,8 +118,7 @@ class _Kinds:
         found = np.arange(len(available)) == first
         while not np.array_equal(more := touches[touches[:, found].any(axis=1)].any(axis=0) & (available > 0), found):
             found = more
-        taken: Array = np.where(found, available // np.gcd.reduce(available[found]), 0)
-        return taken
+        return np.where(found, available // np.gcd.reduce(available[found]), 0)
 
 
 def _join(trace: Trace, names: Array, kinds: _Kinds) -> Array:

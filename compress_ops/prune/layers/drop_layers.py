@@ -202,8 +202,7 @@ def _errors(model: Model, ctx: Context, blocks: Sequence[Block]) -> list[float]:
     if not np.isfinite([spread.energy for spread in spreads]).all():
         raise PassError("the model's outputs have NaN or infinite values on the calibration data")
     relative = errors / [spread.variance() for spread in spreads]
-    scores: list[float] = np.where(np.isfinite(relative), relative, np.inf).sum(axis=1).tolist()
-    return scores
+    return np.where(np.isfinite(relative), relative, np.inf).sum(axis=1).tolist()
 
 
 def _without(model: Model, block: Block) -> Model:

@@ -7,20 +7,22 @@ branch of He, Zhang, Sun 2017, arXiv:1707.06168).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from ...arrays import Array
-from ...graph.edit import attribute, constant_of
+from ...graph.edit import constant_of
+from ...graph.layers import reasons
+from ...graph.layers.view import View, view_of_weight
+from ...graph.layers.weights import LINEAR, Site
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from ...passes import Change, selected
 from ..channels.axes import subgraphs
 
-OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 LARGEST = 8192  # numbers that one output sums over; the sums over data then take 0.5 GB
 LARGEST_SPARSE = 2048  # the same where zeros must stay, since every output then has equations of its own
 
@@ -55,44 +57,39 @@ class Layer:
             return None
         return self.adder.inputs[self.place]
 
+    @cached_property
+    def view(self) -> View:
+        """The weight as [groups, outputs, inputs, taps]."""
+        return view_of_weight(self.node)
+
     @property
     def groups(self) -> int:
-        return int(attribute(self.node, "group", 1))
+        return self.view.shape[0]
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        assert self.weight.const_value is not None
-        return tuple(int(size) for size in self.weight.const_value.shape.numpy())
+        return self.view.sizes
 
     @property
     def outputs(self) -> int:
         """Numbers that the layer gives for each row."""
-        return self.sizes[0] if self.rows_first else self.sizes[1] * self.groups
-
-    @property
-    def transposed(self) -> bool:
-        """Whether the weight is stored as [inputs, outputs of a group, kernel...], the kernel running backwards."""
-        return self.node.op_type == "ConvTranspose"
-
-    @property
-    def rows_first(self) -> bool:
-        """Whether the weight is stored as [outputs, inputs]."""
-        return self.node.op_type == "Conv" or bool(attribute(self.node, "transB", 0))
+        return self.view.rows
 
     @property
     def inner(self) -> int:
         """Numbers that each output sums over."""
-        return math.prod(self.sizes) // self.outputs
+        return self.view.inner
+
+    @property
+    def backwards(self) -> slice:
+        """How taps are gone through: the kernel of a ConvTranspose runs backwards."""
+        return slice(None, None, -1 if self.node.op_type == "ConvTranspose" else 1)
 
     def matrices(self) -> Array:
         """The weight as float64 [groups, inner, outputs of a group]."""
         assert self.weight.const_value is not None
-        array = self.weight.const_value.numpy().astype(np.float64)
-        if self.transposed:
-            array = np.moveaxis(_reversed(array).reshape(self.groups, -1, *self.sizes[1:]), 2, -1)
-            return array.reshape(self.groups, self.inner, -1)
-        rows = array.reshape(self.outputs, self.inner) if self.rows_first else array.T
-        return rows.reshape(self.groups, -1, self.inner).swapaxes(1, 2)
+        seen = self.view.of(self.weight.const_value.numpy().astype(np.float64))[..., self.backwards]
+        return np.moveaxis(seen, 1, -1).reshape(self.groups, self.inner, -1)
 
     def bias_row(self) -> Array:
         """b as float64 [groups, 1, outputs of a group]; zeros where there is none."""
@@ -111,11 +108,9 @@ class Layer:
 
     def _stored(self, matrices: Array) -> Array:
         """The weight from [groups, inner, outputs of a group]."""
-        if self.transposed:
-            parts = matrices.reshape(self.groups, -1, *self.sizes[2:], self.sizes[1])
-            return _reversed(np.moveaxis(parts, -1, 2).reshape(self.sizes))
-        rows = matrices.swapaxes(1, 2).reshape(self.outputs, self.inner)
-        return rows if self.rows_first else rows.T
+        groups, outputs, inputs, taps = self.view.shape
+        seen = np.moveaxis(matrices.reshape(groups, inputs, taps, outputs), -1, 1)
+        return self.view.back(seen[..., self.backwards])
 
     def _write_bias(self, model: Model, numbers: Array) -> None:
         value, adder = self.bias, self.adder
@@ -131,19 +126,15 @@ class Layer:
         adder.replace_input_with(self.place, model.add_weight(wish, new))
 
 
-def _reversed(array: Array) -> Array:
-    """A weight with its kernel axes, those behind the second, the other way round."""
-    return array[(slice(None), slice(None), *[slice(None, None, -1)] * (array.ndim - 2))]
-
-
 def find_layers(model: Model, only: list[str], skip: list[str], change: Change) -> list[Layer]:
     """The layers that can be solved, in graph order; the others are declined."""
     order = {node: position for position, node in enumerate(model.graph)}
     found = []
     for node in model.nodes():
-        if node.op_type not in OPERATORS or node.domain not in ONNX_DOMAINS or not selected(node, only, skip):
+        if node.op_type not in LINEAR or node.domain not in ONNX_DOMAINS or not selected(node, only, skip):
             continue
-        reason = _why_not(model, node)
+        facts = (reasons.outside_branches(model.graph), *_FACTS)
+        reason = reasons.why_not(Site(node, 1, node.inputs[1]), facts)
         if reason:
             change.decline(node.name, reason)
         else:
@@ -151,36 +142,34 @@ def find_layers(model: Model, only: list[str], skip: list[str], change: Change) 
     return found
 
 
-def _why_not(model: Model, node: ir.Node) -> str:
-    weight = node.inputs[1]
-    tensor = constant_of(weight)
-    if node.graph is not model.graph:
-        return "it is inside a branch or loop, whose values cannot be looked at"
-    if weight is None or tensor is None or constant_of(node.inputs[0]) is not None:
-        return "its weight is computed, or not on the right"
-    if not tensor.dtype.is_floating_point():
-        return f"its weight is {tensor.dtype.name.lower()}, not a float"
-    if len(weight.uses()) > 1 or weight.is_graph_output():
-        return "its weight is read elsewhere too"
-    return _unsuited(node, tensor)
-
-
-def _unsuited(node: ir.Node, tensor: ir.TensorProtocol) -> str:
-    sizes, array = tensor.shape.numpy(), tensor.numpy()
-    convolution = node.op_type in ("Conv", "ConvTranspose")
-    if not convolution and len(sizes) != 2:
-        return f"its weight has {len(sizes)} dimensions, not 2"
-    if node.op_type == "Gemm" and (
-        attribute(node, "transA", 0) or attribute(node, "alpha", 1.0) != 1.0 or attribute(node, "beta", 1.0) != 1.0
-    ):
-        return "transA, alpha and beta are not solved for"
+def _unfit(site: Site) -> str:
+    """ConvTranspose with sizes that are not written as padding; sums over more numbers than equations are made for."""
+    node, tensor = site.node, site.tensor
     if node.op_type == "ConvTranspose" and ("output_shape" in node.attributes or "auto_pad" in node.attributes):
         return "output_shape and auto_pad of a ConvTranspose are not solved for"
-    if not np.isfinite(array).all():
-        return "its weight has NaN or infinite values"
-    inner = Layer(node, _given(node.inputs[1]), node.outputs[0]).inner
-    limit = LARGEST if array.all() else LARGEST_SPARSE
+    assert tensor is not None
+    inner = view_of_weight(node).inner
+    limit = LARGEST if tensor.numpy().all() else LARGEST_SPARSE
     return f"each output sums over {inner} numbers, more than {limit}" if inner > limit else ""
+
+
+def _floating(site: Site) -> str:
+    assert site.tensor is not None
+    return (
+        "" if site.tensor.dtype.is_floating_point() else f"its weight is {site.tensor.dtype.name.lower()}, not a float"
+    )
+
+
+_FACTS = (
+    reasons.stored,
+    reasons.fed,
+    _floating,
+    reasons.alone,
+    reasons.matrix,
+    reasons.plain,
+    reasons.finite,
+    _unfit,
+)
 
 
 def _given(value: ir.Value | None) -> ir.Value:

@@ -21,6 +21,7 @@ import numpy as np
 from ...arrays import Array
 from ...graph.edit import attribute
 from ...graph.layer_inputs import Rows, in_groups, products
+from ...graph.layers.weights import RECURRENT
 from ...lazy import ir
 from ...model import Model
 from ...passes import Context
@@ -29,7 +30,6 @@ from ..channels.axes import Reading
 from .evidence import real, require_data
 
 _DAMPING = 1e-2
-_RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 _LARGEST = 8192  # inputs of a layer; H of more is not made, and the layer does not count
 
 
@@ -86,16 +86,14 @@ def _inverse(square: Array) -> Array:
         return np.full_like(square, np.nan)
     mean = float(np.diagonal(square).mean())
     square[np.diag_indices(len(square))] += _DAMPING * mean if mean > 0 else 1.0
-    inverse: Array = np.linalg.inv(square)
-    return inverse
+    return np.linalg.inv(square)
 
 
 def _cost(reader: _Reader, inverse: Array) -> Array:
     """Of all units at once: [units, inputs of a unit, outputs]."""
     inputs, removed = _inputs(reader), _by_input(reader)[_inputs(reader)]
     blocks = inverse[inputs[:, :, None], inputs[:, None, :]]
-    cost: Array = (removed * np.linalg.solve(blocks, removed)).sum(axis=(1, 2))
-    return cost
+    return (removed * np.linalg.solve(blocks, removed)).sum(axis=(1, 2))
 
 
 def _by_input(reader: _Reader) -> Array:
@@ -140,7 +138,7 @@ def added_errors(
 
 def _all_counted(number: int, group: Group, counted: set[tuple[int, ir.Value]]) -> bool:
     reads = {member.weight for member in group.members if member.role == "reads"}
-    recurrent = any(node.op_type in _RECURRENT for node in group.nodes)
+    recurrent = any(node.op_type in RECURRENT for node in group.nodes)
     return not recurrent and all((number, weight) in counted for weight in reads)
 
 
@@ -149,5 +147,4 @@ def _added(reader: _Reader, square: Array, inverse: Array, order: Array) -> Arra
     energy = float((weight * (square @ weight)).sum())
     flat = inputs.reshape(-1)
     steps = np.linalg.solve(np.linalg.cholesky(inverse[np.ix_(flat, flat)]), weight[flat])
-    added: Array = np.square(steps).sum(axis=1).reshape(inputs.shape).sum(axis=1) / max(energy, 1e-30)
-    return added
+    return np.square(steps).sum(axis=1).reshape(inputs.shape).sum(axis=1) / max(energy, 1e-30)

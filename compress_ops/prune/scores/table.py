@@ -60,27 +60,23 @@ class CannotScore(Exception):
 
 
 def l1(evidence: Evidence) -> Array:
-    score: Array = np.abs(evidence.makes).sum(axis=1)
-    return score
+    return np.abs(evidence.makes).sum(axis=1)
 
 
 def l2(evidence: Evidence) -> Array:
-    score: Array = np.linalg.norm(evidence.makes, axis=1)
-    return score
+    return np.linalg.norm(evidence.makes, axis=1)
 
 
 def batchnorm_scale(evidence: Evidence) -> Array:
     if not evidence.scales.size:
         raise CannotScore("no normalization scales these channels")
-    score: Array = np.abs(evidence.scales).mean(axis=1)
-    return score
+    return np.abs(evidence.scales).mean(axis=1)
 
 
 def geometric_median(evidence: Evidence) -> Array:
     squares = np.square(evidence.makes).sum(axis=1)
     between = squares[:, None] + squares - 2 * evidence.makes @ evidence.makes.T
-    score: Array = np.sqrt(np.maximum(between, 0)).sum(axis=1)
-    return score
+    return np.sqrt(np.maximum(between, 0)).sum(axis=1)
 
 
 def correlation(evidence: Evidence) -> Array:
@@ -90,16 +86,14 @@ def correlation(evidence: Evidence) -> Array:
     likeness = np.tril(np.abs(directions[order] @ directions[order].T), -1).max(axis=1)
     left = np.empty_like(norms)
     left[order] = np.sqrt(np.maximum(1 - np.square(likeness), 0))
-    score: Array = norms * left
-    return score
+    return norms * left
 
 
 def activation_weight(evidence: Evidence) -> Array:
     if not evidence.activations:
         return l2(evidence)
     pairs = zip(evidence.reads, evidence.activations, strict=True)
-    score: Array = np.sum([(np.abs(weights).sum(axis=2) * size).sum(axis=1) for weights, size in pairs], axis=0)
-    return score
+    return np.sum([(np.abs(weights).sum(axis=2) * size).sum(axis=1) for weights, size in pairs], axis=0)
 
 
 def measured(evidence: Evidence) -> Array:

@@ -8,14 +8,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ...arrays import Array
-from ...graph.edit import attribute, constant_of
 from ...graph.layer_inputs import Rows, squares
+from ...graph.layers import reasons
+from ...graph.layers.weights import PRODUCTS, Site
 from ...lazy import ir
 from ...model import Model
 from ...passes import Change, Context
 from .layout import Weight
-
-_MULTIPLIED = ("Conv", "Gemm", "MatMul")
 
 
 def with_rows(model: Model, weights: Sequence[Weight], change: Change) -> list[tuple[Weight, list[Rows]]]:
@@ -31,15 +30,10 @@ def with_rows(model: Model, weights: Sequence[Weight], change: Change) -> list[t
 
 
 def _why_not(model: Model, weight: Weight, node: ir.Node, index: int) -> str:
-    if node.op_type not in _MULTIPLIED or index != 1:
+    if node.op_type not in ("Conv", *PRODUCTS) or index != 1:
         return f"{node.op_type} does not multiply its input with it; score magnitude looks at the weight alone"
-    if node.graph is not model.graph:
-        return "it is inside a branch or loop, whose values cannot be looked at"
-    if node.op_type != "Conv" and len(weight.layout.sizes) != 2:
-        return f"it has {len(weight.layout.sizes)} dimensions, not 2"
-    if attribute(node, "transA", 0):
-        return "its layer's input is transposed (transA)"
-    return "its layer reads a constant; run simplify first" if constant_of(node.inputs[0]) is not None else ""
+    facts = (reasons.outside_branches(model.graph), reasons.matrix, reasons.untransposed, reasons.fed)
+    return reasons.why_not(Site(node, index, weight.value), facts)
 
 
 def _rows(weight: Weight, node: ir.Node) -> Rows:

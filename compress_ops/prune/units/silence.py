@@ -13,17 +13,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...arrays import Array
+from ...graph.layers.weights import RECURRENT
 from ...lazy import ir
 from ...model import Model
 from ..channels import Group, Member
-
-_RECURRENT = {"LSTM", "GRU", "RNN"}
 
 
 def why_loud(group: Group) -> str:
     """Why a group's channels cannot be silenced; empty where they can."""
     readers = _readers(group)
-    if any(node.op_type in _RECURRENT for node in group.nodes):
+    if any(node.op_type in RECURRENT for node in group.nodes):
         return "its units are fed back: they can be cut, not silenced"
     if not readers:
         return "no weight reads these channels: they can be cut, not silenced"

@@ -15,18 +15,17 @@ import numpy as np
 
 from ...arrays import Array
 from ...files.stored_half import stored_bytes
-from ...graph.edit import attribute
+from ...graph.layers import reasons
+from ...graph.layers.view import output_axis
+from ...graph.layers.weights import Site, sites_of
 from ...graph.packing import packed_bytes
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from ...passes import Change, selected
-from ..int8.eligible import RECURRENT
-from ..numbers.formats import is_finite
 
 Operator = Literal["Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "LSTM", "GRU", "RNN"]
 OPERATORS: list[Operator] = ["Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "LSTM", "GRU", "RNN"]
 MINIMUM_OPSET = 11
-_WEIGHT_INPUTS = {"Gather": (0,), "MatMul": (0, 1), **dict.fromkeys(RECURRENT, (1, 2))}
 _OVERHEAD = 600  # bytes that the nodes of one weight take in the file, about
 WORST = 10  # tensors whose quality is reported
 
@@ -71,13 +70,15 @@ def find_stored(
     for node in model.nodes():
         if node.op_type not in operators or node.domain not in ONNX_DOMAINS or not selected(node, only, skip):
             continue
-        for value in _weights_of(node):
-            if value not in found:
-                reason = _why_not(value, only, skip)
-                if reason:
-                    change.decline(value.name, f"{node.op_type}: {reason}")
-                assert value.const_value is not None
-                found[value] = None if reason else Stored(value, value.const_value, _channel_axis(node, value))
+        for site in _sites_of(node):
+            value, tensor = site.value, site.tensor
+            if value is None or tensor is None or value in found:
+                continue
+            reason = _why_not(site, only, skip)
+            if reason:
+                change.decline(value.name, f"{node.op_type}: {reason}")
+            axis = output_axis(node, len(tensor.shape), site.index)
+            found[value] = None if reason else Stored(value, tensor, axis)
     return [stored for stored in found.values() if stored is not None]
 
 
@@ -90,33 +91,18 @@ def gains(stored: Stored, bases: Collection[int], extra: int, change: Change) ->
     return room < present
 
 
-def _weights_of(node: ir.Node) -> list[ir.Value]:
-    chosen = [node.inputs[i] for i in _WEIGHT_INPUTS.get(node.op_type, (1,)) if i < len(node.inputs)]
-    return [v for v in chosen if v is not None and v.is_initializer() and v.const_value is not None]
+def _sites_of(node: ir.Node) -> list[Site]:
+    left = [Site(node, 0, node.inputs[0])] if node.op_type == "MatMul" else []
+    return [site for site in (*left, *sites_of(node)) if site.tensor is not None]
 
 
-def _why_not(value: ir.Value, only: list[str], skip: list[str]) -> str:
-    tensor = value.const_value
-    assert tensor is not None
-    if tensor.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
-        return f"its weight is {tensor.dtype.name.lower()}, not float32 or float16"
-    if len(tensor.shape) < 2:
-        return "its weight is a vector"
-    if value.is_graph_output():
-        return "its weight is an output of the graph"
-    others = [user for user, _ in value.uses() if user.op_type != "Transpose" and not selected(user, only, skip)]
+def _why_not(site: Site, only: list[str], skip: list[str]) -> str:
+    assert site.value is not None
+    reason = reasons.why_not(site, (reasons.of_type("float32", "float16"), reasons.no_vector, reasons.no_output))
+    if reason:
+        return reason
+    users = (user for user, _ in site.value.uses() if user.op_type != "Transpose")
+    others = [user for user in users if not selected(user, only, skip)]
     if others:
         return f"the patterns leave out {others[0].name}, which reads its weight too"
-    return "" if is_finite(tensor.numpy()) else "its weight has NaN or infinite values"
-
-
-def _channel_axis(node: ir.Node, value: ir.Value) -> int:
-    """Output channels of a kernel or matrix, rows of a table, gates of a recurrent layer."""
-    if node.op_type in ("Conv", "Gather"):
-        return 0
-    if node.op_type in ("ConvTranspose", *RECURRENT):
-        return 1
-    if node.op_type == "Gemm":
-        return 0 if attribute(node, "transB", 0) else 1
-    assert value.shape is not None
-    return len(value.shape) - (1 if value is node.inputs[1] else 2)
+    return reasons.finite(site)

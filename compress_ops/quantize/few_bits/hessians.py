@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ...graph.edit import attribute
 from ...graph.layer_inputs import Rows
+from ...graph.layers.weights import Site
 from ...model import Model
-from .sites import Site, Weight
+from .sites import Weight
 
 LARGEST_PATCH = 2048  # numbers in a Conv's patch up to which its Hessian is made
 

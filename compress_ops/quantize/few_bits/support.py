@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from ...errors import OnnxpressError, PassError
+from ...graph.layers.weights import Site
 from ...graph.packing import Unpacker
 from ...lazy import ir
 from ...model import Model
@@ -14,7 +15,7 @@ from ...passes import Context
 from ...runtime import open_session
 from ..numbers.blocks import Blocked, BlockFormat, Grid
 from .kernels import write
-from .sites import Site, Weight
+from .sites import Weight
 from .standard import QDQ_BITS, write_qdq
 
 Storage = Literal["MatMulNBits", "qdq", "decoded"]
@@ -54,7 +55,7 @@ def _probe(storage: str, bits: int) -> Model:
     node: ir.Node = ir.node("MatMul", [x, value], name="probe")
     node.outputs[0].name, node.outputs[0].type = "y", ir.TensorType(ir.DataType.FLOAT)
     graph = ir.Graph([x], [node.outputs[0]], nodes=[node], initializers=[value], opset_imports={"": 21}, name="probe")
-    model, weight = Model(ir.Model(graph, ir_version=10)), Weight(value, tensor, False, [Site(node, "matrix", False)])
+    model, weight = Model(ir.Model(graph, ir_version=10)), Weight(value, tensor, False, [Site(node, 1, value)])
     form = BlockFormat(bits, _BLOCK, symmetric=True)
     grid = Grid(np.ones((_ROWS, _INNER // _BLOCK), np.float32), None)
     blocked = Blocked(form, _ROWS, _INNER, grid, lambda: np.zeros((_ROWS, _INNER), np.uint8), "none")

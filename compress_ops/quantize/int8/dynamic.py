@@ -18,6 +18,7 @@ from pydantic import Field
 
 from ...arrays import Array
 from ...graph.edit import MICROSOFT, Editor, attribute, constant_of
+from ...graph.layers.weights import sites_of, weight_indices
 from ...graph.opset import require_opset
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
@@ -25,7 +26,7 @@ from ...passes import ALL, NONE, Change, Context, Only, Promise, Skip, register,
 from ..numbers.formats import AS_STORED, Layout, Symmetric, as_half, lazy_codes
 from ..numbers.portable import Candidate, Portability, Portable, record
 from ..numbers.quality import Quality, weight_sqnr
-from .eligible import decline_quantized, reasons, weight_indices, weights_of
+from .eligible import decline_quantized, reasons
 from .left import to_the_right
 from .providers import AllowSlower, refuse_slower
 
@@ -115,7 +116,7 @@ def _quantize(work: _Work, node: ir.Node, reason: str) -> None:
     if reason:
         work.change.decline(node.name, reason)
         return
-    weights, kind = [weight.name for weight in weights_of(node) if weight is not None], node.op_type
+    weights, kind = [site.value.name for site in sites_of(node) if site.value is not None], node.op_type
     _REWRITES[kind](work, node)
     told = "; ".join(map(work.quality.of, weights))
     work.change.touch(node.name, f"{kind} weights to int8, {told}")

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ...graph.edit import Editor
+from ...graph.layers.weights import is_left
 from ...lazy import ir
 from ...model import Model
 from ...passes import Change
-from .eligible import is_left, why_not_left
+from .eligible import why_not_left
 
 
 def to_the_right(model: Model, nodes: Iterable[ir.Node], change: Change, *, stored: bool = True) -> list[ir.Node]:

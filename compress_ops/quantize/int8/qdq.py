@@ -9,6 +9,7 @@ import numpy as np
 
 from ...arrays import Array
 from ...graph.edit import MICROSOFT, attribute
+from ...graph.layers.view import output_axis
 from ...lazy import ir
 from ...model import Model
 from ..numbers.formats import AS_STORED, Asymmetric, Unsigned, WeightFormat, lazy_codes
@@ -24,7 +25,7 @@ def candidate_of(node: ir.Node, per_channel: bool) -> Candidate:
     assert weight.const_value is not None
     rank = len(weight.const_value.shape)
     others = None if axis is None else tuple(i for i in range(rank) if i != axis)
-    along = None if node.op_type == "Conv" else rank - 1 if attribute(node, "transB", 0) else rank - 2
+    along = None if node.op_type == "Conv" else (rank - 1 if output_axis(node, rank) == 0 else rank - 2)
     array = weight.const_value.numpy()
     return Candidate(weight.name or "", array, others, along, saturates=not _is_depthwise(node, array.shape))
 
@@ -40,7 +41,7 @@ def _weight_and_axis(node: ir.Node, per_channel: bool) -> tuple[ir.Value, int | 
     rank = len(weight.const_value.shape)
     if not per_channel or (node.op_type == "MatMul" and rank > 2):
         return weight, None
-    return weight, 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else rank - 1
+    return weight, output_axis(node, rank)
 
 
 @dataclass

@@ -14,6 +14,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ...errors import PassError
+from ...graph.layers.reasons import INSIDE
+from ...graph.layers.weights import RECURRENT
 from ...graph.opset import require_opset
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
@@ -23,7 +25,7 @@ from ..numbers.portable import Portability, Portable, record
 from ..ranges.activations import activation_quality
 from ..ranges.calibrate import Ranges, calibrate
 from ..ranges.clipping import quality
-from .eligible import RECURRENT, decline_quantized, reasons
+from .eligible import decline_quantized, reasons
 from .left import to_the_right
 from .placement import CODED_OUTPUTS, CORE, SENSITIVE, Placement, absorbed_output, place
 from .providers import AllowSlower, refuse_slower
@@ -35,7 +37,6 @@ OPERATORS: list[Operator] = ["Conv", "Gemm", "MatMul"]
 assert tuple(OPERATORS) == CORE
 ActivationType = Literal["uint8", "int8", "uint16", "int16"]
 _EIGHT_BITS_ONLY = ("tensorrt", "cuda", "dml", "rocm", "migraphx", "xnnpack", "coreml")
-_INSIDE = "it stands in a subgraph, whose activations cannot be calibrated"
 _MINIMUM_OPSET = 13  # DequantizeLinear with an axis
 
 
@@ -210,7 +211,7 @@ def _glue_allowed(node: ir.Node, only: list[str], skip: list[str]) -> bool:
 
 
 def _eligible(model: Model, nodes: list[ir.Node], change: Change) -> list[ir.Node]:
-    inside = {node: _INSIDE for node in nodes if node.graph is not model.graph}
+    inside = {node: INSIDE for node in nodes if node.graph is not model.graph}
     outside = to_the_right(model, [node for node in nodes if node not in inside], change)
     found = {**reasons(outside), **inside}
     for node, reason in found.items():

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from ...errors import PassError
 from ...graph.edit import constant_of
+from ...graph.layers.view import output_axis, view_of
+from ...graph.layers.weights import LINEAR, PRODUCTS
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from ...passes import Change, Context, selected
-
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,14 @@ class Counterpart:
     @property
     def channels(self) -> int:
         """How many output channels the layer has."""
-        shape = self.weight.shape.numpy()
-        if self.exact.op_type == "ConvTranspose":
-            return int(shape[1] * _whole(self.exact, "group", 1))
-        first = self.exact.op_type == "Conv" or _whole(self.exact, "transB", 0)
-        return int(shape[0] if first else shape[-1])
+        sizes = tuple(self.weight.shape.numpy())
+        groups = view_of(self.exact, sizes).shape[0] if self.exact.op_type == "ConvTranspose" else 1
+        return int(sizes[output_axis(self.exact, len(sizes))] * groups)
 
     @property
     def channels_last(self) -> bool:
         """Whether the output's channels are its last axis, else axis 1."""
-        return self.exact.op_type in ("Gemm", "MatMul")
+        return self.exact.op_type in PRODUCTS
 
 
 def unquantized_of(ctx: Context, step: str) -> Model:
@@ -75,7 +73,7 @@ def counterparts(model: Model, original: Model, only: list[str], skip: list[str]
 def float_layers(original: Model) -> Iterator[ir.Node]:
     """Layers of the main graph whose weight is stored as float32."""
     for node in original.graph:
-        if node.op_type in LAYERS and node.domain in ONNX_DOMAINS:
+        if node.op_type in LINEAR and node.domain in ONNX_DOMAINS:
             tensor = constant_of(node.inputs[1])
             if tensor is not None and tensor.dtype == ir.DataType.FLOAT:
                 yield node
@@ -99,7 +97,3 @@ def _producer(value: ir.Value) -> ir.Node:
     node = value.producer()
     assert node is not None
     return node
-
-
-def _whole(node: ir.Node, name: str, default: int) -> int:
-    return int(node.attributes[name].value if name in node.attributes else default)

@@ -1,7 +1,7 @@
 """keep_float: the layers whose quantization costs most go back to float, as few as reach the accuracy asked for.
 
 Layers are ranked by what each adds to the noise (``noise.py``). The worst are then returned to float one at a time, and
-what that gives is measured at the model's outputs: with c the closeness of the worst output (``measure/closeness.py``),
+what that gives is measured at the model's outputs: with c the closeness of the worst output (``measure/closeness/``),
 a layer is worth c(with it in float) - c(without). In that order as many are returned as the limit needs, found by
 doubling and bisection, each time measured on all of the data (greedy selection: ranks do not change meanwhile).
 """

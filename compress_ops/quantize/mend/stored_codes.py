@@ -8,6 +8,7 @@ import numpy as np
 
 from ...arrays import Array
 from ...graph.edit import attribute, constant_of
+from ...graph.layers.weights import Site
 from ...lazy import ir
 from .counterparts import Counterpart
 
@@ -92,7 +93,7 @@ def _dequantized(pair: Counterpart) -> StoredCodes | None:
     source = value.producer() if value is not None else None
     if value is None or source is None or source.op_type != "DequantizeLinear" or "block_size" in source.attributes:
         return None
-    rows_first = pair.exact.op_type == "Conv" or bool(attribute(pair.exact, "transB", 0))
+    rows_first = Site(pair.exact, 1, value).rows_first
     codes = source.inputs[0]
     others = [user for user, _ in codes.uses() if user is not source] if codes is not None else []
     readers = [*(user for user, _ in value.uses()), *others]

@@ -162,11 +162,6 @@ def as_half(scale: Array) -> Array:
     return np.where(half < scale, np.nextafter(half, np.float16(np.inf)), half)
 
 
-def is_finite(weight: Array) -> bool:
-    """Whether a weight has neither NaN nor infinity, without making a mask of its size."""
-    return bool(np.isfinite(weight.min(initial=0)) and np.isfinite(weight.max(initial=0)))
-
-
 def lazy_codes(source: ir.TensorProtocol, scale: Array, number_format: WeightFormat, layout: Layout) -> ir.LazyTensor:
     """An 8-bit tensor whose codes are computed from ``source`` when they are needed."""
     shape = layout.shape(tuple(source.shape.numpy()))

@@ -44,8 +44,7 @@ class Candidate:
         if not self.saturates:
             return np.zeros((1,) * self.weight.ndim, np.float32)
         pairs = _ordered_pairs(self.weight, self.along) if self.along is not None else _any_pairs(self.weight)
-        least: Array = pairs.max(axis=self.axes, keepdims=True) / np.float32(_PAIR)
-        return least
+        return pairs.max(axis=self.axes, keepdims=True) / np.float32(_PAIR)
 
     def sqnr(self) -> float:
         form = Symmetric()
@@ -68,8 +67,7 @@ def _any_pairs(weight: Array) -> Array:
     if flat.shape[1] < 2:
         return np.zeros(weight.shape[0], weight.dtype).reshape(shape)
     tops = [np.partition(part, -2, axis=1)[:, -2:].sum(axis=1) for part in (np.maximum(flat, 0), np.maximum(-flat, 0))]
-    largest: Array = np.maximum(*tops).reshape(shape)
-    return largest
+    return np.maximum(*tops).reshape(shape)
 
 
 @dataclass

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from ...graph.edit import attribute, constant_of
+from ...graph.layers import reasons
+from ...graph.layers.scaling import output_channels
+from ...graph.layers.weights import LINEAR, PRODUCTS, Site, is_dequantized
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
-from .equalize_weights import input_channels, output_channels
+from .equalize_weights import input_channels
 
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 ELEMENTWISE = ("Relu", "LeakyRelu", "PRelu", "Identity")
 POOLS = ("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool")
 
@@ -46,7 +48,7 @@ def find_links(
     for node in model.nodes():
         if not _is_layer(node) or not wanted(node):
             continue
-        found = _problem(node) or _follow(_Walk(node, columns=node.op_type in ("Gemm", "MatMul")), wanted)
+        found = _problem(node) or _follow(_Walk(node, columns=node.op_type in PRODUCTS), wanted)
         if isinstance(found, Link):
             yield found
         else:
@@ -55,31 +57,32 @@ def find_links(
 
 def _is_layer(node: ir.Node) -> bool:
     """Whether a node is of the operators that have weights; a MatMul of two activations is none."""
-    if node.op_type not in LAYERS or node.domain not in ONNX_DOMAINS:
+    if node.op_type not in LINEAR or node.domain not in ONNX_DOMAINS:
         return False
-    source = node.inputs[1].producer() if node.inputs[1] is not None else None
-    return node.op_type != "MatMul" or source is None or source.op_type == "DequantizeLinear"
+    value = node.inputs[1]
+    return node.op_type != "MatMul" or value is None or value.producer() is None or is_dequantized(value)
 
 
 def _problem(node: ir.Node) -> str:
     """Why the numbers of a layer cannot be scaled; empty where they can."""
-    weight = constant_of(node.inputs[1])
-    value = node.inputs[1]
-    if value is not None and (made := value.producer()) is not None and made.op_type == "DequantizeLinear":
+    site = Site(node, 1, node.inputs[1])
+    if is_dequantized(site.value):
         return "its weight is quantized already; equalize in front of the step that quantizes"
-    if value is None or weight is None:
-        return "its weight is computed, not stored"
-    if weight.dtype != ir.DataType.FLOAT:
-        return f"its weight is {weight.dtype.name.lower()}, not float32"
-    if weight.size == 0:
-        return "its weight is empty"
-    if len(value.uses()) > 1 or value.is_graph_output():
-        return "others read its weight too"
-    if node.op_type in ("Gemm", "MatMul") and len(weight.shape) != 2:
-        return "its weight is no matrix"
-    if attribute(node, "transA", 0):
-        return "transA turns channels into rows"
-    return _bias_problem(node)
+    return reasons.why_not(site, _FACTS) or _bias_problem(node)
+
+
+def _not_empty(site: Site) -> str:
+    return "its weight is empty" if site.tensor is not None and site.tensor.size == 0 else ""
+
+
+_FACTS = (
+    reasons.stored,
+    reasons.of_type("float32"),
+    _not_empty,
+    reasons.alone,
+    reasons.matrix,
+    reasons.untransposed,
+)
 
 
 def _bias_problem(node: ir.Node) -> str:
@@ -103,7 +106,7 @@ def _follow(walk: _Walk, wanted: Callable[[ir.Node], bool]) -> Link | str:
         node, index = uses[0]
         if node.graph is not walk.first.graph or node.domain not in ONNX_DOMAINS:
             return f"{node.op_type} reads its output in a branch or by rules of its own"
-        if node.op_type in LAYERS and index == 0:
+        if node.op_type in LINEAR and index == 0:
             return _link(walk, node, wanted)
         problem = _pass_through(walk, node, index)
         if problem:
@@ -150,6 +153,6 @@ def _link(walk: _Walk, second: ir.Node, wanted: Callable[[ir.Node], bool]) -> Li
     if problem:
         return f"{name}: {problem}"
     channels, inputs = output_channels(walk.first), input_channels(second)
-    if (second.op_type in ("Gemm", "MatMul")) != walk.columns or inputs % channels:
+    if (second.op_type in PRODUCTS) != walk.columns or inputs % channels:
         return f"{name}, reads other axes than channels"
     return Link(walk.first, second, channels, inputs // channels, walk.additions)

@@ -17,6 +17,9 @@ from pydantic import Field
 from ...arrays import Array
 from ...errors import PassError
 from ...graph.edit import attribute, constant_of
+from ...graph.layers import reasons
+from ...graph.layers.scaling import scale_weight
+from ...graph.layers.weights import Site
 from ...graph.tap import constant, tapped
 from ...lazy import ir
 from ...model import Model
@@ -94,8 +97,7 @@ class _Group:
 
     def largest_weights(self) -> Array:
         """max |W_j| over the outputs of all operators, for each input channel j."""
-        largest: Array = np.max([np.abs(weight).max(axis=1) for weight in self.weights()], axis=0)
-        return largest
+        return np.max([np.abs(weight).max(axis=1) for weight in self.weights()], axis=0)
 
 
 @dataclass(frozen=True)
@@ -119,23 +121,15 @@ def _groups(
     found: dict[ir.Value, list[ir.Node]] = {}
     for node in model.nodes():
         if node.op_type in operators and selected(node, only, skip):
-            inside = f"{node.op_type}: it stands in a subgraph, whose activations cannot be looked at"
-            reason = why_not(node) or (inside if node.graph is not model.graph else _shared(node))
-            if reason:
+            site = Site(node, 1, node.inputs[1])
+            seen = (reasons.outside_branches(model.graph), reasons.of_axes(2), reasons.alone)
+            if reason := why_not(node):
                 change.decline(node.name, reason)
+            elif reason := reasons.why_not(site, seen):
+                change.decline(node.name, f"{node.op_type}: {reason}")
             elif node.inputs[0] is not None:
                 found.setdefault(node.inputs[0], []).append(node)
     yield from (_Group(value, nodes) for value, nodes in found.items())
-
-
-def _shared(node: ir.Node) -> str:
-    weight = node.inputs[1]
-    assert weight is not None
-    assert weight.const_value is not None
-    if len(weight.const_value.shape) != 2:
-        return f"{node.op_type}: its weight is no matrix"
-    shared = len(weight.uses()) > 1 or weight.is_graph_output()
-    return f"{node.op_type}: other nodes read its weight" if shared else ""
 
 
 def _sample(model: Model, ctx: Context, groups: Sequence[_Group]) -> list[_Sample]:
@@ -212,23 +206,9 @@ def _error(rows: Array, weights: Sequence[Array], factors: Array) -> float:
 
 def _apply(model: Model, group: _Group, factors: Array) -> None:
     for node in group.nodes:
-        _scale_weight(node, factors)
+        scale_weight(node, inputs=factors)
     if not _into_normalization(group, factors):
         _by_multiplication(model, group, factors)
-
-
-def _scale_weight(node: ir.Node, factors: Array) -> None:
-    weight = node.inputs[1]
-    assert weight is not None
-    source = weight.const_value
-    assert source is not None
-    shaped = factors[None, :] if attribute(node, "transB", 0) else factors[:, None]
-    weight.const_value = ir.LazyTensor(
-        lambda: ir.Tensor(np.multiply(source.numpy(), shaped), name=weight.name),
-        dtype=source.dtype,
-        shape=ir.Shape(source.shape.numpy()),
-        name=weight.name,
-    )
 
 
 def _into_normalization(group: _Group, factors: Array) -> bool:

@@ -53,8 +53,7 @@ class Histogram:
 
     @property
     def centres(self) -> Array:
-        centres: Array = (np.arange(self.counts.size) - self.zero) * self.width
-        return centres
+        return (np.arange(self.counts.size) - self.zero) * self.width
 
 
 def histograms(

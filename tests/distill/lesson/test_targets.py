@@ -217,8 +217,10 @@ def test_labels_out_of_range_are_told() -> None:
 
 
 def test_a_mask_among_the_inputs_hides_padding() -> None:
-    """Found in a later batch too; a batch without padding counts whole."""
-    text = "agraph (int64[N,S] ids, int64[N,S] mask) => (float[N,S,3] y) { e = Gather(table, ids) m = Cast<to = 1>(mask) u = Unsqueeze(m, a) y = Mul(e, u) }"  # noqa: E501
+    """Found in a later batch too; a batch without padding counts whole, also where an output has no positions."""
+    text = """agraph (int64[N,S] ids, int64[N,S] mask) => (float[N,3] pooled, float[N,S,3] y) {
+        e = Gather(table, ids) m = Cast<to = 1>(mask) u = Unsqueeze(m, a) y = Mul(e, u)
+        pooled = ReduceMax<axes = [1], keepdims = 0>(y) }"""
     model = model_of(text, table=noise(9, 3), a=np.array([2]))
     full = {"ids": np.array([[1, 2], [3, 4]]), "mask": np.ones((2, 2), np.int64)}
     short = {"ids": np.array([[1, 2, 3], [4, 0, 0]]), "mask": np.array([[1, 1, 1], [1, 0, 0]])}
@@ -226,7 +228,7 @@ def test_a_mask_among_the_inputs_hides_padding() -> None:
     assert targets.mask == (2, 3)
     wanted = Wanted({"mse": 1.0}, ["table"], targets.outputs, mask=targets.mask)
     _, inputs = build_objective(model, wanted, np.random.default_rng(0))
-    enrich = Enricher(targets, inputs, Tensors(model, ["y"], context()))
+    enrich = Enricher(targets, inputs, Tensors(model, ["pooled", "y"], context()))
     assert np.array_equal(enrich(Batch(short, None, 2))[inputs.mask], short["mask"])
     assert np.array_equal(enrich(Batch(full, None, 2))[inputs.mask], np.ones((2, 2)))
 

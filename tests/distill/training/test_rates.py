@@ -136,8 +136,8 @@ def test_a_training_taken_up_again_keeps_it_bit_for_bit(tmp_path: Path) -> None:
 @pytest.mark.parametrize("why", ["short", "unmeasured", "dry"])
 def test_where_nothing_can_be_tried_it_is_the_middle(why: str) -> None:
     settings = replace(ADAM, steps=FEWEST - 1) if why == "short" else ADAM
-    more: dict[str, Any] = {"unmeasured": {"measure": None}, "dry": {"ctx": context(dry_run=True)}}.get(why, {})
-    _, history = run(settings, **more)
+    cases: dict[str, dict[str, Any]] = {"unmeasured": {"measure": None}, "dry": {"ctx": context(dry_run=True)}}
+    _, history = run(settings, **cases.get(why, {}))
     assert (history.rate, history.trials) == (3e-4, []) == (untried("adamw"), [])
 
 

@@ -87,8 +87,8 @@ def test_an_exact_solution_is_found(name: str) -> None:
     model, shape = layer(name)
     right = {found.name: found.const_value.numpy() for found in model.weights()}
     model.keep_reference()
-    for place, array in enumerate(right.items()):
-        change_weight(model, array[0], array[1] + noise(*array[1].shape, seed=10 + place))
+    for place, (which, array) in enumerate(right.items()):
+        change_weight(model, which, array + noise(*array.shape, seed=10 + place))
     change = mended(model, *({"x": noise(*shape, seed=s)} for s in range(20, 26)), ridge=TINY)
     assert len(change.touched) == 1 and not change.declined
     for which, array in right.items():
@@ -304,9 +304,9 @@ def test_what_cannot_be_solved_is_declined_with_the_reason() -> None:
     change = mended(model, {"x": noise(3, 4)})
     reasons = {declined.name: declined.reason for declined in change.declined}
     assert [reasons[f"{n}"] for n in ("MatMul_a", "MatMul_b", "Gemm_c", "MatMul_d")] == [
-        "its weight is read elsewhere too",
-        "its weight is read elsewhere too",
-        "transA, alpha and beta are not solved for",
+        "others read its weight too",
+        "others read its weight too",
+        "it computes more than x W + b (transA, alpha or beta)",
         "its weight has NaN or infinite values",
     ]
     assert "no value 'renamed'" in reasons["MatMul_n"]

@@ -233,5 +233,5 @@ def test_quantized_weights_are_declined_with_advice():
 @pytest.mark.parametrize(("pattern", "message"), [("4-8", "is no pattern"), ("4:2", "N is the smaller")])
 def test_a_recipe_with_such_a_pattern_is_refused_with_advice(pattern, message):
     with pytest.raises(ValueError, match=message):
-        prune_weights.options(pattern=pattern)
-    assert prune_weights.options(pattern="4:8").pattern == "4:8"
+        prune_weights.options.model_validate({"pattern": pattern})
+    assert prune_weights.options.model_validate({"pattern": "4:8"}).pattern == "4:8"

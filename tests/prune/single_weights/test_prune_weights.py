@@ -180,7 +180,7 @@ DECLINED = {
 def test_weights_that_are_not_finite_are_left_alone(weight, reason):
     change, weights = pruned(chain(u=weight), ratio=0.5)
     np.testing.assert_array_equal(weights["u"], weight)
-    assert [d.reason for d in change.declined if d.name == "u"] == [f"it has {reason} values"]
+    assert [d.reason for d in change.declined if d.name == "u"] == [f"its weight has {reason} values"]
     assert set(change.touched) == {"v"}
 
 
@@ -190,7 +190,7 @@ def test_small_tensors_and_other_types_are_left_alone_with_reasons():
     model = model_of(text, d=noise(16, 8).astype(np.float64), s=noise(3, 3))
     change, _ = pruned(model, ratio=0.5)
     assert {d.name: d.reason for d in change.declined} == {
-        "d": "it is double, not a float",
+        "d": "its weight is double, not float32 or float16",
         "s": "its 9 elements are too few to gain",
     }
     assert change.touched == {} and change.notes == {"sparsity": 0.0, "weights": 0}

@@ -210,12 +210,12 @@ REASONS = {
     "transA": (
         "g (float[16, B] x) => (float[B, 20] y) { y = Gemm<transA = 1>(x, w) }",
         (16, 20),
-        "its layer's input is transposed (transA)",
+        "its input is transposed (transA)",
     ),
     "batched": (
         "g (float[3, B, 16] x) => (float[3, B, 8] y) { y = MatMul(x, w) }",
         (3, 16, 8),
-        "it has 3 dimensions, not 2",
+        "its weight has 3 dimensions, not 2",
     ),
 }
 
@@ -281,4 +281,4 @@ def test_a_folded_model_serves_too():
 
 @pytest.mark.parametrize(("score", "needs"), [("magnitude", set()), ("activation", {"calibration data"})])
 def test_data_is_asked_for_before_work_starts(score, needs):
-    assert prune_weights.needs_with(prune_weights.options(score=score, ratio=0.5)) == needs
+    assert prune_weights.needs_with(prune_weights.options.model_validate({"score": score, "ratio": 0.5})) == needs

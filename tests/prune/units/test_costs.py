@@ -120,4 +120,4 @@ def test_a_model_that_nothing_made_up_runs_on() -> None:
 
 
 def test_no_data_is_asked_for() -> None:
-    assert Need.CALIBRATION not in prune_channels.needs_with(prune_channels.options(by="flops"))
+    assert Need.CALIBRATION not in prune_channels.needs_with(prune_channels.options.model_validate({"by": "flops"}))

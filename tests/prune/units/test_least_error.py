@@ -36,7 +36,7 @@ def pruned(**options: Any) -> tuple[Model, list[int]]:
     """The model with its cut, and the widths of the two layers."""
     model, ctx = two(), data(X)
     prune_channels(model, ctx, score="activation_weight", round_to=1, **options)
-    widths = [model.graph.initializers[name].shape[1] for name in ("w1", "w2")]
+    widths = [int(model.graph.initializers[name].shape[1]) for name in ("w1", "w2")]
     refit(model, ctx)
     return model, widths
 
@@ -91,7 +91,8 @@ def test_a_stated_share_is_reached_and_not_much_more(by: str, gone: float) -> No
 
 
 def test_what_it_asks_for_and_does_not_go_with() -> None:
-    assert Need.CALIBRATION in prune_channels.needs_with(prune_channels.options(scope="least_error"))
+    asked = prune_channels.options.model_validate({"scope": "least_error"})
+    assert Need.CALIBRATION in prune_channels.needs_with(asked)
     for options, told in (
         ({"by": "latency"}, "looks at errors, not at time"),
         ({"ratios": {"*": 0.3}}, "ratios say what scope least_error would find"),

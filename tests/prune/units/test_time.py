@@ -67,8 +67,8 @@ def test_a_replay_cuts_the_same_without_a_clock(scope: str, monkeypatch: pytest.
     assert float(change.notes["time gone"].partition("%")[0]) >= 30
     assert change.chosen["by"] == "channels"
     monkeypatch.setattr("compress_ops.prune.shrink.setting_for_time", None)
-    options = prune_channels.options(scope=scope, **change.chosen).model_dump(exclude={*StepOptions.model_fields})
-    prune_channels(replayed, context(), **options)
+    options = prune_channels.options.model_validate({"scope": scope, **change.chosen})
+    prune_channels(replayed, context(), **options.model_dump(exclude={*StepOptions.model_fields}))
     assert proto(replayed).SerializeToString() == proto(measured).SerializeToString()
 
 

@@ -146,7 +146,7 @@ def spoiling(monkeypatch, bad: set[str], spoil):
 
     sizes: list[int] = []
 
-    class Spoiled(half_trials.Lowering):
+    class Spoiled(half_trials.Lowering):  # type: ignore[name-defined]
         def apply(self):
             sizes.append(len(self.chosen))
             hit = [node for node in self.chosen if node.name in bad]

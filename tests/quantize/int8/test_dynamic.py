@@ -308,6 +308,7 @@ def test_a_weight_inside_a_loop():
 
 # --- what is declined, and why ---
 
+MORE = "Gemm: it computes more than x W + b (transA, alpha or beta)"
 GEMM = "g (float[40,40] x) => (float[40,24] y) {{ y = Gemm<{}>(x, w, c) }}"
 DECLINED = {
     "computed weight": (
@@ -355,9 +356,21 @@ DECLINED = {
         {"v": noise(1, 40), "w": W},
         "MatMul: both inputs are constants; run simplify first",
     ),
-    "transA": (GEMM.format("transA=1"), {"w": W, "c": W[0]}, "Gemm: transA, alpha or beta has no integer form"),
-    "alpha": (GEMM.format("alpha=0.5"), {"w": W, "c": W[0]}, "Gemm: transA, alpha or beta has no integer form"),
-    "beta": (GEMM.format("beta=0.5"), {"w": W, "c": W[0]}, "Gemm: transA, alpha or beta has no integer form"),
+    "transA": (
+        GEMM.format("transA=1"),
+        {"w": W, "c": W[0]},
+        MORE,
+    ),
+    "alpha": (
+        GEMM.format("alpha=0.5"),
+        {"w": W, "c": W[0]},
+        MORE,
+    ),
+    "beta": (
+        GEMM.format("beta=0.5"),
+        {"w": W, "c": W[0]},
+        MORE,
+    ),
     "matrix as bias": (GEMM.format("transB=0"), {"w": W, "c": W}, "Gemm: its bias is no vector"),
     "columns": (
         "g (int64[N] i) => (float[50,N] y) { y = Gather<axis=1>(t, i) }",

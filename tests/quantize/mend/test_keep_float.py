@@ -157,6 +157,22 @@ def test_no_codes_stay_that_nobody_computes_with():
     assert {value.producer().op_type for value in add.inputs} == {"Conv", "Relu"}
 
 
+def test_an_operator_that_adds_floats_reads_floats_though_another_reader_needs_codes():
+    text = """g (float[N,6,9,9] x) => (float[N,8,9,9] y, float[N,8,9,9] c) {
+        a = Conv<pads=[1,1,1,1]>(x, k0)  h = Relu(a)  c = Conv<pads=[1,1,1,1]>(h, k1)
+        p = Conv<pads=[1,1,1,1]>(x, k2)  q = Sin(p)  s = Add(h, q)  y = Conv<pads=[1,1,1,1]>(s, k1)
+    }"""
+    kernels = {"k0": noise(8, 6, 3, 3, seed=8), "k1": noise(8, 8, 3, 3, seed=9), "k2": noise(8, 6, 3, 3, seed=10)}
+    model, ctx = model_of(named(proto_of(text, **kernels), "acpy")), context(calibration=Given({"x": IMAGES}))
+    ctx.unquantized = model.copy()
+    quantize_static(model, ctx)
+    keep_float(model, ctx, layers=["a"])
+    (add,) = [node for node in model.graph if node.op_type == "Add"]
+    (other,) = [node for node in model.graph if node.name == "c"]
+    assert {value.producer().op_type for value in add.inputs} == {"Relu", "Sin"}
+    assert other.inputs[0].producer().op_type == "DequantizeLinear"
+
+
 def test_a_weight_of_two_layers_is_stored_once():
     model, ctx, *_ = quantized("kernels", "static")
     keep_float(model, ctx, layers=["Conv_c", "Conv_e"])
@@ -243,7 +259,7 @@ def test_noise_is_told_by_layer():
 @pytest.mark.parametrize("most", range(0, 20))
 def test_the_fewest_by_bisection(most):
     for needed in range(1, most + 2):
-        asked = []
+        asked: list[int] = []
 
         def holds(n, needed=needed, asked=asked):
             asked.append(n)

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from compress_ops.graph.layers.reasons import is_finite
 from compress_ops.quantize.numbers.formats import (
     AS_STORED,
     Asymmetric,
     Layout,
     Symmetric,
     as_half,
-    is_finite,
     lazy_codes,
 )
 from tests.helpers import noise, outputs, proto_of

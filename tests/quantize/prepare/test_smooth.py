@@ -225,12 +225,12 @@ DECLINED = {
     "shared": (
         "a = MatMul(x, w)  n = Neg(w)  b = MatMul(x, n)  y = Add(a, b)",
         {"w": W},
-        "other nodes read its weight",
+        "others read its weight too",
     ),
     "a stack": (
         "e = Unsqueeze(x, i)  s = MatMul(e, w)  y = Squeeze(s, i)",
         {"w": W[None], "i": np.array([0])},
-        "no matrix",
+        "3 dimensions, not 2",
     ),
     "not finite": ("y = MatMul(x, w)", {"w": np.full_like(W, np.nan)}, "NaN or infinite"),
 }

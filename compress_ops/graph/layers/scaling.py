@@ -1,19 +1,43 @@
 """Scale and shift what a linear operator gives, by changing its weights: a (W x + b) + c = (a W) x + (a b + c).
 
-a and c hold one number per output channel.
+a and c hold one number per output channel. Inputs are scaled as well: W x = (W diag(s)) (x / s).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..arrays import Array
-from ..files.stored_half import stored_half
-from ..lazy import ir
-from ..model import ONNX_DOMAINS, Model
-from .edit import attribute, constant_of
+from ...arrays import Array
+from ...files.stored_half import stored_half
+from ...lazy import ir
+from ...model import ONNX_DOMAINS, Model
+from ...nodes import attribute, constant_of
+from .view import view_of, view_of_weight
 
-_LINEAR = ("Conv", "ConvTranspose", "Gemm")
+_WITH_BIAS = ("Conv", "ConvTranspose", "Gemm")
+
+
+def scale_weight(node: ir.Node, outputs: Array | float = 1.0, inputs: Array | float = 1.0) -> None:
+    """Multiply W by a number for each output, [groups * outputs], and for each input, [groups * inputs].
+
+    The product is made when the model is saved, one weight at a time.
+    """
+    value = node.inputs[1]
+    assert value is not None and value.const_value is not None
+    old, sizes = value.const_value, tuple(value.const_value.shape.numpy())
+    slim = view_of(node, (*sizes[:2], *[1] * (len(sizes) - 2)))
+    groups, rows, columns, _ = slim.shape
+    by_output = np.reshape(np.broadcast_to(outputs, groups * rows), (groups, rows, 1, 1))
+    by_input = np.reshape(np.broadcast_to(inputs, groups * columns), (groups, 1, columns, 1))
+    parts = [part for part, given in ((by_output, outputs), (by_input, inputs)) if isinstance(given, np.ndarray)]
+    factor = parts[0] if len(parts) == 1 else by_output * by_input
+    shaped = slim.back(np.broadcast_to(factor.astype(np.float32), slim.shape))
+    value.const_value = ir.LazyTensor(
+        lambda: ir.Tensor((old.numpy() * shaped).astype(old.dtype.numpy()), name=old.name),
+        dtype=old.dtype,
+        shape=ir.Shape(sizes),
+        name=old.name,
+    )
 
 
 def linear_before(node: ir.Node, index: int) -> ir.Node | None:
@@ -23,7 +47,7 @@ def linear_before(node: ir.Node, index: int) -> ir.Node | None:
     """
     value = node.inputs[index]
     linear = value.producer() if value is not None else None
-    if linear is None or linear.op_type not in _LINEAR or linear.domain not in ONNX_DOMAINS:
+    if linear is None or linear.op_type not in _WITH_BIAS or linear.domain not in ONNX_DOMAINS:
         return None
     if linear.outputs[0].is_graph_output():
         return None
@@ -37,19 +61,14 @@ def linear_before(node: ir.Node, index: int) -> ir.Node | None:
 
 def output_channels(linear: ir.Node) -> int:
     """How many channels a linear operator gives."""
-    weight = constant_of(linear.inputs[1])
-    assert weight is not None
-    shape = weight.shape.numpy()
-    if linear.op_type == "ConvTranspose":
-        return int(shape[1] * attribute(linear, "group", 1))
-    return int(shape[0] if linear.op_type == "Conv" or attribute(linear, "transB", 0) else shape[1])
+    return view_of_weight(linear).rows
 
 
 def scale_and_shift(model: Model, linear: ir.Node, scale: Array, shift: Array) -> None:
     """Change weight and bias so that the operator gives ``scale * y + shift``; both are float64 [output channels]."""
     bias = numbers(linear.inputs[2] if len(linear.inputs) > 2 else None) * attribute(linear, "beta", 1.0)
     linear.attributes.pop("beta", None)
-    _scale_weight(linear, scale)
+    scale_weight(linear, outputs=scale)
     _set_bias(model, linear, scale * bias + shift)
 
 
@@ -66,31 +85,6 @@ def numbers(value: ir.Value | None) -> Array:
     """A constant in double precision; no constant is zero."""
     tensor = constant_of(value)
     return np.zeros(1) if tensor is None else tensor.numpy().astype(np.float64)
-
-
-def _scale_weight(linear: ir.Node, factor: Array) -> None:
-    value = linear.inputs[1]
-    assert value is not None and value.const_value is not None
-    old = value.const_value
-    shaped = _along_outputs(linear, factor, tuple(old.shape.numpy())).astype(np.float32)
-    value.const_value = ir.LazyTensor(
-        lambda: ir.Tensor((old.numpy() * shaped).astype(old.dtype.numpy()), name=old.name),
-        dtype=old.dtype,
-        shape=ir.Shape(old.shape.numpy()),
-        name=old.name,
-    )
-
-
-def _along_outputs(linear: ir.Node, factor: Array, shape: tuple[int, ...]) -> Array:
-    """The factor of each output channel, shaped to be multiplied with the weight."""
-    if linear.op_type == "Gemm":
-        return factor.reshape((-1, 1) if attribute(linear, "transB", 0) else (1, -1))
-    if linear.op_type == "Conv":
-        return factor.reshape(-1, *[1] * (len(shape) - 1))
-    groups = attribute(linear, "group", 1)  # ConvTranspose: (inputs, outputs of one group, ...)
-    return np.repeat(factor.reshape(groups, shape[1]), shape[0] // groups, axis=0).reshape(
-        shape[0], shape[1], *[1] * (len(shape) - 2)
-    )
 
 
 def _set_bias(model: Model, linear: ir.Node, bias: Array) -> None:
