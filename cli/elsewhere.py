@@ -31,7 +31,7 @@ def told(error: Any) -> str:
     """The message of a usage error of Click; a flag of other tools is told with its name here."""
     message: str = error.format_message()
     name = getattr(error, "option_name", None)
-    meant = _MEANT.get(name) if name is not None and message.startswith("No such option") else None
+    meant = _MEANT.get(name) if name is not None and type(error).__name__ == "NoSuchOption" else None
     if meant is None or (meant.startswith("--") and meant not in _flags(error)):
         return message
     return f"No such option: {name}; it is {meant} here"

@@ -96,7 +96,7 @@ def tell_as_json(kind: str, faults: Sequence[OnnxpressError], status: int) -> No
 def _plain(fault: OnnxpressError) -> dict[str, Any]:
     place = fault.place
     where = {"file": place.file, "line": place.line or None, "column": place.column or None} if place else None
-    return {"kind": type(fault).__name__, "message": fault.message, "hint": fault.hint, "place": where}
+    return {"kind": fault.kind, "message": fault.message, "hint": fault.hint, "place": where}
 
 
 def how_to_report() -> str:

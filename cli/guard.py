@@ -167,7 +167,7 @@ def _failed(error: Exception, as_json: bool) -> int:
     found: list[OnnxpressError] = error.faults if isinstance(error, Faults) else [error]
     faults.tell(found)
     if as_json:
-        faults.tell_as_json(type(error).__name__, found, FAULT)
+        faults.tell_as_json(error.kind, found, FAULT)
     return FAULT
 
 

@@ -6,8 +6,10 @@ Everything here ends as exit status 2 with nothing written. Any other exception 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import ClassVar, Self
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,19 @@ class Place:
 
 
 class OnnxpressError(Exception):
-    """A fault that the user can mend: what is wrong, where, and how to mend it."""
+    """A fault that the user can mend: what is wrong, where, and how to mend it.
+
+    ``bare`` is the message without what it is told within; ``kind`` is what reports call such a fault.
+    """
+
+    kind: ClassVar[str] = "OnnxpressError"
+
+    def __init_subclass__(cls, kind: str = "") -> None:
+        cls.kind = kind or cls.__name__
 
     def __init__(self, message: str, *, hint: str = "", place: Place | None = None) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = self.bare = message
         self.hint = hint
         self.place = place
 
@@ -37,14 +47,19 @@ class OnnxpressError(Exception):
 
     def within(self, what: str, place: Place) -> OnnxpressError:
         """The same fault told as part of ``what``; it stands at ``place`` unless it has a place of its own."""
-        return type(self)(f"{what}: {self.message}", hint=self.hint, place=self.place or place)
+        return self._told(f"{what}: {self.message}", self.place or place)
 
     def moved(self, place: Place | None) -> OnnxpressError:
         """The same fault told at ``place``, if there is one, with the place that it had in front of the message."""
         if place is None:
             return self
         what = f"{self.place}: " if self.place else ""
-        return type(self)(what + self.message, hint=self.hint, place=place)
+        return self._told(what + self.message, place)
+
+    def _told(self, message: str, place: Place) -> Self:
+        told = copy(self)
+        told.message, told.place = message, place
+        return told
 
 
 class UsageError(OnnxpressError):
@@ -69,6 +84,10 @@ class OutputError(OnnxpressError):
 
 class PassError(OnnxpressError):
     """A pass that cannot do what its options ask on this model."""
+
+
+class NoGradient(PassError, kind="PassError"):
+    """Something to be trained lies where no gradient comes: an operator has no rule for one."""
 
 
 class BrokenPromise(OnnxpressError):

@@ -32,13 +32,13 @@ from .files.stored_half import as_stored, stored_bytes, widen
 from .files.temporary import temporary_folder
 from .gate import check_structure, forget_negative_sizes, settle_external_data, structure_faults
 from .lazy import ir, ir_passes
+from .nodes import ONNX_DOMAINS as ONNX_DOMAINS
 from .nodes import bytes_of
 from .shapes import generated_faults, infer, outline
 
 if TYPE_CHECKING:
     import onnx_ir
 
-ONNX_DOMAINS = ("", "ai.onnx")
 EXTERNAL_ABOVE = 3 * 2**29  # bytes of weights (1.5 GiB) above which they leave the .onnx file
 _MIN_IR_VERSION = 4  # the first in which an initializer need not be an input
 UNNAMED = "onnxpress.unnamed"  # marks, in memory, a node that has no name in the file

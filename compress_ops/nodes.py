@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from .lazy import ir
+
+ONNX_DOMAINS = ("", "ai.onnx")
 
 
 def constant_of(value: ir.Value | None) -> ir.TensorProtocol | None:
@@ -15,6 +18,19 @@ def constant_of(value: ir.Value | None) -> ir.TensorProtocol | None:
 def attribute(node: ir.Node, name: str, default: Any) -> Any:
     """The Python value of a node's attribute, or the default where it is not written."""
     return node.attributes[name].value if name in node.attributes else default
+
+
+def maker(value: ir.Value | None, *op_types: str) -> ir.Node | None:
+    """The node that gives a value, where it is one of these operators of ONNX's own."""
+    node = value.producer() if value is not None else None
+    return node if node is not None and node.op_type in op_types and node.domain in ONNX_DOMAINS else None
+
+
+def bodies(node: ir.Node) -> list[ir.Graph]:
+    """The graphs that a node holds (If, Loop, Scan)."""
+    single = [held.as_graph() for held in node.attributes.values() if held.type == ir.AttributeType.GRAPH]
+    several = [held.as_graphs() for held in node.attributes.values() if held.type == ir.AttributeType.GRAPHS]
+    return [*single, *chain(*several)]
 
 
 def limits_of(dtype: ir.DataType) -> tuple[int, int]:

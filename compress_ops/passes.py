@@ -85,8 +85,12 @@ class Need(StrEnum):
     TRAINING = "training data"
     EVALUATION = "evaluation data"
     SHAPES = "inferred shapes"
-    UNQUANTIZED = "the model before quantization"  # the pipeline keeps it where a later step needs it
-    ORIGINAL = "the model as it was given"  # the pipeline keeps it where a step needs it
+    UNQUANTIZED = "the model before quantization"
+    ORIGINAL = "the model as it was given"
+
+
+EARLIER = frozenset({Need.UNQUANTIZED, Need.ORIGINAL})
+"""Needs of an earlier model, at most one a pass: the pipeline keeps it, and gives it as ``Context.earlier``."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +125,10 @@ class Change:
 class Context:
     """What a run gives its passes besides the model. Random numbers come from ``rng`` alone.
 
-    On a dry run nothing will be written, so data-driven passes may look at one batch only (``calibration_batches``
-    sees to that). ``unquantized`` is the model before it was quantized, for passes with Need.UNQUANTIZED. ``metrics``
-    are those of the evaluation data, the one that counts first. ``measure`` says what is fed where a pass takes times;
-    without it one sample of free sizes. ``original`` is the model as it was given to this run, for passes with
-    Need.ORIGINAL; ``folder`` is what relative paths in options refer to. Training keeps its state in the file
+    On a dry run nothing will be written, so data-driven passes may look at one batch only (``calibration_batches`` sees
+    to that). ``earlier`` is the model from before that the pass needs (``EARLIER``). ``metrics`` are those of the
+    evaluation data, the one that counts first. ``measure`` says what is fed where a pass takes times; without it one
+    sample of free sizes. ``folder`` is what relative paths in options refer to. Training keeps its state in the file
     ``checkpoint``, where there is one, and with ``resume`` goes on from there, if ``identity``, all that the training
     follows from, is the same.
     """
@@ -138,10 +141,9 @@ class Context:
     threads: int = 1
     dry_run: bool = False
     progress: Progress = silent
-    unquantized: Model | None = None
+    earlier: Model | None = None
     metrics: Sequence[str] = ()
     measure: Measure | None = None
-    original: Model | None = None
     folder: Path = Path()
     checkpoint: Path | None = None
     resume: bool = False

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .arrays import Array
 from .errors import ModelError, OnnxpressError, ProviderError, did_you_mean
 from .files.reading import is_utf8, unreadable
+from .providers import Facts, facts_of, meant
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -28,12 +29,7 @@ Arrays = dict[str, "Array"]
 _ENDING = "ExecutionProvider"
 _WARNINGS = 2
 _QUIET = 4  # onnxruntime's log level "fatal": what it refuses comes back as an exception, which we tell
-_MEANT = {"gpu": "cuda"}  # what people call a provider, and its name
-_GPU = ("cuda", "tensorrt")
-_THREADS = {"openvino": "num_of_threads"}  # the option of providers with threads of their own, beside the session's
-_COMPILE_WHOLE = ("openvino",)  # these compile whole graphs, for seconds, and may round what stays inside them
 _INSTEAD = "pip uninstall onnxruntime, then pip install {}: the two share one module name"
-_WHEELS = {**dict.fromkeys(_GPU, '"onnxpress[gpu]"'), "openvino": "onnxruntime-openvino"}
 _INSTALL = 'install one of: pip install "onnxpress[cpu]"   or   pip install "onnxpress[gpu]"'
 
 
@@ -52,6 +48,11 @@ class Provider:
     def __post_init__(self) -> None:
         """onnxruntime's own long name is the same provider."""
         object.__setattr__(self, "name", short_name(self.name))
+
+    @property
+    def facts(self) -> Facts:
+        """What is known of it."""
+        return facts_of(self.name)
 
 
 CPU = (Provider("cpu"),)
@@ -91,20 +92,21 @@ def check_providers(providers: Sequence[Provider]) -> list[tuple[str, dict[str, 
 def _refuse(name: str, known: Iterable[str], available: list[str]) -> None:
     here = f"available here: {', '.join(available)}"
     if name not in known:
-        close = did_you_mean(_MEANT.get(name, name), known)
+        close = did_you_mean(meant(name), known)
         raise ProviderError(f"unknown execution provider '{name}'{close}", hint=here)
-    install = _INSTEAD.format(_WHEELS[name]) if name in _WHEELS else "another build of onnxruntime has it"
+    wheel = facts_of(name).wheel
+    install = _INSTEAD.format(wheel) if wheel else "another build of onnxruntime has it"
     raise ProviderError(f"execution provider '{name}' is not in this onnxruntime build", hint=f"{here}; {install}")
 
 
 def for_inner_values(providers: Sequence[Provider]) -> Sequence[Provider]:
     """Where passes look at inner values: on the providers, or the CPU for one that compiles whole graphs."""
-    return CPU if providers and providers[0].name in _COMPILE_WHOLE else providers
+    return CPU if providers and providers[0].facts.compiles_whole else providers
 
 
 def _with_threads(provider: Provider, threads: int) -> Provider:
     """The provider with that many threads, where it takes none from the session and its options do not say."""
-    option = _THREADS.get(provider.name)
+    option = provider.facts.threads_option
     return provider if option is None else replace(provider, options={option: str(threads), **provider.options})
 
 
@@ -182,7 +184,7 @@ def open_session(model: Path | bytes, providers: Sequence[Provider] = CPU, **set
 def _create(model: Path | bytes, providers: Sequence[Provider], settings: SessionSettings) -> Session:
     ort = onnxruntime_module()
     wanted = check_providers([_with_threads(provider, settings.threads) for provider in providers])
-    _preload_libraries(ort, wanted[0][0])
+    _preload_libraries(ort, providers[0])
     source = str(model) if isinstance(model, Path) else "the model in memory"
     if isinstance(model, Path) and (why := unreadable(model)):
         raise ModelError(f"{model} {why}")
@@ -251,9 +253,9 @@ def _options(ort: Any, settings: SessionSettings) -> Any:
     return options
 
 
-def _preload_libraries(ort: Any, first: str) -> None:
+def _preload_libraries(ort: Any, first: Provider) -> None:
     """CUDA's own wheels are found only after this call (onnxruntime >= 1.21)."""
-    if first.startswith(("CUDA", "Tensorrt")) and hasattr(ort, "preload_dlls"):
+    if first.facts.preloads and hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from ..errors import PassError, did_you_mean
 from ..graph.clean.folding import fold
+from ..graph.clean.generated import written_shape
 from ..graph.clean.simplify import simplify
-from ..graph.edit import constant_of
 from ..graph.opset import require_opset
 from ..graph.part import find
 from ..lazy import ir
@@ -97,13 +97,8 @@ def _fold_small(model: Model) -> None:
 
 def _generates(node: ir.Node) -> bool | None:
     """ConstantOfShape, which is not folded otherwise: paddings begin with it."""
-    return True if node.op_type == "ConstantOfShape" and _count(node.inputs[0]) <= _GENERATED else None
-
-
-def _count(shape: ir.Value | None) -> float:
-    """How many elements a constant shape asks for."""
-    tensor = constant_of(shape)
-    return math.prod(tensor.numpy().tolist()) if tensor is not None else math.inf
+    shape = written_shape(node)
+    return True if shape is not None and math.prod(shape) <= _GENERATED else None
 
 
 def _bind(model: Model, shapes: Mapping[str, Sequence[int]]) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..errors import PassError
+from ..errors import NoGradient
 from ..lazy import ir
 from ..model import Model
+from ..nodes import bodies
 from .table import is_flat, operators, rule_of
 
 _SHOWN, _NAMED = 20, 5
@@ -25,7 +26,7 @@ class Reach:
 
 
 def reach(model: Model, wanted: Iterable[ir.Value], of: Iterable[ir.Value]) -> Reach:
-    """Raises PassError with every node on the way that has no gradient."""
+    """Raises NoGradient with every node on the way that has no gradient."""
     wanted = list(wanted)
     way = way_between(model, wanted, of)
     _refuse_unsupported(model, without_rule(way.nodes), wanted)
@@ -52,20 +53,10 @@ def _differentiated(node: ir.Node) -> Iterator[ir.Value]:
     rule = rule_of(node)
     stops = rule.stops if rule is not None else frozenset()
     yield from (value for i, value in enumerate(node.inputs) if value is not None and i not in stops)
-    yield from _captured(node)
-
-
-def _captured(node: ir.Node) -> Iterator[ir.Value]:
-    for attribute in node.attributes.values():
-        graphs: Sequence[ir.Graph] = ()
-        if attribute.type == ir.AttributeType.GRAPH:
-            graphs = [attribute.as_graph()]
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            graphs = attribute.as_graphs()
-        for graph in graphs:
-            inner = list(ir.traversal.RecursiveGraphIterator(graph))
-            yield from (value for each in inner for value in each.inputs if value is not None)
-            yield from graph.outputs
+    for graph in bodies(node):
+        inner = ir.traversal.RecursiveGraphIterator(graph)
+        yield from (value for each in inner for value in each.inputs if value is not None)
+        yield from graph.outputs
 
 
 def _carries(node: ir.Node, value: ir.Value) -> bool:
@@ -91,7 +82,7 @@ def _refuse_unsupported(model: Model, nodes: list[ir.Node], wanted: Iterable[ir.
     before = depending(model, (value for node in nodes for value in node.outputs))
     behind = [f'"{value.name}"' for value in wanted if value not in before]
     way_out = f"train only what lies behind: train: [{_some(behind, _NAMED)}]" if behind else "no weight lies behind"
-    raise PassError(
+    raise NoGradient(
         f"no gradient is known for {missing}",
         hint=f"{way_out}; {len(operators())} operators have a gradient",
     )

@@ -10,27 +10,25 @@ import numpy as np
 
 from ..arrays import Array
 from ..errors import PassError
-from ..graph.edit import Writer, attribute, constant_of
+from ..graph.edit import Constants, Formulas, attribute, constant_of
 from ..lazy import ir
-from ..model import Model
 
 _STATIC = "give the sizes of the model's inputs (shapes=...), so that every size is known"
 
 
 @dataclass
 class Shared:
-    """What is written once for the whole graph: constants, by contents, and the run-time shapes of values."""
+    """What is written once for the whole graph: constants, and the run-time shapes of values."""
 
-    model: Model
-    constants: dict[Any, ir.Value] = field(default_factory=dict)
+    constants: Constants
     shapes: dict[ir.Value, ir.Value] = field(default_factory=dict)
 
 
-class Step(Writer):
+class Step(Formulas):
     """What a rule sees. ``upstream`` holds the gradient of each output, None where nothing flows back."""
 
     def __init__(self, node: ir.Node, upstream: tuple[ir.Value | None, ...], shared: Shared) -> None:
-        super().__init__(shared.model, f"{node.name}/gradient")
+        super().__init__(shared.constants.model, f"{node.name}/gradient", shared.constants)
         self.node, self.upstream, self._shared = node, upstream, shared
 
     @property
@@ -83,24 +81,6 @@ class Step(Writer):
         values = (*self.node.outputs, *self.node.inputs)
         types = (value.dtype for value in values if value is not None and value.dtype is not None)
         return next((dtype for dtype in types if dtype.is_floating_point()), ir.DataType.FLOAT)
-
-    def number(self, value: float) -> ir.Value:
-        """A scalar constant of the gradients' type."""
-        return self.array(np.array(value))
-
-    def array(self, values: Array) -> ir.Value:
-        """A constant of the gradients' type."""
-        return self.stored(values.astype(self.dtype.numpy()))
-
-    def integers(self, values: Sequence[int] | Array) -> ir.Value:
-        """A constant list of integers."""
-        return self.stored(np.asarray(values, np.int64))
-
-    def stored(self, array: Array) -> ir.Value:
-        key = (array.dtype.str, array.shape, array.tobytes())
-        if key not in self._shared.constants:
-            self._shared.constants[key] = self.constant("gradient/constant", array)
-        return self._shared.constants[key]
 
     def rank(self, value: ir.Value) -> int:
         if value.shape is None:

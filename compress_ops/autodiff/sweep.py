@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import PassError
-from ..graph.edit import Writer
+from ..graph.edit import Constants, Writer
 from ..graph.part import drop_unread, find
 from ..lazy import ir
 from ..model import Model
@@ -67,7 +67,7 @@ def build_gradients(
 
 class _Sweep:
     def __init__(self, model: Model, way: Reach) -> None:
-        self.model, self.shared, self.way = model, Shared(model), way
+        self.model, self.shared, self.way = model, Shared(Constants(model)), way
         self.pending: dict[ir.Value, list[ir.Value]] = {}
 
     def seed(self, value: ir.Value, upstream: bool) -> str:

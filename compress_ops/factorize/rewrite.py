@@ -15,6 +15,8 @@ from ..lazy import ir
 from ..model import Model
 from .layers import Layer
 
+Attributes = dict[str, Any]
+
 
 def rewrite(model: Model, layer: Layer, scheme: str, factors: tuple[Array, ...]) -> None:
     """Let the factors of a scheme stand for the layer's weight."""
@@ -23,7 +25,7 @@ def rewrite(model: Model, layer: Layer, scheme: str, factors: tuple[Array, ...])
         return
     edit = Editor(model, layer.node)
     stored = [_store(model, layer, factor, edit.graph) for factor in factors]
-    edit.replace(_REWRITES[scheme if layer.is_conv else layer.node.op_type](edit, stored))
+    edit.replace(_convolutions(edit, stored, scheme) if layer.is_conv else _products(edit, *stored))
 
 
 def _store(model: Model, layer: Layer, factor: Array, graph: ir.Graph) -> ir.Value:
@@ -44,64 +46,43 @@ def _rewrite_tied(model: Model, layer: Layer, first: Array, second: Array) -> No
         edit.replace(edit.op("MatMul", picked, edit.op("Transpose", narrow, perm=[1, 0])))
     edit = Editor(model, layer.node)
     wide = edit.op("Transpose", rows, perm=[1, 0])
-    edit.replace(_REWRITES[layer.node.op_type](edit, [narrow, wide]))
+    edit.replace(_products(edit, narrow, wide))
 
 
-def _matmul(edit: Editor, factors: list[ir.Value]) -> ir.Value:
-    return edit.op("MatMul", edit.op("MatMul", edit.node.inputs[0], factors[0]), factors[1])
-
-
-def _gemm(edit: Editor, factors: list[ir.Value]) -> ir.Value:
-    """alpha and beta stay on the second; B is stored as it is read."""
+def _products(edit: Editor, narrow: ir.Value, wide: ir.Value) -> ir.Value:
+    """alpha and beta of a Gemm stay on the second product; B is stored as it is read."""
     attributes = {name: value for name, value in _attributes(edit).items() if name in ("alpha", "beta")}
-    narrow = edit.op("MatMul", edit.node.inputs[0], factors[0])
-    return edit.op("Gemm", narrow, factors[1], *edit.node.inputs[2:], **attributes)
+    inner = edit.op("MatMul", edit.node.inputs[0], narrow)
+    return edit.op(edit.node.op_type, inner, wide, *edit.node.inputs[2:], **attributes)
 
 
-def _narrow(edit: Editor, factors: list[ir.Value]) -> ir.Value:
-    """A padded kernel first: only the second, 1x1, has a bias, so that padding stays zero."""
-    return edit.op("Conv", _same_conv(edit, edit.node.inputs[0], factors[0]), factors[1], *edit.node.inputs[2:])
+def _convolutions(edit: Editor, kernels: list[ir.Value], scheme: str) -> ir.Value:
+    """Only the last has a bias, so that what the others pad stays zero."""
+    assert kernels[0].shape is not None
+    value, own = edit.node.inputs[0], _SCHEMES[scheme](_attributes(edit), kernels[0].shape[0])
+    *first, last = zip(kernels, own, strict=True)
+    for kernel, attributes in first:
+        value = edit.op("Conv", value, kernel, **attributes)
+    return edit.op("Conv", value, last[0], *edit.node.inputs[2:], **last[1])
 
 
-def _tucker(edit: Editor, factors: list[ir.Value]) -> ir.Value:
-    entry = edit.op("Conv", edit.node.inputs[0], factors[0])
-    return edit.op("Conv", _same_conv(edit, entry, factors[1]), factors[2], *edit.node.inputs[2:])
-
-
-def _spatial(edit: Editor, factors: list[ir.Value]) -> ir.Value:
-    """Strides, padding and dilation of each axis go with the kernel that runs along it."""
-    column = edit.op("Conv", edit.node.inputs[0], factors[0], **_along(edit, 0))
-    return edit.op("Conv", column, factors[1], *edit.node.inputs[2:], **_along(edit, 1))
-
-
-def _separable(edit: Editor, factors: list[ir.Value]) -> ir.Value:
-    assert factors[0].shape is not None
-    depthwise = _same_conv(edit, edit.node.inputs[0], factors[0], group=factors[0].shape[0])
-    return edit.op("Conv", depthwise, factors[1], *edit.node.inputs[2:])
-
-
-def _same_conv(edit: Editor, value: ir.Value | None, kernel: ir.Value, **others: Any) -> ir.Value:
-    return edit.op("Conv", value, kernel, **{**_attributes(edit), **others})
-
-
-def _along(edit: Editor, axis: int) -> dict[str, Any]:
+def _along(kept: Attributes, axis: int) -> Attributes:
     """The attributes of a Conv that matter on one of its two axes."""
-    kept = _attributes(edit)
+    found = dict(kept)
     for name, neutral in (("strides", 1), ("dilations", 1), ("pads", 0), ("kernel_shape", 1)):
         if name in kept:
-            kept[name] = [size if i % 2 == axis else neutral for i, size in enumerate(kept[name])]
-    return kept
+            found[name] = [size if i % 2 == axis else neutral for i, size in enumerate(kept[name])]
+    return found
 
 
-def _attributes(edit: Editor) -> dict[str, Any]:
+def _attributes(edit: Editor) -> Attributes:
     return {name: attribute.value for name, attribute in edit.node.attributes.items()}
 
 
-_REWRITES: dict[str, Callable[[Editor, list[Any]], Any]] = {
-    "MatMul": _matmul,
-    "Gemm": _gemm,
-    "narrow": _narrow,
-    "tucker": _tucker,
-    "spatial": _spatial,
-    "separable": _separable,
+_SCHEMES: dict[str, Callable[[Attributes, Any], list[Attributes]]] = {
+    "narrow": lambda kept, _: [kept, {}],
+    "tucker": lambda kept, _: [{}, kept, {}],
+    "spatial": lambda kept, _: [_along(kept, 0), _along(kept, 1)],
+    "separable": lambda kept, channels: [kept | {"group": channels}, {}],
 }
+"""The attributes of each kernel's Conv, from those of the one that they stand for and the first kernel's channels."""

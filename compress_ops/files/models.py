@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -50,9 +51,9 @@ def read_proto(path: Path) -> Any:
 
 def _no_file(path: Path, why: str) -> ModelError:
     """A path that cannot be read; people name the folder of a model, too."""
-    kind = kind_of_file(path) if why == "is a folder" else None
+    kind = kind_of_file(path) if os.path.isdir(path) else None
     if kind is None:
-        return ModelError(f"{path} {why}", hint="name the .onnx file in it" if why == "is a folder" else "")
+        return ModelError(f"{path} {why}", hint="name the .onnx file in it" if os.path.isdir(path) else "")
     return ModelError(f"{path} is {kind.what}", hint=kind.way_for(path))
 
 

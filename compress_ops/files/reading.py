@@ -21,13 +21,22 @@ def kind_of(status: os.stat_result) -> str:
     return "" if stat.S_ISREG(status.st_mode) else _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
 
 
+def is_absent(path: Path) -> bool:
+    """Whether there is nothing of that name."""
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        return isinstance(error, FileNotFoundError | NotADirectoryError)
+    return False
+
+
 def unreadable(path: Path, *, or_folder: bool = False) -> str:
     """Why a path cannot be read as a file, in words that follow its name; nothing where it can."""
+    if is_absent(path):
+        return "does not exist"
     try:
         kind = kind_of(path.stat())
-    except (FileNotFoundError, NotADirectoryError):
-        return "does not exist"
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+    except (OSError, ValueError) as error:
         return f"cannot be read: {reason_of(error)}"
     if not kind or (or_folder and path.is_dir()):
         return ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..arrays import Array
 from ..lazy import ir
 from ..model import ONNX_DOMAINS, Model
+from ..nodes import bodies
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,7 @@ def computed_values(model: Model) -> set[ir.Value]:
     """The values of the main graph that depend on an input."""
     found: set[ir.Value | None] = set(model.graph.inputs)
     for node in model.graph:
-        holds_graphs = any(
-            each.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for each in node.attributes.values()
-        )
-        if holds_graphs or any(value in found for value in node.inputs):
+        if bodies(node) or any(value in found for value in node.inputs):
             found.update(node.outputs)
     return {value for value in found if value is not None}
 

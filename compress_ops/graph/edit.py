@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from ..arrays import Array
 from ..lazy import ir
@@ -49,6 +52,45 @@ class Writer:
         """A small weight for the nodes that are written here."""
         return self.model.add_weight(wish, ir.Tensor(array), self.graph)
 
+
+@dataclass
+class Constants:
+    """Weights of a model's main graph, each stored once however often it is asked for."""
+
+    model: Model
+    found: dict[Any, ir.Value] = field(default_factory=dict)
+
+    def __call__(self, wish: str, array: Array) -> ir.Value:
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self.found:
+            self.found[key] = self.model.add_weight(wish, ir.Tensor(array))
+        return self.found[key]
+
+
+class Formulas(Writer):
+    """Writes arithmetic at the end of the main graph."""
+
+    def __init__(self, model: Model, label: str, constants: Constants | None = None) -> None:
+        super().__init__(model, label)
+        self._constants = constants or Constants(model)
+
+    @property
+    def dtype(self) -> ir.DataType:
+        """The type of numbers and arrays."""
+        return ir.DataType.FLOAT
+
+    def number(self, value: float) -> ir.Value:
+        return self.array(np.array(value))
+
+    def array(self, values: Array) -> ir.Value:
+        return self.stored(values.astype(self.dtype.numpy()))
+
+    def integers(self, values: Sequence[int] | Array) -> ir.Value:
+        return self.stored(np.asarray(values, np.int64))
+
+    def stored(self, array: Array) -> ir.Value:
+        return self._constants(f"{self.label}/constant", array)
+
     def add(self, a: ir.Value, b: ir.Value) -> ir.Value:
         return self.op("Add", a, b)
 
@@ -66,11 +108,11 @@ class Writer:
 
 
 class Editor(Writer):
-    """Writes nodes just before ``node``, named after it, in the node's own graph (which may be a subgraph)."""
+    """Writes nodes just before ``node``, in its own graph (which may be a subgraph), named after it or ``label``."""
 
-    def __init__(self, model: Model, node: ir.Node) -> None:
+    def __init__(self, model: Model, node: ir.Node, label: str | None = None) -> None:
         self.node = node
-        super().__init__(model, node.name or "", lambda made: self.graph.insert_before(node, made))
+        super().__init__(model, label or node.name or "", lambda made: self.graph.insert_before(node, made))
 
     @property
     def graph(self) -> ir.Graph:
@@ -84,6 +126,14 @@ class Editor(Writer):
         old.replace_all_uses_with(value, replace_graph_outputs=True)
         self.graph.remove(self.node, safe=True)
         value.name = name
+
+
+def put_behind(new: ir.Value, old: ir.Value) -> None:
+    """Let what reads ``old`` read ``new``, which is made of it and alike in type and shape."""
+    new.type, new.shape = old.type, old.shape
+    for node, index in list(old.uses()):
+        if node is not new.producer():
+            node.replace_input_with(index, new)
 
 
 def stand_in(new: ir.Value, old: ir.Value) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 from pydantic import Field
@@ -12,11 +10,10 @@ from ..errors import PassError
 from ..lazy import ir, onnx
 from ..model import ONNX_DOMAINS, Model, make_uniform
 from ..passes import Change, Context, Promise, register
-from .clean.quiet import quietly
+from .clean.quiet import quietly, set_aside
 from .edit import attribute
 
 _ASYMMETRIC_RESIZE = 10
-_ASIDE = "onnxpress.aside"
 NEWEST = 21
 """The newest version that is asked for here; onnxruntime 1.20, the oldest supported, runs it."""
 
@@ -81,33 +78,17 @@ def _convert(model: Model, target: int) -> str:
     from onnxscript import version_converter
 
     try:
-        with quietly(), _out_of_the_way(model):
+        with quietly(), set_aside(model, _foreign(model)):
             version_converter.convert_version(model.ir, target, fallback=True)
     except Exception as error:  # the converters raise whatever their adapters raise
         return " ".join(str(error).split())
     return "the converter left it as it was"
 
 
-@contextmanager
-def _out_of_the_way(model: Model) -> Iterator[None]:
+def _foreign(model: Model) -> list[ir.Node]:
     """onnxruntime's own operators in the standard domain (a LayerNormalization before opset 17) are none of ONNX's.
 
-    The converters refuse them. Meanwhile they stand in another domain; onnxruntime takes them alike at every version.
+    The converters refuse them; onnxruntime takes them alike at every version.
     """
-    aside = [node for node in model.nodes() if node.domain in ONNX_DOMAINS and not _exists(node.op_type, model.opset)]
-    for node in aside:
-        node.domain = _ASIDE
-    model.ir.opset_imports.update({_ASIDE: 1} if aside else {})
-    try:
-        yield
-    finally:
-        for node in model.nodes():
-            node.domain = "" if node.domain == _ASIDE else node.domain
-        model.ir.opset_imports.pop(_ASIDE, None)
-
-
-def _exists(operator: str, version: int) -> bool:
-    try:
-        return bool(onnx.defs.get_schema(operator, version, ""))
-    except onnx.defs.SchemaError:
-        return False
+    standard = [node for node in model.nodes() if node.domain in ONNX_DOMAINS]
+    return [node for node in standard if not onnx.defs.has(node.op_type, model.opset, "")]

@@ -17,15 +17,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
 
 import numpy as np
 
 from ..arrays import Array
 from ..lazy import ir
 from ..model import Model
-from .edit import Editor
+from .edit import Constants, Editor
 
 _BYTE = 256
 
@@ -97,7 +96,12 @@ class Unpacker:
     """Stores packed codes in a model and writes the lookups that unpack them; tables are shared by the whole model."""
 
     model: Model
-    shared: dict[Any, ir.Value] = field(default_factory=dict)
+    casts: dict[tuple[ir.Value, str], ir.Value] = field(default_factory=dict)
+
+    @cached_property
+    def constant(self) -> Constants:
+        """Stores a weight of the main graph once, however often it is asked for."""
+        return Constants(self.model)
 
     def store(
         self, name: str, codes: Callable[[], Array], shape: tuple[int, int], bases: Sequence[int], graph: ir.Graph
@@ -154,18 +158,11 @@ class Unpacker:
         """A uint8 table, cast to another type at the beginning of the main graph: in the file it stays small."""
         stored = self.constant(name, rows)
         key = (stored, dtype)
-        if key not in self.shared:
+        if key not in self.casts:
             beginning = Editor(self.model, self.model.graph[0])
             kind = ir.DataType.from_numpy(np.dtype(dtype)).value
-            self.shared[key] = beginning.op("Cast", stored, to=kind)
-        return self.shared[key]
-
-    def constant(self, name: str, array: Array) -> ir.Value:
-        """A weight of the main graph, stored once however often it is asked for."""
-        key = (array.dtype.str, array.shape, array.tobytes())
-        if key not in self.shared:
-            self.shared[key] = self.model.add_weight(name, ir.Tensor(array))
-        return self.shared[key]
+            self.casts[key] = beginning.op("Cast", stored, to=kind)
+        return self.casts[key]
 
     def shape(self, sizes: Sequence[int]) -> ir.Value:
         """Whole numbers that operators take: a shape, a bound, an axis."""

@@ -167,15 +167,15 @@ class _Job:
     @cached_property
     def exact(self) -> dict[str, Session]:
         """Sessions that compute in full float32: TF32 would be a second rounding beside the one that is judged."""
-        precise = [_without_tf32(provider) for provider in self.providers]
+        precise = [_exact(provider) for provider in self.providers]
         return self.sessions if precise == list(self.providers) else self._open(precise)
 
     def _open(self, providers: Sequence[Provider]) -> dict[str, Session]:
         return {name: open_session(path, providers, threads=self.threads) for name, path in self.paths.items()}
 
 
-def _without_tf32(provider: Provider) -> Provider:
-    return Provider(provider.name, {**provider.options, "use_tf32": "0"}) if provider.name == "cuda" else provider
+def _exact(provider: Provider) -> Provider:
+    return Provider(provider.name, {**provider.options, **provider.facts.exact})
 
 
 def judge_model(

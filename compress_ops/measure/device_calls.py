@@ -12,9 +12,6 @@ from ..runtime import Feeds, Session, onnxruntime_module, short_name
 
 Call = Callable[[], object]
 
-DEVICE_OF = {"cuda": "cuda", "tensorrt": "cuda", "nvtensorrtrtx": "cuda", "dml": "dml", "cann": "cann"}
-"""onnxruntime's device type by provider, for the providers with a memory of their own that it can bind."""
-
 
 def host_call(session: Session, feeds: Feeds) -> Call:
     """An inference on arrays in the host's memory: on a device this includes the copies to and fro."""

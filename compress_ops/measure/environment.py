@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from ..providers import facts_of
 from ..runtime import onnxruntime_module
 
 _CPUINFO = Path("/proc/cpuinfo")
@@ -54,7 +55,7 @@ def describe_environment(provider: str, threads: int) -> Environment:
         cpu=facts.get("model name") or platform.processor() or platform.machine(),
         cpu_features=tuple(name for name in _TELLING if name in flags),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        device=_nvidia_device() if provider in ("cuda", "tensorrt", "nvtensorrtrtx") else None,
+        device=_nvidia_device() if facts_of(provider).is_nvidia else None,
         system=platform.platform(),
         python=platform.python_version(),
         onnxruntime=onnxruntime_module().__version__,

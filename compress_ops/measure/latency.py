@@ -29,8 +29,9 @@ from typing import TypeVar
 import numpy as np
 
 from ..progress import Progress, silent
+from ..providers import facts_of
 from ..runtime import Feeds, Session
-from .device_calls import DEVICE_OF, Call, bound_call, host_call
+from .device_calls import Call, bound_call, host_call
 from .intervals import FEWEST_FOR_MEDIAN, NOISE, Interval, median_interval
 
 T = TypeVar("T")
@@ -149,7 +150,7 @@ def in_turn(items: Sequence[T], number: int) -> list[T]:
 def _stopwatch(session: Session, feeds: Feeds) -> _Stopwatch:
     """A warm model with its number of calls per timing; the first run turns a refused feed into a ModelError."""
     session.run(feeds)
-    device = DEVICE_OF.get(session.provider)
+    device = facts_of(session.provider).device
     on_host = host_call(session, feeds)
     watch = _Stopwatch(on_host, None) if device is None else _Stopwatch(bound_call(session, feeds, device), on_host)
     _warm_up(watch.call)

@@ -16,7 +16,7 @@ from ..data.forms.table import is_data_file, is_known, is_path
 from ..distill.training.checkpoint import read_state, refuse_other_training
 from ..errors import OnnxpressError, OutputError, Place, RecipeError, UsageError, did_you_mean, raise_all
 from ..files.models import model_files
-from ..files.reading import unreadable
+from ..files.reading import is_absent, unreadable
 from ..files.writing import Input, output_faults, resolved
 from ..measure.metrics.table import parse_metric
 from ..model import Model
@@ -244,7 +244,7 @@ def _missing_files(job: Job) -> Iterator[OnnxpressError]:
             value = step.arguments()[name]
             path = job.loaded.folder / value if value is not None else None
             if path is not None and (why := unreadable(path)):
-                beside = os.listdir(path.parent) if why == "does not exist" and path.parent.is_dir() else []
+                beside = os.listdir(path.parent) if is_absent(path) and path.parent.is_dir() else []
                 message = f"{name}: {value} {why}{did_you_mean(path.name, beside)}"
                 yield RecipeError(message, place=job.loaded.document.place((*step.path, step.operation.name, name)))
 
@@ -254,13 +254,10 @@ def _unmet_needs(job: Job) -> Iterator[OnnxpressError]:
         Need.CALIBRATION: job.recipe.data.calibration,
         Need.TRAINING: job.recipe.data.training or job.recipe.data.calibration,
         Need.EVALUATION: job.recipe.data.evaluation,
-        Need.SHAPES: True,
-        Need.UNQUANTIZED: True,
-        Need.ORIGINAL: True,
     }
     for step in job.recipe.passes:
         for need in sorted(step.operation.needs_with(step.options)):
-            if not given[need]:
+            if not given.get(need, True):
                 yield _needs(job, step, need)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from ..data.forms.table import repeats
 from ..errors import OutputError, UsageError
 from ..files.writing import write
 from ..measure.environment import describe_environment
@@ -99,7 +100,7 @@ _SCANS: dict[str, Callable[[Model, Context, Any], Found]] = {
 
 def _can_be_kept(job: Job) -> bool:
     """What a user's function gives may change while its file does not."""
-    return not (job.recipe.data.calibration or "").startswith("user:")
+    return repeats(job.recipe.data.calibration or "")
 
 
 def _digest(prepared: Prepared) -> str:

@@ -17,10 +17,10 @@ from ..recipe import Step
 from ..report.report import StepReport
 from ..runtime import Session, open_session
 from .defaults import defaults_note
+from .earlier import Earlier
 from .job import Prepared, training_identity
 from .kernels import before_step, hold_kernels
 from .undone import Gains, readers_of
-from .unquantized import keep_unquantized
 
 
 def apply_steps(prepared: Prepared, *, dry_run: bool = False, gains: Gains | None = None) -> Iterator[StepReport]:
@@ -30,14 +30,13 @@ def apply_steps(prepared: Prepared, *, dry_run: bool = False, gains: Gains | Non
     """
     gains = gains if gains is not None else Gains()
     job, context = prepared.job, context_of(prepared, dry_run=dry_run)
-    if any(Need.ORIGINAL in step.operation.needs for step in job.recipe.passes):
-        context.original = prepared.model.copy()
+    earlier = Earlier(job.recipe.passes)
     for index, step in enumerate(job.recipe.passes):
         if job.out is not None and Need.TRAINING in step.operation.needs:
             context.checkpoint = job.checkpoints[index]
             context.identity = training_identity(job, prepared.hashes, index + 1)
         place = job.loaded.document.place(step.path)
-        keep_unquantized(context, prepared.model, job.recipe.passes, index)
+        context.earlier = earlier.for_step(prepared.model, index)
         readers = readers_of(prepared.model)
         try:
             report = _apply(prepared.model, context, step, index + 1, place)

@@ -22,7 +22,8 @@ from ..passes import Context
 from ..runtime import Arrays, Session, open_session
 from .channels import Group, Grouping, Member, cut, find_groups, prepare
 from .scores.evidence import evidence_of
-from .scores.table import SCORES, CannotScore
+from .scores.formulas import CannotScore
+from .scores.table import SCORES
 from .units.costs import Cost, parameters
 from .units.multiples import block_of
 from .units.selection import Dial, Widths

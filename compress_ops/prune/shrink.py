@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -13,17 +13,13 @@ from ..model import Model
 from ..passes import Change, Context, Need, matches, selected
 from .channels import Group, Grouping, Role, Trimmed, cut
 from .scores.evidence import evidence_of, measure
-from .scores.gradient import first_order
-from .scores.output_error import removal_costs
-from .scores.table import NEEDS_DATA, SCORES, CannotScore, Normalize, ScoreName, normalized
+from .scores.formulas import CannotScore
+from .scores.table import SCORES, Normalize, ScoreName, normalized
 from .units.costs import multiply_adds, parameters
 from .units.least_error import least_error
 from .units.selection import By, Dial, Scope, Widths, by_channels, turn, within_reach
 from .units.silence import give_back, silence, why_loud
 from .units.time import setting_for_time
-
-Measure: TypeAlias = "Callable[[Model, Context, Grouping, Sequence[Group]], list[Array | None]]"
-MEASURED: dict[ScoreName, Measure] = {"hessian": removal_costs, "gradient": first_order}
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,7 @@ class Plan:
 
 def needs_of(options: Any) -> Iterator[Need]:
     """What must be there for the score and the scope."""
-    if options.score in NEEDS_DATA or options.scope == "least_error":
+    if SCORES[options.score].needs_data or options.scope == "least_error":
         yield Need.CALIBRATION
 
 
@@ -84,13 +80,14 @@ def _allowed(group: Group, plan: Plan, change: Change) -> bool:
 def _scored(
     model: Model, ctx: Context, grouping: Grouping, groups: Sequence[Group], plan: Plan, change: Change
 ) -> tuple[list[Group], list[Array]]:
-    magnitudes = measure(model, ctx, grouping, plan.score) if plan.score == "activation_weight" else {}
-    measured = MEASURED[plan.score](model, ctx, grouping, groups) if plan.score in MEASURED else [None] * len(groups)
+    by = SCORES[plan.score]
+    magnitudes = measure(model, ctx, grouping, plan.score) if by.reads_activations else {}
+    measured = by.measure(model, ctx, grouping, groups) if by.measure else [None] * len(groups)
     give_back(model, plan.kind)  # after measuring: what is silenced was measured while others made up for it
     found: list[tuple[Group, Array]] = []
     for group, own in ctx.progress(list(zip(groups, measured, strict=True)), "score"):
         try:
-            score = SCORES[plan.score](evidence_of(group, magnitudes, ctx.rng, own))
+            score = by(evidence_of(group, magnitudes, ctx.rng, own))
             found.append((group, normalized(score, plan.normalize)))
         except CannotScore as reason:
             change.decline(group.name, str(reason))

@@ -13,7 +13,7 @@ from ..catalogue import PASSES
 from ..data import Images
 from ..errors import OnnxpressError, Place, RecipeError, raise_all
 from ..files.foreign import DATA, ONNX, kind_of_file
-from ..files.reading import reason_of, unreadable
+from ..files.reading import is_absent, reason_of, unreadable
 from ..measure import Budget, Measure
 from .check import checked_document, step_from
 from .text import Document, Flag, dump_recipe, read_document, set_flag, set_value
@@ -80,7 +80,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), flags: Sequence[Flag]
 def _text(path: Path) -> str:
     place = Place(str(path))
     if why := unreadable(path):
-        hint = "start with: onnxpress recipe new" if why == "does not exist" else ""
+        hint = "start with: onnxpress recipe new" if is_absent(path) else ""
         raise RecipeError(f"the recipe {why}", hint=hint, place=place)
     if (kind := kind_of_file(path)) in (ONNX, DATA):
         raise RecipeError(f"the recipe is {kind.what}", hint=_ORDER, place=place)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..measure import quality
 from ..measure.closeness.fidelity import Fidelity, OutputFidelity
 from ..measure.comparison import NOT_ASKED, Comparison
 from ..measure.cost import Profile
@@ -190,8 +192,8 @@ def _about_accuracy(first: str, accuracy: Accuracy) -> Iterator[str]:
         listed = ", ".join(f"{number} = {name}" for number, name in enumerate(accuracy.classes[:_LISTED]))
         more = f" ... and {len(accuracy.classes) - _LISTED} more" if len(accuracy.classes) > _LISTED else ""
         yield f"Labels by class folder: {listed}{more}."
-    if accuracy.guesses:
-        score = units.score(next(iter(accuracy.metrics["top1"].models.values())).value, "higher")
+    if accuracy.guessable and accuracy.guesses:
+        score = units.score(next(iter(accuracy.guessable.models.values())).value, "higher")
         guessing = f"{first} scores {score} on {accuracy.kinds} classes, about what guessing does"
         yield f"{guessing}: labels or preprocessing do not fit?"
 
@@ -235,7 +237,8 @@ def _fidelity_table(comparison: Comparison) -> Table:
 
 
 def _fidelity_row(output: OutputFidelity) -> list[str]:
-    sqnr = "identical" if output.identical else units.UNKNOWN if output.sqnr_db is None else f"{output.sqnr_db:.1f} dB"
+    found = math.inf if output.identical else output.sqnr_db
+    sqnr = units.UNKNOWN if found is None else quality.told(found)
     closeness = output.closeness.value if output.closeness else None
     return [
         units.UNKNOWN if closeness is None else f"{closeness:.5f}",

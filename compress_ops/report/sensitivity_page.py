@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from ..measure import quality
 from ..measure.sensitivity import Effect, Sensitivity
 from . import units
 from .page import Page, Table
@@ -53,7 +54,7 @@ def _row(effect: Effect) -> list[str]:
         units.count(part.parameters),
         units.size(part.saved),
         "not finite" if effect.noise is None else _cosine(effect.cosine),
-        units.UNKNOWN if effect.sqnr_db is None else f"{effect.sqnr_db:.1f} dB",
+        units.UNKNOWN if effect.sqnr_db is None else quality.told(effect.sqnr_db),
         units.score(effect.top1_agreement, "higher") if effect.top1_agreement is not None else units.UNKNOWN,
     ]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..measure import quality
 from ..measure.budget import Verdict
 from ..measure.comparison import Comparison
 from ..measure.environment import Environment
@@ -169,7 +170,7 @@ def _course(values: Sequence[float]) -> str:
 def worst_tables(steps: Sequence[StepReport]) -> Iterator[Table]:
     """The tensors that each step quantized with the lowest signal-to-noise ratio, and how much of them is clipped."""
     rows = [
-        [f"{number} {step.name}", tensor, f"{sqnr:.1f} dB", f"{100 * clipped:.2g} %" if clipped else "-"]
+        [f"{number} {step.name}", tensor, quality.told(sqnr), f"{100 * clipped:.2g} %" if clipped else "-"]
         for number, step in enumerate(steps, 1)
         for tensor, sqnr, clipped in _worst_tensors(step.notes)
     ]

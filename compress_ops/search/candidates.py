@@ -3,12 +3,12 @@
 With data: activations quantized ahead of time, for all or for convolutions alone, smoothed or not. With data or
 without: activations quantized while the model runs, and weights alone in 8 bits, computed in float as before, which
 suits whatever has no fast integer kernel. For execution providers other than the CPU there is one candidate: what
-they compute fast (``providers.py``).
+they compute fast (``compress_ops.providers``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..graph.layers.weights import RECURRENT, is_left
@@ -16,9 +16,10 @@ from ..lazy import ir
 from ..model import Model
 from ..pipeline.job import Job, Prepared, with_passes
 from ..pipeline.steps import apply_steps
+from ..providers import facts_of
 from ..quantize.int8.eligible import why_not, why_not_left
 from ..recipe import Step
-from .precisions import Passes, default_of
+from .precisions import PASSES_OF, Passes, default_of
 from .preparing import preparing, steps_of
 
 MAY_FAIL = {"allow_unchanged": True}
@@ -41,7 +42,7 @@ def candidates(prepared: Prepared, provider: str) -> list[Candidate]:
     model, with_data = prepared.model, "calibration" in prepared.data
     default = default_of(provider, with_data=with_data)
     if default is not None:
-        found = {default.name: default.passes}
+        found: Mapping[str, Passes] = {default: PASSES_OF[default]}
     else:
         present = _present(_as_prepared(prepared))
         found = {**(_with_data(present) if with_data else {}), **_without_data(present)}
@@ -53,7 +54,7 @@ def candidates(prepared: Prepared, provider: str) -> list[Candidate]:
 
 def would_bring(job: Job) -> str:
     """What calibration data would add to the choice on the CPU; empty where there is some."""
-    if job.recipe.data.calibration is not None or job.recipe.provider[0].name != "cpu":
+    if job.recipe.data.calibration is not None or job.recipe.provider[0].facts.fast is not None:
         return ""
     return (
         "Chosen on made-up inputs. With --data DATA, a few dozen real ones, closeness is judged on what the model "
@@ -81,7 +82,7 @@ def _can_be_int8(node: ir.Node) -> bool:
 def _finishing(model: Model, provider: str) -> list[Step]:
     """Normalizations in the operators that the CPU runs fastest, where there are some."""
     normalizes = any(node.op_type in ("LayerNormalization", "ReduceMean") for node in model.nodes())
-    return steps_of([{"unfuse_norms": {}}]) if normalizes and provider == "cpu" else []
+    return steps_of([{"unfuse_norms": {}}]) if normalizes and not facts_of(provider).fast_fused_norms else []
 
 
 def _with_data(present: set[str]) -> dict[str, Passes]:

@@ -32,7 +32,7 @@ def _try(model: Path, operation: Pass) -> StepReport | str:
     try:
         return next(apply_steps(prepared))
     except OnnxpressError as error:
-        return f"{operation.name} was not tried: {error.message.partition(': ')[2] or error.message}"
+        return f"{operation.name} was not tried: {error.bare}"
     except Exception as error:  # what one pass does not survive must not hide what the others could save
         return f"{operation.name} was not tried: {_reason(model, error)}"
 

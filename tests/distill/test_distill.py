@@ -48,7 +48,7 @@ def mlp(seed: int = 0, hidden: int = 16, tail: str = "y = Gemm(r, w2, b2)") -> M
 
 
 def taught(student: Model, teacher: Model, data: Dataset | None = None, **options: Any) -> Change:
-    ctx = context(training=data or Table(noise(200, 6, seed=9)), original=teacher)
+    ctx = context(training=data or Table(noise(200, 6, seed=9)), earlier=teacher)
     change = distill(student, ctx, **{"epochs": 20, "learning_rate": 0.02, **options})
     student.check()
     return change
@@ -206,7 +206,7 @@ def test_it_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: pytest
 
     checkpoint, data, through = tmp_path / "state.npz", Table(noise(200, 6, seed=9)), mlp(seed=50)
     options = {"epochs": 6, "learning_rate": 0.02}
-    distill(through, context(training=data, original=mlp()), **options)
+    distill(through, context(training=data, earlier=mlp()), **options)
 
     calls, judge = [], held_out.HeldOut.__call__
 
@@ -220,10 +220,10 @@ def test_it_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: pytest
     with monkeypatch.context() as patch:
         patch.setattr(held_out.HeldOut, "__call__", breaks_off)
         with pytest.raises(Stopped):
-            distill(student, context(training=data, original=mlp(), checkpoint=checkpoint), **options)
+            distill(student, context(training=data, earlier=mlp(), checkpoint=checkpoint), **options)
     assert checkpoint.exists()
     again = mlp(seed=50)
-    change = distill(again, context(training=data, original=mlp(), checkpoint=checkpoint, resume=True), **options)
+    change = distill(again, context(training=data, earlier=mlp(), checkpoint=checkpoint, resume=True), **options)
     assert change.touched
     for name, value in through.graph.initializers.items():
         assert np.array_equal(value.const_value.numpy(), again.graph.initializers[name].const_value.numpy()), name
@@ -231,7 +231,7 @@ def test_it_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: pytest
 
 def test_a_dry_run_tries_one_step_and_keeps_nothing() -> None:
     data = Table(noise(200, 6))
-    change = distill(mlp(seed=50), context(training=data, original=mlp(), dry_run=True))
+    change = distill(mlp(seed=50), context(training=data, earlier=mlp(), dry_run=True))
     assert set(change.touched) == {"w1", "b1", "w2", "b2"}
 
 
@@ -311,7 +311,7 @@ def test_a_baseline_says_what_the_teacher_adds() -> None:
     x = noise(240, 6, seed=9)
     labels = outputs(mlp(), x=x)[0].argmax(1)
     data = Table(x, labels)
-    ctx = context(training=data, evaluation=Table(x, labels), metrics=["top1"], original=mlp())
+    ctx = context(training=data, evaluation=Table(x, labels), metrics=["top1"], earlier=mlp())
     change = distill(mlp(seed=50), ctx, epochs=3, learning_rate=0.01, baseline="scratch", seeds=2)
     assert "training without the teacher" in change.notes["baseline"] and "2 seeds" in change.notes["baseline"]
     assert change.notes["top1"].endswith("1 the teacher")

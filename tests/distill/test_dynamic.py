@@ -24,7 +24,7 @@ def test_what_reads_them_is_learned_anew_from_zero_and_what_feeds_them_goes_on()
     teacher, student = mlp(), mlp()
     silent = silenced(student, 0.5)
     assert len(silent) == 8
-    ctx = context(training=Table(noise(200, 6, seed=9)), original=teacher)
+    ctx = context(training=Table(noise(200, 6, seed=9)), earlier=teacher)
     distill(student, ctx, epochs=2, learning_rate=0.01)
     readers, old = weight(student, "w2")[silent], weight(teacher, "w2")[silent]
     assert (np.abs(readers) > 1e-3).all()
@@ -38,7 +38,7 @@ def test_the_next_step_may_keep_them() -> None:
     """One of them that training makes important is not silenced again."""
     teacher, student = mlp(), mlp()
     first = silenced(student, 0.5)
-    ctx = context(training=Table(noise(200, 6, seed=9)), original=teacher)
+    ctx = context(training=Table(noise(200, 6, seed=9)), earlier=teacher)
     distill(student, ctx, epochs=30, learning_rate=0.02)
     second = silenced(student, 0.5)
     assert set(first) - set(second) and len(second) == 8

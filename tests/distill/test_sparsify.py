@@ -23,7 +23,7 @@ def weights(model: Model) -> dict[str, np.ndarray]:
 
 
 def made_sparse(model: Model, **options: Any) -> Change:
-    ctx = context(training=Table(noise(200, 6, seed=9)), original=model.copy())
+    ctx = context(training=Table(noise(200, 6, seed=9)), earlier=model.copy())
     change = sparsify(model, ctx, **{"epochs": 10, "recover": 10, "learning_rate": 0.02, **options})
     model.check()
     return change
@@ -90,7 +90,7 @@ def test_packed_it_is_smaller_and_gives_the_same() -> None:
 
 def test_a_dry_run_tries_a_step_and_cuts_nothing() -> None:
     model = mlp()
-    ctx = context(training=Table(noise(40, 6)), original=mlp(), dry_run=True)
+    ctx = context(training=Table(noise(40, 6)), earlier=mlp(), dry_run=True)
     assert set(sparsify(model, ctx).touched) == {"w1", "b1", "w2", "b2"}
     assert all(map(np.all, weights(model).values()))
 

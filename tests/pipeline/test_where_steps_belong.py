@@ -66,7 +66,7 @@ def test_what_is_quantized_is_to_be_changed_before(name: str, told: str) -> None
 
 
 def test_a_student_that_is_its_teacher_is_to_be_changed_first() -> None:
-    change = PASSES["distill"](net(), ready(original=net()), epochs=1)
+    change = PASSES["distill"](net(), ready(earlier=net()), epochs=1)
     assert not change.touched
     assert "such as prune_channels: {ratio: 0.5}, or name another teacher: FILE.onnx" in reasons(change)
 
@@ -78,10 +78,10 @@ def test_integers_are_trained_behind_and_floats_in_front() -> None:
         s=np.array(0.01, np.float32),
     )
     with pytest.raises(PassError, match="no float weight") as refused:
-        PASSES["distill"](codes, ready(original=codes.copy()))
+        PASSES["distill"](codes, ready(earlier=codes.copy()))
     assert "finetune_quantized trains integers" in refused.value.hint
     with pytest.raises(PassError) as refused:
-        PASSES["sparsify"](quantized(), ready(original=quantized()), ratio=0.5, train=["b*"])
+        PASSES["sparsify"](quantized(), ready(earlier=quantized()), ratio=0.5, train=["b*"])
     assert "in front of the step that quantizes" in refused.value.hint
 
 
@@ -92,5 +92,5 @@ def test_a_form_without_a_gradient_names_the_form_that_has_one() -> None:
     PASSES["quantize_weights"](student, ready(), only=[second], method="rtn", bits=4)
     PASSES["cluster_weights"](student, ready(), only=[first])
     with pytest.raises(PassError, match="no gradient is known for MatMulNBits") as refused:
-        PASSES["finetune_quantized"](student, ready(unquantized=teacher))
+        PASSES["finetune_quantized"](student, ready(earlier=teacher))
     assert "quantize_weights: {storage: qdq}" in refused.value.hint

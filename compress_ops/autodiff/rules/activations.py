@@ -4,6 +4,7 @@ relu' = 1[y > 0]        s' = y - y^2        tanh' = 1 - y^2        softplus' = s
 hard sigmoid' = alpha 1[0 < y < 1]        elu' = 1 where x > 0, else y + alpha
 gelu' = P(x) + x p(x), with P and p the normal distribution and density
 mish' = t + x s(x) (1 - t^2), with t = tanh(softplus(x))        swish' = s + alpha x (s - s^2), with s = s(alpha x)
+softmax along an axis: dx = y (dy - sum dy y)        log softmax: dx = dy - exp(y) sum dy
 """
 
 from __future__ import annotations
@@ -24,8 +25,18 @@ FORMULAS = formulas(
         "Softsign": lambda step, dy: step.div(dy, step.square(step.add(step.number(1), step.op("Abs", step.x)))),
         "Elu": lambda step, dy: _piecewise(step, dy, step.mul(dy, step.add(step.y, _parameter(step, "alpha", 1.0)))),
         "Gelu": lambda step, dy: step.mul(dy, _gelu_slope(step, step.x)),
+        "Softmax": lambda step, dy: _softmax(step, step.mul(dy, step.y)),
+        "LogSoftmax": lambda step, dy: step.sub(dy, step.mul(step.op("Exp", step.y), _along_axis(step, dy))),
     }
 )
+
+
+def _softmax(step: Step, weighted: ir.Value) -> ir.Value:
+    return step.sub(weighted, step.mul(step.y, _along_axis(step, weighted)))
+
+
+def _along_axis(step: Step, value: ir.Value) -> ir.Value:
+    return step.sum(value, [step.attribute("axis", -1)])
 
 
 def _parameter(step: Step, name: str, default: float) -> ir.Value:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...errors import DataError, Place, did_you_mean, raise_all
 from ...files.foreign import kind_of_file
-from ...files.reading import unreadable
+from ...files.reading import is_absent, unreadable
 from ...runtime import Port
 from ..base import Dataset, DataSettings
 from ..fit import settings_faults
@@ -26,7 +26,7 @@ class Form:
     """A form of data: how it is recognised by its source and path, and how it is opened.
 
     ``brings_labels``: its labels need no name, being no array among others; ``names`` are those of its arrays, where
-    they have names.
+    they have names. ``is_path``: its source names a file or folder; ``repeats``: the same files give the same samples.
     """
 
     name: str
@@ -35,6 +35,8 @@ class Form:
     open: Callable[[str, Sequence[Port], DataSettings], Dataset]
     brings_labels: bool = False
     names: Callable[[str, Path], Iterable[str]] = lambda source, path: ()
+    is_path: bool = True
+    repeats: bool = True
 
 
 def _names_in_file(source: str, path: Path) -> Iterable[str]:
@@ -47,8 +49,16 @@ def _names_in_folder(source: str, path: Path) -> Iterable[str]:
 
 
 FORMS = (
-    Form("random", "seeded random samples", lambda source, path: source == "random", open_random),
-    Form("user:module:function", "your own function", lambda source, path: source.startswith("user:"), open_user, True),
+    Form("random", "seeded random samples", lambda source, path: source == "random", open_random, is_path=False),
+    Form(
+        "user:module:function",
+        "your own function",
+        lambda source, path: source.startswith("user:"),
+        open_user,
+        brings_labels=True,
+        is_path=False,
+        repeats=False,
+    ),
     Form(
         "FILE.npz",
         "stacked samples",
@@ -97,7 +107,17 @@ def is_known(source: str, base: Path) -> bool:
 
 def is_path(source: str) -> bool:
     """Whether a source names a file or folder; not all data does."""
-    return source != "random" and not source.startswith("user:")
+    return _not_in_files(source) is None
+
+
+def repeats(source: str) -> bool:
+    """Whether data is the same as long as the files of a run are."""
+    form = _not_in_files(source)
+    return form is None or form.repeats
+
+
+def _not_in_files(source: str) -> Form | None:
+    return next((form for form in FORMS if not form.is_path and form.claims(source, Path())), None)
 
 
 def is_data_file(path: Path) -> bool:
@@ -114,7 +134,7 @@ def _form(source: str, base: Path) -> Form | None:
 
 def _unclaimed(source: str, path: Path) -> DataError:
     why = unreadable(path, or_folder=True)
-    if why == "does not exist":
+    if is_absent(path):
         beside = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
         return DataError(f"the data does not exist{did_you_mean(path.name, beside)}", place=Place(source))
     if why:

@@ -21,7 +21,7 @@ import numpy as np
 
 from ...arrays import Array
 from ...errors import PassError
-from ...graph.edit import attribute
+from ...graph.edit import Editor, Writer, attribute, put_behind
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from ...nodes import limits_of
@@ -50,14 +50,12 @@ class Codes:
     def numbers(self, exact: Array | None = None) -> Array:
         """float32 v that are rounded to the codes: exact weights w / s where they are, else the middle of the step."""
         steps = self.steps()
-        inside: Array = np.where(np.abs(exact - steps) <= _INSIDE, exact, steps) if exact is not None else steps
-        numbers: Array = (inside * _STEP).astype("float32")
-        return numbers
+        inside = np.where(np.abs(exact - steps) <= _INSIDE, exact, steps) if exact is not None else steps
+        return (inside * _STEP).astype(np.float32)
 
     def steps(self) -> Array:
         """float32 q - z."""
-        difference: Array = self._codes() - self._zero()
-        return difference
+        return self._codes() - self._zero()
 
     def scales(self) -> Array:
         """s, so that it meets single numbers."""
@@ -206,32 +204,24 @@ def filled_mask(weight: Codes, keep: Array) -> Array:
 
 def _cut(model: Model, node: ir.Node, sizes: Sequence[int]) -> None:
     """Leave out behind a DequantizeLinear what fills the last block."""
-    whole, name = node.outputs[0], model.fresh(f"{node.name}/Slice")
-    bounds = [np.zeros(len(sizes), np.int64), np.array(sizes, np.int64)]
-    start, end = (model.add_weight(f"{name}/bound", ir.Tensor(bound)) for bound in bounds)
-    made = ir.node("Slice", [whole, start, end], name=name)
-    made.outputs[0].name, made.outputs[0].type, made.outputs[0].shape = name, whole.type, whole.shape
+    whole = node.outputs[0]
+    writer = Writer(model, node.name or "", lambda made: model.graph.insert_after(node, made))
+    bounds = [writer.constant(f"{node.name}/bound", np.array(each, np.int64)) for each in ([0] * len(sizes), sizes)]
+    put_behind(writer.op("Slice", whole, *bounds), whole)
     whole.shape = None
-    for reader, index in list(whole.uses()):
-        if reader is not made:
-            reader.replace_input_with(index, made.outputs[0])
-    model.graph.insert_after(node, made)
 
 
 def _insert(model: Model, value: ir.Value, node: ir.Node, dtype: ir.DataType) -> None:
-    """Quantize in front of the DequantizeLinear, in steps of c and to its zero points."""
-    steps = np.full(tensor_of(node.inputs[1]).shape.numpy(), _STEP, np.float32)
-    inputs = [value, model.add_weight(f"{value.name}/steps", ir.Tensor(steps)), *node.inputs[2:]]
-    if len(inputs) < 3 or inputs[2] is None:  # the zero points tell the type of the codes
-        zeros = np.zeros(tensor_of(inputs[1]).shape.numpy(), dtype.numpy())
-        inputs = [*inputs[:2], model.add_weight(f"{value.name}/zero", ir.Tensor(zeros))]
-    name = model.fresh(f"{value.name}/QuantizeLinear")
+    """Quantize in front of the DequantizeLinear, in steps of c and to its zero points, which tell the type of codes."""
+    edit, shape = Editor(model, node, value.name), tensor_of(node.inputs[1]).shape.numpy()
+    steps = edit.constant(f"{value.name}/steps", np.full(shape, _STEP, np.float32))
+    zero = node.inputs[2] if len(node.inputs) > 2 else None
+    if zero is None:
+        zero = edit.constant(f"{value.name}/zero", np.zeros(shape, dtype.numpy()))
     where = {key: attribute(node, key, 0) for key in ("axis", "block_size") if key in node.attributes}
-    made = ir.node("QuantizeLinear", inputs, where, name=name)
-    made.outputs[0].name = name
-    made.outputs[0].type, made.outputs[0].shape = ir.TensorType(dtype), value.shape
-    node.replace_input_with(0, made.outputs[0])
-    model.graph.insert_before(node, made)
+    codes = edit.op("QuantizeLinear", value, steps, zero, **where)
+    codes.type, codes.shape = ir.TensorType(dtype), value.shape
+    node.replace_input_with(0, codes)
 
 
 def _name(value: ir.Value | None) -> str:

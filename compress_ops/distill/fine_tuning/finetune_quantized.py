@@ -7,11 +7,9 @@ and Marr 2018, Apprentice, arXiv:1711.05852). ``unrounded`` makes the graph that
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from pydantic import Field
 
-from ...errors import PassError
+from ...errors import NoGradient, PassError
 from ...model import Model
 from ...passes import Change, Context, Need, Promise, register
 from ..lesson.task import Task, lesson_of, training_data
@@ -58,27 +56,26 @@ def finetune_quantized(model: Model, ctx: Context, options: FinetuneOptions) -> 
     training at a time, and operators between layers need no gradient.
     """
     declined = Change()
-    before = replace(ctx, original=ctx.unquantized)
     stored_weights(model, Change())  # without any it is not the teacher that is missing
-    exact = load_teacher(options.teacher, before) if ctx.unquantized is None else ctx.unquantized
+    exact = load_teacher(options.teacher, ctx) if ctx.earlier is None else ctx.earlier
     steps = Steps(options.learn_scales, options.learn_activation_scales)
     student = unrounded(model, options.train, steps, declined, exact)
-    change = _by_blocks(student, ctx, before, options) if options.blocks else _whole(student, ctx, before, options)
+    change = _by_blocks(student, ctx, options) if options.blocks else _whole(student, ctx, options)
     change.declined += declined.declined
     if not ctx.dry_run and change.touched:
         write_rounded(student, model, change)
     return change
 
 
-def _by_blocks(student: Unrounded, ctx: Context, before: Context, options: FinetuneOptions) -> Change:
+def _by_blocks(student: Unrounded, ctx: Context, options: FinetuneOptions) -> Change:
     _refuse(loss=options.loss, batch=options.batch, match=options.match or None)
-    teacher, data = load_teacher(options.teacher, before), training_data(ctx)
+    teacher, data = load_teacher(options.teacher, ctx), training_data(ctx)
     assert options.blocks is not None
     return Blockwise(student, teacher, data, ctx, TrainSettings.of(options), options.hold_out).run(options.blocks)
 
 
-def _whole(student: Unrounded, ctx: Context, before: Context, options: FinetuneOptions) -> Change:
-    lesson = lesson_of(student.model, before, options)
+def _whole(student: Unrounded, ctx: Context, options: FinetuneOptions) -> Change:
+    lesson = lesson_of(student.model, ctx, options)
     task = Task.of(options, student.model, ctx, lesson, student.names, mask=student.mask)
     change = _trained(task)
     change.chosen |= {"loss": dict(task.weights)}
@@ -95,9 +92,7 @@ def _trained(task: Task) -> Change:
     """As one; where an operator stands in the way, there is another."""
     try:
         return task.tried() if task.ctx.dry_run else task.done()
-    except PassError as error:
-        if not error.message.startswith("no gradient is known"):
-            raise
+    except NoGradient as error:
         others = [reason for _, reason in other_forms(task.model)]
         layers = f"{error.hint}; or train layer by layer, which needs no gradient between layers: blocks: layer"
         hint = f"{others[0]}; {layers}" if others else layers

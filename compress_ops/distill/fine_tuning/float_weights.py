@@ -9,6 +9,7 @@ first undo what was chosen (4 bits in blocks of 64 by GPTQ: 4.1 times against 4.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -26,48 +27,41 @@ _OTHERS = 0.02  # of all codes may lie farther: at the ends of the range
 
 def float_weights(codes: Sequence[Codes], before: Model | None) -> dict[str, Array]:
     """By the names of codes, the float weights that were rounded to them, in steps; layers of the same name tell."""
-    nodes = {node.name: node for node in before.graph if node.name} if before is not None else {}
-    found = {weight.name: next((each for each in _ratios(weight, nodes)), None) for weight in codes}
+    found = {weight.name: next(_ratios(weight, before), None) for weight in codes}
     return {name: array for name, array in found.items() if array is not None}
 
 
 def pruned(codes: Sequence[Codes], before: Model | None) -> dict[str, Array]:
     """By the names of codes, where the weights were not zero before they were rounded; of those that had zeros."""
-    nodes = {node.name: node for node in before.graph if node.name} if before is not None else {}
     found = {}
     for weight in codes:
         steps = weight.steps()
-        for array in _candidates(weight, nodes):
+        for array in _arrays(weight, before):
             zeros = array == 0
             if zeros.any() and not steps[zeros].any():
                 found[weight.name] = np.logical_not(zeros)
     return found
 
 
-def _ratios(weight: Codes, nodes: dict[str, ir.Node]) -> Iterator[Array]:
+def _ratios(weight: Codes, before: Model | None) -> Iterator[Array]:
     """Of the arrays that the layers had, by rows and by columns, those that the codes are rounded from."""
     steps, scales = weight.steps(), weight.scales()
-    for array in _candidates(weight, nodes):
+    for array in _arrays(weight, before):
         ratio = array / scales
         if (np.abs(ratio - steps) > _HALF).mean() < _OTHERS:
             yield ratio
 
 
-def weight_arrays(weight: ir.Value, before: Model | None) -> Iterator[Array]:
-    """What the layers that read a weight read in its place before, as it is and transposed."""
+def _arrays(weight: Codes, before: Model | None) -> Iterator[Array]:
+    return weight_arrays(weight.node.outputs[0], weight.tensor.shape.numpy(), before)
+
+
+def weight_arrays(weight: ir.Value, shape: Sequence[int], before: Model | None) -> Iterator[Array]:
+    """What the layers that read a weight read in its place before, in its shape: by rows and by columns."""
     nodes = {node.name: node for node in before.graph if node.name} if before is not None else {}
     for name, index in _readers(weight):
         tensor = _weight_of(nodes[name], index) if name in nodes else None
-        if tensor is not None and tensor.dtype.name == "FLOAT":
-            array = tensor.numpy()
-            yield from (array, array.T)
-
-
-def _candidates(weight: Codes, nodes: dict[str, ir.Node]) -> Iterator[Array]:
-    shape = weight.tensor.shape.numpy()
-    for name, index in _readers(weight.node.outputs[0]):
-        tensor = _weight_of(nodes[name], index) if name in nodes else None
-        if tensor is not None and tensor.size == weight.tensor.size and tensor.dtype.name == "FLOAT":
+        if tensor is not None and tensor.size == math.prod(shape) and tensor.dtype.name == "FLOAT":
             array = tensor.numpy()
             yield from (array.reshape(shape), array.reshape(shape[::-1]).T)
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...graph.edit import constant_of
+from ...graph.edit import Editor, constant_of, put_behind
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from .fake_quantization import Codes, tensor_of
@@ -67,10 +67,4 @@ def _factor(copy: Model, scale: ir.Value) -> ir.Value:
 
 def multiply(model: Model, scale: ir.Value, factor: ir.Value) -> None:
     """Let the readers of a weight read its product with a factor."""
-    name = model.fresh(f"{scale.name}/Mul")
-    product = ir.node("Mul", [scale, factor], name=name)
-    product.outputs[0].name, product.outputs[0].type, product.outputs[0].shape = name, scale.type, scale.shape
-    for node, index in list(scale.uses()):
-        if node is not product:
-            node.replace_input_with(index, product.outputs[0])
-    model.graph.insert_before(model.graph[0], product)
+    put_behind(Editor(model, model.graph[0], scale.name).op("Mul", scale, factor), scale)

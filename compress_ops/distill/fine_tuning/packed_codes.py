@@ -137,8 +137,7 @@ class Packed:
 
     def _found(self, before: Model | None) -> Iterator[Array]:
         """What the weight's readers read before it was packed, in its own shape."""
-        shape = self._decoded[0].shape
-        yield from (array for array in weight_arrays(self.weight, before) if array.shape == shape)
+        return weight_arrays(self.weight, self._decoded[0].shape, before)
 
     def rounded(self, numbers: Array) -> Array:
         """float32 k of numbers v."""

@@ -152,17 +152,12 @@ def _free(codes: list[Codes], biases: list[Bias], change: Change) -> list[Codes]
 def write_rounded(trained: Unrounded, model: Model, change: Change) -> None:
     """Put what was trained into the quantized model, and say what became of each weight that changed."""
     change.touched = {}
-    learned = _learned(trained)
+    found = weights_of(trained.model, list(trained.factors.values()))
+    learned = {scale: found[factor] for scale, factor in trained.factors.items()}
     _write_codes(trained, learned, model, change)
     _write_packed(trained, model, change)
     _write_floats(trained, learned, model, change)
     _write_biases(trained, model, change)
-
-
-def _learned(trained: Unrounded) -> dict[str, Array]:
-    """The factors of scales, by scale."""
-    found = weights_of(trained.model, list(trained.factors.values()))
-    return {scale: found[factor] for scale, factor in trained.factors.items()}
 
 
 def _write_codes(trained: Unrounded, learned: Mapping[str, Array], model: Model, change: Change) -> None:
@@ -170,18 +165,21 @@ def _write_codes(trained: Unrounded, learned: Mapping[str, Array], model: Model,
     rounded = {weight: weight.rounded(numbers[weight.name], learned.get(weight.scale, one)) for weight in trained.codes}
     _keep_word(model, rounded, change)
     for weight, after in rounded.items():
-        if share := float((after != weight.tensor.numpy()).mean()):
+        if _differ(weight.name, weight.tensor.numpy(), after, change):
             model.graph.initializers[weight.name].const_value = ir.Tensor(after, weight.tensor.dtype, name=weight.name)
-            change.touch(weight.name, f"{share:.1%} of the codes")
 
 
 def _write_packed(trained: Unrounded, model: Model, change: Change) -> None:
-    numbers = weights_of(trained.model, [weight.name for weight in trained.packed])
     for weight in trained.packed:
-        codes = weight.rounded(numbers[weight.name])
-        if share := float((codes != weight.numbers).mean()):
-            change.touch(weight.name, f"{share:.1%} of the codes")
+        codes = weight.rounded(weights_of(trained.model, [weight.name])[weight.name])
+        if _differ(weight.name, weight.numbers, codes, change):
             write_weights(model, weight.stored(codes))
+
+
+def _differ(name: str, before: Array, after: Array, change: Change) -> bool:
+    if share := float((after != before).mean()):
+        change.touch(name, f"{share:.1%} of the codes")
+    return share > 0
 
 
 def _write_floats(trained: Unrounded, learned: Mapping[str, Array], model: Model, change: Change) -> None:

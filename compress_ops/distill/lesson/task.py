@@ -17,6 +17,7 @@ from ...model import Model
 from ...passes import Change, Context
 from ...runtime import Arrays
 from ..losses import (
+    LOSSES,
     TEMPERATURE,
     Inputs,
     Wanted,
@@ -203,9 +204,10 @@ class Task:
 
     def _written(self, model: Model, parameters: Sequence[str], weights: Weights) -> tuple[Objective, Inputs]:
         targets = self.lesson.targets
-        if "cross_entropy" in weights and targets.labels is None:
+        unlabelled = [name for name in weights if LOSSES[name].of_labels and targets.labels is None]
+        if unlabelled:
             hint = "name the array that holds them (labels of data.training), or use a loss without labels"
-            raise DataError("the loss cross_entropy needs labels, and the training data has none", hint=hint)
+            raise DataError(f"the loss {unlabelled[0]} needs labels, and the training data has none", hint=hint)
         wanted = Wanted(
             weights,
             parameters,
@@ -218,7 +220,7 @@ class Task:
 
     def _judged(self, objective: Objective) -> Weights:
         """What is measured on held-out data: every loss that does not stand on maps that only training has."""
-        left: Weights = {name: weight for name, weight in self.weights.items() if name != "hidden"}
+        left: Weights = {name: weight for name, weight in self.weights.items() if not LOSSES[name].mapped}
         if not objective.helpers:
             return self.weights
         return left or chosen_weights(None, 0, self.lesson.targets.natures)

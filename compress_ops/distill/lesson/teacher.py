@@ -17,13 +17,13 @@ from ...runtime import Arrays, Feeds, Session, open_session
 
 
 def load_teacher(path: str | None, ctx: Context) -> Model:
-    """The model of the file, relative to the recipe; without one the model that this run began with."""
+    """The model of the file, relative to the recipe; without one the earlier model that the pass needs."""
     if path is not None:
         return load(ctx.folder / Path(path).expanduser())
-    if ctx.original is None:
+    if ctx.earlier is None:
         hint = "give one: teacher: FILE.onnx, or put the step behind the one that changes the model, in the same recipe"
         raise PassError("there is no teacher", hint=hint)
-    return ctx.original
+    return ctx.earlier
 
 
 def refuse_random(model: Model, who: str) -> None:

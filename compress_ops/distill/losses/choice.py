@@ -8,12 +8,12 @@ any other numbers; MSE + cosine for embeddings; MSE for numbers. Of several outp
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 from ...errors import PassError
 from .kinds import Kind, Nature
-from .terms import LossName
+from .terms import LOSSES, LossName
 
 Preset = Literal["soft+hard", "kl+l2"]
 Weights = dict[LossName, float]
@@ -25,8 +25,6 @@ _USUAL: dict[Kind, tuple[LossName, ...]] = {
     Kind.EMBEDDING: ("mse", "cosine"),
     Kind.NUMBERS: ("mse",),
 }
-OF_OUTPUTS: tuple[LossName, ...] = ("kl", "mse", "cosine", "cross_entropy", "similarity")
-OF_PAIRS: tuple[LossName, ...] = ("hidden", "attention", "similarity")
 
 
 def chosen_weights(
@@ -36,7 +34,7 @@ def chosen_weights(
     match loss:
         case None:
             wanted = {name for nature in natures.values() for name in _USUAL[nature.kind]}
-            return {name: 1.0 for name in OF_OUTPUTS if name in wanted}
+            return {name: 1.0 for name in LOSSES if name in wanted}
         case "soft+hard":
             weights: Weights = {"kl": blend, "cross_entropy": 1 - blend}
         case "kl+l2":
@@ -51,18 +49,4 @@ def chosen_weights(
 
 def asks_for_classes(loss: Mapping[LossName, float] | Preset | None) -> bool:
     """Whether a loss that is named speaks of classes: single numbers are then logits."""
-    return isinstance(loss, str) or any((loss or {}).get(name) for name in ("kl", "cross_entropy"))
-
-
-def outputs_for(name: LossName, natures: Mapping[str, Nature]) -> Sequence[str]:
-    """The outputs that a loss speaks of: classes for kl, the first for labels, more than one number for cosine."""
-    every = list(natures)
-    if name == "cross_entropy":
-        return every[:1]
-    if name == "kl":
-        return [output for output in every if natures[output].classes] or [
-            output for output in every if natures[output].kind is Kind.EMBEDDING
-        ]
-    if name == "cosine":
-        return [output for output in every if natures[output].kind not in (Kind.NUMBERS, Kind.YES_OR_NO)]
-    return every
+    return isinstance(loss, str) or any(LOSSES[name].of_classes and share for name, share in (loss or {}).items())

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from ...graph.edit import Writer
+from ...graph.edit import Formulas
 from ...lazy import ir
 
 TINY = 1e-12
@@ -22,7 +20,7 @@ SHORTEST = 1e-8
 """Vectors that are shorter have no direction: they are divided by this (as in PyTorch's cosine_similarity)."""
 
 
-class LossGraph(Writer):
+class LossGraph(Formulas):
     """Appends nodes to a model's graph."""
 
     def input(self, wish: str, shape: Sequence[int | str | None], dtype: ir.DataType) -> ir.Value:
@@ -34,12 +32,6 @@ class LossGraph(Writer):
     def scalar(self, wish: str) -> ir.Value:
         """A float32 number that is given with every batch."""
         return self.input(wish, [], ir.DataType.FLOAT)
-
-    def number(self, number: float) -> ir.Value:
-        return self.constant(f"{self.label}/constant", np.array(number, np.float32))
-
-    def integers(self, numbers: Sequence[int]) -> ir.Value:
-        return self.constant(f"{self.label}/constant", np.array(numbers, np.int64))
 
     def total(self, values: Sequence[ir.Value]) -> ir.Value:
         return values[0] if len(values) == 1 else self.op("Sum", *values)
@@ -78,7 +70,3 @@ class LossGraph(Writer):
         spread = self.op("Expand", weights, self.op("Shape", value))
         total = self.op("ReduceSum", self.mul(value, spread), keepdims=0)
         return self.div(total, self.positive(self.op("ReduceSum", spread, keepdims=0)))
-
-    def padded_rank(self, value: ir.Value, own: int, wanted: int) -> ir.Value:
-        """The value with axes of length 1 at its end, up to the rank that is wanted."""
-        return value if own >= wanted else self.op("Unsqueeze", value, self.integers(range(own, wanted)))

@@ -15,8 +15,10 @@ In this order:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import takewhile
 
 from ...arrays import Array
 from ...graph.edit import attribute
@@ -93,25 +95,24 @@ def nature_of(output: ir.Value, sample: Array) -> Nature:
     return Nature(Kind.SCORES if sample.shape[axis] > 1 else Kind.NUMBERS, axis)
 
 
-def _before(value: ir.Value, passed: frozenset[str]) -> ir.Node | None:
-    """The first node before a value that is none of those to be passed; None where the model's inputs come first."""
-    while (node := value.producer()) is not None and node.op_type in passed:
+def _backwards(value: ir.Value) -> Iterator[ir.Node]:
+    """The nodes before a value, each the maker of the first computed input of the one behind it."""
+    while (node := value.producer()) is not None:
+        yield node
         computed = [each for each in node.inputs if each is not None and not each.is_initializer()]
         if not computed:
-            return None
+            return
         value = computed[0]
-    return node
+
+
+def _before(value: ir.Value, passed: frozenset[str]) -> ir.Node | None:
+    """The first node before a value that is none of those to be passed; None where the model's inputs come first."""
+    return next((node for node in _backwards(value) if node.op_type not in passed), None)
 
 
 def _transposed(value: ir.Value) -> bool:
-    while (node := value.producer()) is not None and node.op_type in _POOLED:
-        if node.op_type == "Transpose":
-            return True
-        first = next((each for each in node.inputs if each is not None and not each.is_initializer()), None)
-        if first is None:
-            return False
-        value = first
-    return False
+    passed = takewhile(lambda node: node.op_type in _POOLED, _backwards(value))
+    return any(node.op_type == "Transpose" for node in passed)
 
 
 def _bounded(output: ir.Value, sample: Array) -> bool:

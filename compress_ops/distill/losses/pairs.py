@@ -47,6 +47,21 @@ class Target:
 
 
 @dataclass
+class Inputs:
+    """The inputs of an objective that bring targets: by output, by number of the pair, and those of labels and mask."""
+
+    outputs: dict[str, str] = field(default_factory=dict)
+    pairs: dict[int, str] = field(default_factory=dict)
+    labels: str | None = None
+    mask: str | None = None
+
+    @property
+    def names(self) -> list[str]:
+        single = [name for name in (self.labels, self.mask) if name is not None]
+        return [*self.outputs.values(), *self.pairs.values(), *single]
+
+
+@dataclass
 class Pairs:
     """Makes each input once, however many losses read it; ``helpers`` are the maps between widths."""
 
@@ -56,23 +71,20 @@ class Pairs:
     labels: LabelForm | None
     rng: np.random.Generator
     helpers: list[str] = field(default_factory=list)
-    of_outputs: dict[str, str] = field(default_factory=dict)
-    of_pairs: dict[int, str] = field(default_factory=dict)
-    labels_name: str | None = None
-    mask_name: str | None = None
+    inputs: Inputs = field(default_factory=Inputs)
     _made: dict[str, ir.Value] = field(default_factory=dict)
 
     def output(self, name: str, target: Target) -> Pair:
         student = self._student(target)
         teacher = self._input(f"teacher/{name}", self._dims(target, target.teacher_shape))
-        self.of_outputs[name] = teacher.name or ""
+        self.inputs.outputs[name] = teacher.name or ""
         return self._pair(target, student, self._classes(teacher, target))
 
     def inner(self, number: int, target: Target, *, mapped: bool) -> Pair:
         """A pair of inner tensors; ``mapped``: the student's is brought to the teacher's width."""
         student = self._student(target)
         teacher = self._input(f"teacher/pair_{number}", self._dims(target, target.teacher_shape))
-        self.of_pairs[number] = teacher.name or ""
+        self.inputs.pairs[number] = teacher.name or ""
         if mapped and target.shape != target.teacher_shape:
             student = self._map(target, student)
         elif target.probabilities and target.shape[1:2] != target.teacher_shape[1:2]:  # as many heads need not be
@@ -85,7 +97,7 @@ class Pairs:
         dims = [size for i, size in enumerate(self._dims(target, target.shape)) if shares or i != target.axis]
         dims += [2] if shares and target.yes_or_no else []
         labels = self._input("labels", dims, ir.DataType.FLOAT if shares else ir.DataType.INT64)
-        self.labels_name = labels.name
+        self.inputs.labels = labels.name
         return replace(self._pair(target, self._student(target), labels), labels=self.labels)
 
     def _pair(self, target: Target, student: ir.Value, teacher: ir.Value) -> Pair:
@@ -151,7 +163,7 @@ class Pairs:
 
     def _mask(self) -> ir.Value:
         mask = self._input("mask", [None] * len(self.mask_shape or ()))
-        self.mask_name = mask.name
+        self.inputs.mask = mask.name
         return mask
 
     def _map(self, target: Target, student: ir.Value) -> ir.Value:

@@ -17,12 +17,13 @@ similarity     |G(s) - G(t)|^2 / batch^2, G = the batch's products x_i x_j, each
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from ...lazy import ir
 from .graph import TINY, LossGraph
+from .kinds import Kind, Nature
 
 LossName = Literal["kl", "mse", "cross_entropy", "hidden", "cosine", "attention", "similarity"]
 
@@ -44,9 +45,6 @@ class Pair:
     mask_rank: int = 0
     probabilities: bool = False
     labels: Literal["numbers", "shares"] | None = None
-
-
-Loss = Callable[[LossGraph, Pair], "ir.Value"]
 
 
 def kl(g: LossGraph, pair: Pair) -> ir.Value:
@@ -102,20 +100,58 @@ def similarity(g: LossGraph, pair: Pair) -> ir.Value:
     return g.mean_of_all(g.square(g.sub(*matrices)))
 
 
+Natures = Mapping[str, Nature]
+
+
+def _classes(natures: Natures) -> Sequence[str]:
+    """Outputs of classes, else embeddings."""
+    return [output for output in natures if natures[output].classes] or [
+        output for output in natures if natures[output].kind is Kind.EMBEDDING
+    ]
+
+
+def _vectors(natures: Natures) -> Sequence[str]:
+    """Outputs of more than one number."""
+    return [output for output in natures if natures[output].kind not in (Kind.NUMBERS, Kind.YES_OR_NO)]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss, and which of a student's outputs it speaks of: none, if of pairs of inner tensors alone.
+
+    ``of_pairs``: of inner tensors too, or alone; ``mapped``: times a learned matrix where widths differ.
+    ``of_classes``: single numbers that it is asked for are logits. ``of_labels``: it compares with those.
+    """
+
+    term: Callable[[LossGraph, Pair], ir.Value]
+    outputs: Callable[[Natures], Sequence[str]] = list
+    of_pairs: bool = False
+    mapped: bool = False
+    of_classes: bool = False
+    of_labels: bool = False
+
+
+def _none(natures: Natures) -> Sequence[str]:
+    return []
+
+
 LOSSES: dict[LossName, Loss] = {
-    "kl": kl,
-    "cross_entropy": cross_entropy,
-    "mse": mse,
-    "cosine": cosine,
-    "hidden": mse,
-    "attention": attention,
-    "similarity": similarity,
+    "kl": Loss(kl, _classes, of_classes=True),
+    "cross_entropy": Loss(cross_entropy, lambda natures: [*natures][:1], of_classes=True, of_labels=True),
+    "mse": Loss(mse),
+    "cosine": Loss(cosine, _vectors),
+    "hidden": Loss(mse, _none, of_pairs=True, mapped=True),
+    "attention": Loss(attention, _none, of_pairs=True),
+    "similarity": Loss(similarity, of_pairs=True),
 }
 """Every loss by name. A new one is one function above, and one entry here."""
 
 
 def _mask(g: LossGraph, pair: Pair, rank: int) -> ir.Value | None:
-    return g.padded_rank(pair.mask, pair.mask_rank, rank) if pair.mask is not None else None
+    """With axes of length 1 at its end, up to the rank that is wanted."""
+    if pair.mask is None or pair.mask_rank >= rank:
+        return pair.mask
+    return g.op("Unsqueeze", pair.mask, g.integers(range(pair.mask_rank, rank)))
 
 
 def _rows(g: LossGraph, value: ir.Value) -> ir.Value:

@@ -33,7 +33,7 @@ BOUND = 4
 """Sessions for known sizes that are kept at once."""
 
 _LIVE_WEIGHTS = {"session.disable_quant_qdq": "1"}  # else a fused kernel would round differently from step to step
-_SHRINK = ("memory.enable_memory_arena_shrinkage", "cpu:0")
+_SHRINK = "memory.enable_memory_arena_shrinkage"
 
 
 @dataclass
@@ -74,10 +74,11 @@ class StepSession:
         key = sizes if sizes in self._sessions or len(self._sessions) < BOUND else None
         if key not in self._sessions:
             self._sessions[key] = self._open(key, feeds)
-        if key == next(iter(self._sessions)) or self.providers[0].name != "cpu":
+        arena = self.providers[0].facts.gives_back
+        if key == next(iter(self._sessions)) or arena is None:
             return self._sessions[key], None
         options = onnxruntime.RunOptions()
-        options.add_run_config_entry(*_SHRINK)
+        options.add_run_config_entry(_SHRINK, arena)
         return self._sessions[key], options
 
     def _open(self, sizes: Sizes | None, feeds: Feeds) -> Bound:

@@ -21,7 +21,7 @@ def fold_batchnorm(model: Model) -> None:
     for node in model.nodes():
         if node.op_type == "BatchNormalization" and node.domain in ONNX_DOMAINS and _only_normalizes(node):
             linear = linear_before(node, 0)
-            if linear is None or not _is_sole_reader(linear, node) or _has_no_root(node):
+            if linear is None or set(linear.outputs[0].consumers()) != {node} or _has_no_root(node):
                 continue
             if stand_in(linear.outputs[0], node.outputs[0]):
                 _fold(model, linear, node)
@@ -46,10 +46,6 @@ def _only_normalizes(node: ir.Node) -> bool:
     outputs = [output for output in node.outputs if output.name]
     inference = len(outputs) == 1 and attribute(node, "training_mode", 0) == 0 and attribute(node, "spatial", 1) == 1
     return inference and all(constant_of(value) is not None for value in node.inputs[1:])
-
-
-def _is_sole_reader(linear: ir.Node, node: ir.Node) -> bool:
-    return {user for user, _ in linear.outputs[0].uses()} == {node}
 
 
 def _fold(model: Model, linear: ir.Node, node: ir.Node) -> None:

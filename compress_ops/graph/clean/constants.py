@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable
 from ...files.stored_half import StoredHalf, mark_stored_half, stored_bytes, stored_half
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model, node_bytes
-from ..edit import constant_of
+from ...nodes import bodies, constant_of
 from .duplicates import RANDOM
 from .folding import fold
 
@@ -112,9 +112,8 @@ def _constant_nodes(model: Model) -> dict[ir.Node, None]:
 
 
 def _is_pure(node: ir.Node) -> bool:
-    bodies = any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
     single = len(node.outputs) == 1 and _is_bounded(node)
-    return node.domain in ONNX_DOMAINS and single and not bodies and not _stays(node)
+    return node.domain in ONNX_DOMAINS and single and not bodies(node) and not _stays(node)
 
 
 def _is_bounded(node: ir.Node) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
+from ...nodes import bodies
 from ..edit import stand_in
 
 RANDOM = frozenset(
@@ -59,8 +60,7 @@ def merge_duplicate_nodes(model: Model) -> None:
 
 def _likeness(node: ir.Node) -> Any:
     """Equal for nodes that compute the same; of its own for a node that may not be merged."""
-    bodies = any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
-    if bodies or node.op_type in RANDOM or node.domain not in ONNX_DOMAINS:
+    if bodies(node) or node.op_type in RANDOM or node.domain not in ONNX_DOMAINS:
         return node
     attributes = sorted(ir.to_proto(attribute).SerializeToString() for attribute in node.attributes.values())
     named = tuple(bool(output.name) for output in node.outputs)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from ...shapes.lengths import is_short
 from ..edit import attribute
-from .quiet import quietly
+from .quiet import quietly, set_aside
 
 _NEVER_LARGER = {  # than all that they read
     "Abs", "Acos", "Asin", "Atan", "Cast", "CastLike", "Ceil", "Clip", "Compress", "Cos", "Erf", "Exp", "Flatten",
@@ -27,7 +26,6 @@ _AT_MOST_PRODUCT = {  # of the sizes of all that they read
 
 _COUNTS_PARTS = 18  # the first opset in which Split has num_outputs
 _MOST_PARTS = 1024  # of a sequence: onnxscript makes an output of a Split of each
-_HIDDEN = "onnxpress.hidden"  # a domain that onnxscript knows nothing of
 
 
 def fold(
@@ -47,22 +45,11 @@ def fold(
     if not is_short(model.nodes()):  # it infers shapes, too
         return False
     limits = {"input_size_limit": largest_input, "output_size_limit": largest_output}
-    with quietly(), _long_splits_hidden(model):
+    long = [node for node in model.nodes() if node.op_type == "SplitToSequence" and _is_long(node)]
+    with quietly(), set_aside(model, long):
         found = optimizer.fold_constants_ir(model.ir, onnx_shape_inference=infer, should_fold=judge, **limits)
     _forget_part_counts(model)
     return bool(found.modified)
-
-
-@contextmanager
-def _long_splits_hidden(model: Model) -> Iterator[None]:
-    hidden = [(node, node.domain) for node in model.nodes() if node.op_type == "SplitToSequence" and _is_long(node)]
-    for node, _ in hidden:
-        node.domain = _HIDDEN
-    try:
-        yield
-    finally:
-        for node, domain in hidden:
-            node.domain = domain
 
 
 def _is_long(node: ir.Node) -> bool:

@@ -11,7 +11,8 @@ import numpy as np
 
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
-from ..edit import Editor, constant_of
+from ...nodes import constant_of, maker
+from ..edit import Editor
 
 _ROOT = 2**0.5
 _CLOSE = 1e-3  # relative; float16 keeps 11 bits
@@ -29,7 +30,9 @@ def _spell(model: Model, erf: ir.Node) -> bool:
         return False
     first = _reader(total, "Mul")
     last = _last(first, total.outputs[0], x) if first is not None else None
-    if first is None or last is None or (_divides(erf) and not _is_number(_beside(first, total.outputs[0]), 0.5, x)):
+    if first is None or last is None:
+        return False
+    if maker(erf.inputs[0], "Div") and not _is_number(_beside(first, total.outputs[0]), 0.5, x):
         return False
     edit = Editor(model, last)
     root, one, half = (_constant_like(edit, total, number) for number in (_ROOT, 1.0, 0.5))
@@ -40,18 +43,13 @@ def _spell(model: Model, erf: ir.Node) -> bool:
 
 def _argument(erf: ir.Node) -> ir.Value | None:
     """x where erf is taken of x / sqrt 2."""
-    node = erf.inputs[0].producer() if erf.inputs[0] is not None else None
-    if node is None or node.op_type not in ("Div", "Mul") or node.domain not in ONNX_DOMAINS:
+    node = maker(erf.inputs[0], "Div", "Mul")
+    if node is None:
         return None
     if node.op_type == "Div":
         return node.inputs[0] if _is_number(node.inputs[1], _ROOT, node.inputs[0]) else None
     pairs = (node.inputs, node.inputs[::-1])
     return next((x for x, factor in pairs if _is_number(factor, 1 / _ROOT, x)), None)
-
-
-def _divides(erf: ir.Node) -> bool:
-    node = erf.inputs[0].producer() if erf.inputs[0] is not None else None
-    return node is not None and node.op_type == "Div"
 
 
 def _last(first: ir.Node, total: ir.Value, x: ir.Value) -> ir.Node | None:
@@ -66,10 +64,8 @@ def _last(first: ir.Node, total: ir.Value, x: ir.Value) -> ir.Node | None:
 
 
 def _is_half_of(value: ir.Value | None, x: ir.Value) -> bool:
-    node = value.producer() if value is not None else None
-    if node is None or node.op_type != "Mul" or x not in node.inputs:
-        return False
-    return _is_number(_beside(node, x), 0.5, x)
+    node = maker(value, "Mul")
+    return node is not None and x in node.inputs and _is_number(_beside(node, x), 0.5, x)
 
 
 def _reader(node: ir.Node, op_type: str) -> ir.Node | None:

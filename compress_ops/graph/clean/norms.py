@@ -13,8 +13,6 @@ from ...model import ONNX_DOMAINS, Model
 from ...passes import ALL, NONE, Change, Context, Only, Promise, Skip, register, selected
 from ..edit import Editor, constant_of
 
-_CPU = "cpu"
-
 
 @register("unfuse_norms", promises=Promise.PREPARES)
 def unfuse_norms(model: Model, ctx: Context, *, only: Only = ALL, skip: Skip = NONE) -> Change:
@@ -26,7 +24,7 @@ def unfuse_norms(model: Model, ctx: Context, *, only: Only = ALL, skip: Skip = N
     """
     change = Change()
     for node in [node for node in model.nodes() if _is_residual(node) and selected(node, only, skip)]:
-        if ctx.providers[0].name != _CPU:
+        if ctx.providers[0].facts.fast_fused_norms:
             change.decline(node.name, "the provider's fused kernel is the fast one")
             continue
         edit = Editor(model, node)

@@ -15,7 +15,8 @@ import numpy as np
 
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
-from ..edit import attribute, constant_of, stand_in
+from ...nodes import attribute, constant_of, maker
+from ..edit import stand_in
 from ..intervals import Intervals, bounds_of
 
 _ONE_AXIS = 13  # the opset from which on Softmax is taken along one axis, not over all from an axis on
@@ -41,15 +42,10 @@ def _remove(model: Model, guard: ir.Node, intervals: Intervals) -> bool:
 
 def _softmax_of(guard: ir.Node) -> ir.Node | None:
     """The Softmax whose NaN a Where replaces, else None."""
-    check = _made_by(guard.inputs[0], "IsNaN") if guard.op_type == "Where" and guard.domain in ONNX_DOMAINS else None
+    check = maker(guard.inputs[0], "IsNaN") if guard.op_type == "Where" and guard.domain in ONNX_DOMAINS else None
     if check is None or check.inputs[0] is not guard.inputs[2]:
         return None
-    return _made_by(guard.inputs[2], "Softmax")
-
-
-def _made_by(value: ir.Value | None, op_type: str) -> ir.Node | None:
-    node = value.producer() if value is not None else None
-    return node if node is not None and node.op_type == op_type and node.domain in ONNX_DOMAINS else None
+    return maker(guard.inputs[2], "Softmax")
 
 
 def _adds_no_axis(guard: ir.Node, softmax: ir.Node) -> bool:
@@ -62,7 +58,7 @@ def _is_never_nan(softmax: ir.Node, intervals: Intervals, opset: int) -> bool:
     value = softmax.inputs[0]
     if intervals.of(value) is not None:
         return True
-    masked = _made_by(value, "Add")
+    masked = maker(value, "Add")
     axis = _axis_from_the_end(softmax) if opset >= _ONE_AXIS else None
     if masked is None or axis is None:
         return False

@@ -13,7 +13,6 @@ figures that it enters None, and is counted.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +25,7 @@ from ...errors import DataError
 from ...progress import Progress, silent
 from ...runtime import Session
 from ..intervals import finite
+from ..quality import decibels
 from .closeness import Closeness, Gathered
 from .padding import kept_positions
 from .rows import in_common, row_axis
@@ -214,7 +214,7 @@ class _Sums:
             identical=self.equal == self.elements and not self.in_common,
             equal_share=self.equal / self.elements if self.elements else 1.0,
             cosine=finite(self.cosine / self.samples) if known else None,
-            sqnr_db=_decibel(self.signal, self.noise) if known else None,
+            sqnr_db=finite(decibels(self.signal, self.noise)) if known else None,
             max_difference=finite(self.difference) if known else None,
             kl_divergence=finite(self.divergence / self.rows) if known and self.rows else None,
             top1_agreement=self.agreeing / self.rows if known and self.rows else None,
@@ -255,9 +255,3 @@ def _cosines(a: Array, b: Array) -> Array:
 def _log_softmax(scores: Array) -> Array:
     shifted = scores - scores.max(axis=1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
-
-
-def _decibel(signal: float, noise: float) -> float | None:
-    if not (signal > 0 and noise > 0 and math.isfinite(signal) and math.isfinite(noise)):
-        return None
-    return 10 * math.log10(signal / noise)

@@ -38,9 +38,14 @@ class Accuracy:
     kinds: int | None = None
 
     @property
+    def guessable(self) -> MetricScores | None:
+        """The scores that show whether a model guesses."""
+        return next((scores for name, scores in self.metrics.items() if parse_metric(name).guessable), None)
+
+    @property
     def guesses(self) -> bool:
         """Whether the first model is right about as often as guessing is: above chance by less than a half of it."""
-        scores = self.metrics.get("top1")
+        scores = self.guessable
         if scores is None or self.kinds is None or self.kinds < 2:
             return False
         first, chance = next(iter(scores.models.values())), 1 / self.kinds

@@ -31,6 +31,7 @@ class Metric:
     """A metric by name. ``better`` is its good direction; those that are better higher lie between 0 and 1.
 
     ``share``: a sample's record is (hit, 1) with a hit of 0 or 1, so that the metric is a share of the samples.
+    ``guessable``: who guesses one of k classes has 1 / k.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Metric:
     record: Record
     score: Score
     share: bool = False
+    guessable: bool = False
 
     def drop(self, reference: Any, value: Any) -> Any:
         """How much worse ``value`` is than ``reference``; negative where it is better."""
@@ -58,7 +60,7 @@ def exp_of_ratio(records: Array, weights: Array) -> Array:
 
 
 _ENTRIES = (
-    Metric("top1", "higher", partial(classification.hits, k=1), ratio_of_sums, share=True),
+    Metric("top1", "higher", partial(classification.hits, k=1), ratio_of_sums, share=True, guessable=True),
     Metric("top5", "higher", partial(classification.hits, k=5), ratio_of_sums, share=True),
     Metric("f1", "higher", classification.answers, classification.macro_f1),
     Metric("precision", "higher", classification.answers, classification.macro_precision),

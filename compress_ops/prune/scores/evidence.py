@@ -15,7 +15,7 @@ from ...lazy import ir
 from ...model import Model
 from ...passes import Context
 from ..channels import Group, Grouping, Member, Role
-from .table import CannotScore, Evidence
+from .formulas import CannotScore, Evidence
 
 Magnitudes: TypeAlias = "dict[ir.Value, list[Array]]"
 

@@ -1,26 +1,19 @@
-"""Scores: how much a unit (a channel, a head) matters, as one number; the units with the lowest numbers are cut.
-
-Let w_i be all weights that make unit i, as one vector; v_ik the weights that read its channel k; x_ik that channel.
-  l1, l2               |w_i|_1, |w_i|_2 (Li et al. 2017, arXiv:1608.08710)
-  batchnorm_scale      mean |gamma_i| of normalizations (network slimming, Liu et al. 2017, arXiv:1708.06519)
-  geometric_median     sum_j |w_i - w_j|_2: what others can stand for goes first (He et al. 2019, arXiv:1811.00250)
-  correlation          |w_i|_2 sqrt(1 - max_j r_ij^2), j over stronger units: what is left beside the best stand-in
-  activation_weight    sum_k mean |x_ik| * |v_ik|_1 (Wanda, Sun et al. 2023, arXiv:2306.11695, for whole channels);
-                       l2 for channels that no weight reads, such as those of queries and keys
-  hessian              what others cannot make up for when i goes, by second derivatives: see ``hessian``
-  gradient             (sum w_i dL/dw_i)^2, to first order what a loss does when i goes: see ``gradient``
-  random               uniform: the baseline that every other score has to beat
-"""
+"""The scores by which units are cut: one table. A new one is one function in ``formulas`` and one entry here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from ...arrays import Array
+from ...model import Model
+from ...passes import Context
+from ..channels import Group, Grouping
+from . import formulas
+from .formulas import Evidence
+from .gradient import first_order
+from .output_error import removal_costs
 
 ScoreName = Literal[
     "l1",
@@ -37,89 +30,35 @@ Normalize = Literal["none", "mean", "max"]
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What is known of a group of n units.
+class Score:
+    """A score; call it like its function. ``reads_activations``: it looks at the mean magnitudes of a pass over data.
 
-    ``makes`` and ``scales`` are [n, numbers]; ``reads`` holds for each reading weight [n, channels, numbers], and
-    ``activations`` beside it [n, channels]. ``measured`` [n] is what a pass over the data found for a score of its own.
+    ``measure`` is a pass over the data of its own, that gives ``Evidence.measured`` for each group.
     """
 
-    makes: Array
-    scales: Array
-    reads: list[Array]
-    activations: list[Array]
-    rng: np.random.Generator
-    measured: Array | None = None
+    function: Callable[[Evidence], Array]
+    reads_activations: bool = False
+    measure: Callable[[Model, Context, Grouping, Sequence[Group]], list[Array | None]] | None = None
 
-    def __len__(self) -> int:
-        return len(self.makes)
+    def __call__(self, evidence: Evidence) -> Array:
+        return self.function(evidence)
 
-
-class CannotScore(Exception):
-    """The group lacks what the score looks at; the message is the reason."""
+    @property
+    def needs_data(self) -> bool:
+        return self.reads_activations or self.measure is not None
 
 
-def l1(evidence: Evidence) -> Array:
-    return np.abs(evidence.makes).sum(axis=1)
-
-
-def l2(evidence: Evidence) -> Array:
-    return np.linalg.norm(evidence.makes, axis=1)
-
-
-def batchnorm_scale(evidence: Evidence) -> Array:
-    if not evidence.scales.size:
-        raise CannotScore("no normalization scales these channels")
-    return np.abs(evidence.scales).mean(axis=1)
-
-
-def geometric_median(evidence: Evidence) -> Array:
-    squares = np.square(evidence.makes).sum(axis=1)
-    between = squares[:, None] + squares - 2 * evidence.makes @ evidence.makes.T
-    return np.sqrt(np.maximum(between, 0)).sum(axis=1)
-
-
-def correlation(evidence: Evidence) -> Array:
-    norms = np.linalg.norm(evidence.makes, axis=1)
-    directions = evidence.makes / np.maximum(norms, 1e-30)[:, None]
-    order = np.argsort(-norms, kind="stable")
-    likeness = np.tril(np.abs(directions[order] @ directions[order].T), -1).max(axis=1)
-    left = np.empty_like(norms)
-    left[order] = np.sqrt(np.maximum(1 - np.square(likeness), 0))
-    return norms * left
-
-
-def activation_weight(evidence: Evidence) -> Array:
-    if not evidence.activations:
-        return l2(evidence)
-    pairs = zip(evidence.reads, evidence.activations, strict=True)
-    return np.sum([(np.abs(weights).sum(axis=2) * size).sum(axis=1) for weights, size in pairs], axis=0)
-
-
-def measured(evidence: Evidence) -> Array:
-    """The score of a pass over the data that is told for each unit (hessian, gradient)."""
-    if evidence.measured is None:
-        raise CannotScore("no layer that this score can look at has to do with these channels")
-    return evidence.measured
-
-
-def random(evidence: Evidence) -> Array:
-    return evidence.rng.random(len(evidence))
-
-
-Score = Callable[[Evidence], "Array"]
 SCORES: dict[ScoreName, Score] = {
-    "l1": l1,
-    "l2": l2,
-    "batchnorm_scale": batchnorm_scale,
-    "geometric_median": geometric_median,
-    "correlation": correlation,
-    "activation_weight": activation_weight,
-    "hessian": measured,
-    "gradient": measured,
-    "random": random,
+    "l1": Score(formulas.l1),
+    "l2": Score(formulas.l2),
+    "batchnorm_scale": Score(formulas.batchnorm_scale),
+    "geometric_median": Score(formulas.geometric_median),
+    "correlation": Score(formulas.correlation),
+    "activation_weight": Score(formulas.activation_weight, reads_activations=True),
+    "hessian": Score(formulas.measured, measure=removal_costs),
+    "gradient": Score(formulas.measured, measure=first_order),
+    "random": Score(formulas.random),
 }
-NEEDS_DATA: frozenset[ScoreName] = frozenset({"activation_weight", "hessian", "gradient"})
 
 
 def normalized(scores: Array, how: Normalize) -> Array:

@@ -7,27 +7,30 @@ in each tensor, in each output, or in all tensors together. With N:M there is no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 from pydantic import BeforeValidator, Field
 
 from ...arrays import Array
+from ...errors import PassError
 from ...lazy import ir
 from ...model import Model
 from ...passes import ALL, NONE, Change, Context, Fraction, Gain, Need, Only, Promise, ShareOf, Skip, register
 from .inputs import with_norms
 from .layout import Weight, find_weights
 from .pattern import SYNTAX, Pattern, readable
-from .rules import Scope, ScoreName, Settings, rules_for
+from .rules import Scope, Settings, rules_for
 from .sparsegpt import compensated, with_hessians
 
+ScoreName = Literal["magnitude", "activation", "hessian"]
 New: TypeAlias = "Callable[[], Array]"  # makes a weight anew, in its own shape and type
 
 
 def _needs(options: Any) -> set[Need]:
-    return {Need.CALIBRATION} if options.score != "magnitude" else set()
+    return {Need.CALIBRATION} if _SCORES[options.score].needs_data else set()
 
 
 @register("prune_weights", promises=Promise.SHRINKS, asks=_needs, share_of=ShareOf.WHOLE, gives=Gain.ZEROS)
@@ -84,13 +87,13 @@ def prune_weights(
     convolutions too. Weights that are zero already count towards the ratio and stay zero, so that steps with a growing
     ratio can follow one another.
     """
-    settings = Settings(Pattern.parse(pattern), score, scope, ratio, threshold, normalize)
-    settings.check(ctx)
+    settings = Settings(Pattern.parse(pattern), scope, ratio, threshold, normalize)
+    _check(settings, score, ctx)
     change = Change()
     model.keep_reference()
     weights = [weight for weight in find_weights(model, only, skip, change) if _suits(weight, settings, change)]
     zeros = elements = 0
-    for weight, new in ctx.progress([*_pruned(model, ctx, weights, settings, change)], "prune_weights"):
+    for weight, new in ctx.progress([*_SCORES[score].pruned(model, ctx, weights, settings, change)], "prune_weights"):
         zeros += _write(weight, new, settings, change)
         elements += weight.tensor.size
     change.notes = {"sparsity": round(zeros / elements, 4) if elements else 0.0, "weights": elements}
@@ -106,26 +109,66 @@ def _suits(weight: Weight, settings: Settings, change: Change) -> bool:
     return not reason
 
 
-def _pruned(
+def _by_rules(scored: Iterable[tuple[Weight, Array | None]], settings: Settings) -> Iterator[tuple[Weight, New]]:
+    """Given weights with the factors of their magnitudes, if any."""
+    for rule in rules_for(scored, settings):
+        yield rule.weight, rule.pruned
+
+
+def _by_magnitude(
     model: Model, ctx: Context, weights: Sequence[Weight], settings: Settings, change: Change
 ) -> Iterator[tuple[Weight, New]]:
-    """Weights with what makes them anew; the model stays as it came meanwhile, so that data sees that."""
-    if settings.score == "hessian":
-        for weight, hessian in with_hessians(model, ctx, weights, change):
-            array = compensated(weight.tensor.numpy(), weight.layout, hessian, settings.pattern, settings.choose)
-            yield weight, partial(np.asarray, array)  # it depends on data, so it is kept
-    else:
-        for rule in rules_for(_scored(model, ctx, weights, settings, change), settings):
-            yield rule.weight, rule.pruned
+    return _by_rules(((weight, None) for weight in weights), settings)
 
 
-def _scored(
+def _by_activation(
     model: Model, ctx: Context, weights: Sequence[Weight], settings: Settings, change: Change
-) -> Iterable[tuple[Weight, Array | None]]:
-    """Weights with the factors of their magnitudes, if any."""
-    if settings.score == "activation":
-        return with_norms(model, ctx, weights, change)
-    return [(weight, None) for weight in weights]
+) -> Iterator[tuple[Weight, New]]:
+    return _by_rules(with_norms(model, ctx, weights, change), settings)
+
+
+def _by_hessian(
+    model: Model, ctx: Context, weights: Sequence[Weight], settings: Settings, change: Change
+) -> Iterator[tuple[Weight, New]]:
+    for weight, hessian in with_hessians(model, ctx, weights, change):
+        array = compensated(weight.tensor.numpy(), weight.layout, hessian, settings.pattern, settings.choose)
+        yield weight, partial(np.asarray, array)  # it depends on data, so it is kept
+
+
+@dataclass(frozen=True)
+class _Score:
+    """``pruned`` gives weights with what makes them anew; the model stays as it came meanwhile: data sees that."""
+
+    pruned: Callable[[Model, Context, Sequence[Weight], Settings, Change], Iterator[tuple[Weight, New]]]
+    needs_data: bool = True
+    by_layer: bool = False
+
+
+_SCORES: dict[ScoreName, _Score] = {
+    "magnitude": _Score(_by_magnitude, needs_data=False),
+    "activation": _Score(_by_activation),
+    "hessian": _Score(_by_hessian, by_layer=True),
+}
+
+
+def _check(settings: Settings, score: ScoreName, ctx: Context) -> None:
+    """Raise PassError where options do not go together, or data is missing."""
+    given = [settings.ratio is not None, settings.threshold is not None, settings.pattern.kept > 0]
+    if settings.pattern.kept and sum(given) > 1:
+        raise PassError("a pattern N:M implies the ratio", hint="leave out ratio and threshold")
+    if sum(given) != 1:
+        raise PassError("give one of ratio and threshold", hint="for example prune_weights: {ratio: 0.5}")
+    if settings.threshold is not None and _SCORES[score].needs_data:
+        raise PassError(f"a threshold is a magnitude, and score is {score}", hint="give a ratio")
+    if _SCORES[score].by_layer and settings.scope == "global":
+        raise PassError(
+            f"score {score} chooses layer by layer: the weights that stay change as others go",
+            hint="take scope tensor, or score activation or magnitude",
+        )
+    if _SCORES[score].needs_data and ctx.calibration is None:
+        raise PassError(
+            f"score '{score}' needs calibration data", hint="give --data, or data.calibration in the recipe"
+        )
 
 
 def _write(weight: Weight, new: New, settings: Settings, change: Change) -> int:

@@ -9,12 +9,9 @@ from typing import Any, Literal
 import numpy as np
 
 from ...arrays import Array
-from ...errors import PassError
-from ...passes import Context
 from .layout import Weight
 from .pattern import Pattern, limit_of, limits_by_row
 
-ScoreName = Literal["magnitude", "activation", "hessian"]
 Scope = Literal["tensor", "output", "global"]
 
 
@@ -23,7 +20,6 @@ class Settings:
     """The pass's options, read."""
 
     pattern: Pattern
-    score: ScoreName
     scope: Scope
     ratio: float | None
     threshold: float | None
@@ -33,25 +29,6 @@ class Settings:
     def by_rank(self) -> bool:
         """Whether a share of each tensor goes, which is never all of it."""
         return self.ratio is not None and self.scope != "global"
-
-    def check(self, ctx: Context) -> None:
-        """Raise PassError where options do not go together, or data is missing."""
-        given = [self.ratio is not None, self.threshold is not None, self.pattern.kept > 0]
-        if self.pattern.kept and sum(given) > 1:
-            raise PassError("a pattern N:M implies the ratio", hint="leave out ratio and threshold")
-        if sum(given) != 1:
-            raise PassError("give one of ratio and threshold", hint="for example prune_weights: {ratio: 0.5}")
-        if self.threshold is not None and self.score != "magnitude":
-            raise PassError(f"a threshold is a magnitude, and score is {self.score}", hint="give a ratio")
-        if self.score == "hessian" and self.scope == "global":
-            raise PassError(
-                "score hessian chooses layer by layer: the weights that stay change as others go",
-                hint="take scope tensor, or score activation or magnitude",
-            )
-        if self.score != "magnitude" and ctx.calibration is None:
-            raise PassError(
-                f"score '{self.score}' needs calibration data", hint="give --data, or data.calibration in the recipe"
-            )
 
     def choose(self, scores: Array) -> Array:
         """Where scores [rows, taps, inputs] are among the lowest, by ratio within them or by N:M."""

@@ -19,11 +19,11 @@ from ...arrays import Array
 from ...graph.opset import require_opset
 from ...graph.packing import Unpacker, editor_for, owner, radices
 from ...lazy import ir
+from ...measure.quality import Quality, decibels
 from ...model import Model
 from ...passes import ALL, NONE, Change, Context, Gain, Only, Promise, Skip, register
-from ..numbers.blocks import decibels
 from ..numbers.clustering import assign, centroids
-from .decoded import MINIMUM_OPSET, OPERATORS, WORST, Operator, Stored, find_stored, gains
+from .decoded import MINIMUM_OPSET, OPERATORS, Operator, Stored, find_stored, gains
 
 
 @register("cluster_weights", promises=Promise.SHRINKS, gives=Gain.CODEBOOK)
@@ -62,7 +62,7 @@ def cluster_weights(
     of the values, so zeros stay zeros.
     """
     require_opset(model, MINIMUM_OPSET)
-    change, unpacker, quality = Change(), Unpacker(model), {}
+    change, unpacker, quality = Change(), Unpacker(model), Quality()
     weights = find_stored(model, operators, only, skip, change)
     for stored in ctx.progress(weights, "cluster_weights"):
         by_channel = scope == "channel"
@@ -71,11 +71,11 @@ def cluster_weights(
         if not gains(stored, radices(clusters), int(extra), change):
             continue
         book = _Book.of(stored, clusters, by_channel)
-        quality[stored.name] = book.signal_to_noise()
+        quality.add(stored.name, book.signal_to_noise())
         book.write(unpacker)
         change.touch(stored.name, f"{stored.tensor.size} weights share {books} x {book.values.shape[1]} values")
     model.drop_unused()
-    change.notes["sqnr_db"] = dict(sorted(quality.items(), key=lambda item: item[1])[:WORST])
+    change.notes["sqnr_db"] = quality.by_name()
     return change
 
 

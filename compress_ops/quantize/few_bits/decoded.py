@@ -27,7 +27,6 @@ Operator = Literal["Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "LSTM", 
 OPERATORS: list[Operator] = ["Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "LSTM", "GRU", "RNN"]
 MINIMUM_OPSET = 11
 _OVERHEAD = 600  # bytes that the nodes of one weight take in the file, about
-WORST = 10  # tensors whose quality is reported
 
 
 @dataclass(frozen=True)

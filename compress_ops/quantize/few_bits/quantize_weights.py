@@ -15,6 +15,7 @@ from ...files.stored_half import stored_bytes
 from ...graph.layer_inputs import in_groups, products
 from ...graph.opset import require_opset
 from ...graph.packing import Unpacker, pack, packed_bytes, radices, unpack
+from ...measure.quality import Quality
 from ...model import Model
 from ...passes import ALL, NONE, Change, Context, Only, Promise, Skip, register
 from ..numbers.blocks import Blocked, BlockFormat, rounded_codes, signal_to_noise
@@ -29,7 +30,6 @@ Method = Literal["rtn", "hqq", "gptq"]
 _OVERHEAD = 700  # bytes that the nodes of one weight take in the file, about
 _OPSET = {"MatMulNBits": 11, "qdq": 21, "decoded": 11}
 _LEAST = 0.001  # of the model's bytes: the error of a smaller weight (two token types, say) costs more than it saves
-_WORST = 10  # tensors in the report
 
 
 @register("quantize_weights", promises=Promise.SHRINKS)
@@ -116,15 +116,14 @@ def quantize_weights(
     change = Change(chosen={"method": chosen})
     found, least = find_weights(model, operators, only, skip, change), int(_LEAST * model.weight_bytes())
     weights = [weight for weight in found if _gains(weight, settings, least, change)]
-    quality: dict[str, float] = {}
-    unpacker = Unpacker(model)
+    quality, unpacker = Quality(), Unpacker(model)
     for weight, blocked in [*_quantized(model, ctx, weights, settings)]:
-        quality[weight.name] = signal_to_noise(weight.matrix(), blocked)
+        quality.add(weight.name, signal_to_noise(weight.matrix(), blocked))
         _write(unpacker, weight, blocked, settings, accuracy_level)
         for site in weight.sites:
             change.touch(site.node.name, f"{bits} bits in blocks of {blocked.format.size} by {blocked.method}")
     model.drop_unused()
-    change.notes["sqnr_db"] = dict(sorted(quality.items(), key=lambda item: item[1])[:_WORST])
+    change.notes["sqnr_db"] = quality.by_name()
     return change
 
 

@@ -19,10 +19,10 @@ from ...arrays import Array
 from ...graph.opset import require_opset
 from ...graph.packing import Unpacker, editor_for, owner, radices
 from ...lazy import ir
+from ...measure.quality import Quality, decibels
 from ...model import Model
 from ...passes import ALL, NONE, Change, Context, Only, Promise, Skip, register
-from ..numbers.blocks import decibels
-from .decoded import MINIMUM_OPSET, OPERATORS, WORST, Operator, Stored, find_stored, gains
+from .decoded import MINIMUM_OPSET, OPERATORS, Operator, Stored, find_stored, gains
 
 _PerChannel = Annotated[
     bool,
@@ -125,19 +125,19 @@ def _apply(
     skip: list[str],
 ) -> Change:
     require_opset(model, MINIMUM_OPSET)
-    change, unpacker, quality = Change(), Unpacker(model), {}
+    change, unpacker, quality = Change(), Unpacker(model), Quality()
     for stored in ctx.progress(find_stored(model, operators, only, skip, change), "signs"):
         scales = stored.sizes[stored.axis] if per_channel else 1
         if not gains(stored, radices(levels), int(scales * stored.tensor.dtype.itemsize), change):
             continue
         rows = stored.rows(per_channel)
         signs = _Signs(stored, *rule(rows), levels, per_channel)
-        quality[stored.name], zeros = signs.signal_to_noise(), float((signs.codes() == 0).mean())
+        quality.add(stored.name, signs.signal_to_noise())
         signs.write(unpacker)
-        told = f", {zeros:.0%} of them zero" if levels > 2 else ""
+        told = f", {float((signs.codes() == 0).mean()):.0%} of them zero" if levels > 2 else ""
         change.touch(stored.name, f"{stored.tensor.size} signs and {scales} scales{told}")
     model.drop_unused()
-    change.notes["sqnr_db"] = dict(sorted(quality.items(), key=lambda item: item[1])[:WORST])
+    change.notes["sqnr_db"] = quality.by_name()
     return change
 
 

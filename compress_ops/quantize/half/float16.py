@@ -16,9 +16,9 @@ from pydantic import Field
 from ...errors import PassError
 from ...graph.opset import require_opset
 from ...lazy import ir
+from ...measure.quality import Quality, decibels, told
 from ...model import Model
 from ...passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register, selected
-from ..numbers.blocks import decibels
 from .half_trials import WholeTrial, measured_quality
 from .half_types import Lowerable, Types, lowerable, types_of
 from .islands import integer_islands
@@ -46,7 +46,6 @@ MOVING = frozenset(
 )
 """What only moves numbers: it takes the type of what it moves."""
 
-_WORST = 10
 _OPSET = {"float16": 7, "bfloat16": 13}
 
 
@@ -101,9 +100,10 @@ def to_float16(
 
 def require_format(ctx: Context, format: str) -> None:
     """Refuse what the provider has no kernels for."""
-    if format == "bfloat16" and ctx.providers[0].name == "cpu":
+    first = ctx.providers[0]
+    if format == "bfloat16" and not first.facts.bfloat16:
         raise PassError(
-            "bfloat16 does not run on 'cpu': onnxruntime has no MatMul or Conv kernel for it there",
+            f"bfloat16 does not run on '{first.name}': onnxruntime has no MatMul or Conv kernel for it there",
             hint="format that runs here: float16; bfloat16 is for provider cuda",
         )
 
@@ -156,20 +156,20 @@ def _spoiled_weights(
     model: Model, able: Mapping[ir.Node, Lowerable], half: ir.DataType, least: float, change: Change
 ) -> set[ir.Node]:
     """Nodes with a weight that the format cannot hold well enough; the worst SQNRs go into the report."""
-    quality: dict[str, float] = {}
+    quality = Quality()
     spoiled: set[ir.Node] = set()
     for value in model.weights():
         readers = [node for node, index in value.uses() if node in able and index in able[node].inputs]
         if not readers or value.const_value is None:
             continue
-        name = value.name or ""
-        quality[name] = rounding_quality(value.const_value.numpy(), half)
-        if quality[name] < least:
-            spoiled.update(readers)
-            for node in readers:
-                change.decline(node.name, f"{node.op_type}: {name} keeps {quality[name]} dB in {half.name.lower()}")
-    kept = {name: found for name, found in quality.items() if found >= least}
-    change.notes["sqnr_db"] = dict(sorted(kept.items(), key=lambda item: item[1])[:_WORST])
+        found = rounding_quality(value.const_value.numpy(), half)
+        if found >= least:
+            quality.add(value.name, found)
+            continue
+        spoiled.update(readers)
+        for node in readers:
+            change.decline(node.name, f"{node.op_type}: {value.name} keeps {told(found)} in {half.name.lower()}")
+    change.notes["sqnr_db"] = quality.by_name()
     return spoiled
 
 
@@ -212,7 +212,7 @@ def _sensitive(
 def _told(quality: float | None) -> str:
     if quality is None:
         return "could not be tried"
-    return f"keeps {quality:.0f} dB" if math.isfinite(quality) else "overflows"
+    return f"keeps {told(quality)}" if math.isfinite(quality) else "overflows"
 
 
 def _feeders(node: ir.Node, parts: Lowerable) -> set[ir.Node]:

@@ -13,10 +13,10 @@ import numpy as np
 from ...errors import ModelError
 from ...graph.tap import tapped
 from ...lazy import ir
+from ...measure.quality import decibels
 from ...model import Model
 from ...passes import Change, Context
 from ...runtime import Arrays, open_session
-from ..numbers.blocks import decibels
 from .half_types import Lowerable
 from .lowering import Lowering
 
@@ -135,7 +135,7 @@ class WholeTrial:
             if np.isfinite(array).all() and not np.isfinite(low[name]).all():
                 return f"output {name} is not finite any more on the calibration data"
             signal, error = array.astype(np.float64), array.astype(np.float64) - low[name]
-            found[name] = decibels(float(np.square(signal).sum()), float(np.square(error).sum()))
+            found[name] = round(decibels(float(np.square(signal).sum()), float(np.square(error).sum())), 2)
         change.notes["output_sqnr_db"] = found
         return ""
 

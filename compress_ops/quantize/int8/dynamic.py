@@ -21,14 +21,14 @@ from ...graph.edit import MICROSOFT, Editor, attribute, constant_of
 from ...graph.layers.weights import sites_of, weight_indices
 from ...graph.opset import require_opset
 from ...lazy import ir
+from ...measure.quality import Quality, weight_sqnr
 from ...model import ONNX_DOMAINS, Model
 from ...passes import ALL, NONE, Change, Context, Only, Promise, Skip, register, selected
 from ..numbers.formats import AS_STORED, Layout, Symmetric, as_half, lazy_codes
 from ..numbers.portable import Candidate, Portability, Portable, record
-from ..numbers.quality import Quality, weight_sqnr
 from .eligible import decline_quantized, reasons
 from .left import to_the_right
-from .providers import AllowSlower, refuse_slower
+from .slower import AllowSlower, refuse_slower
 
 Operator = Literal["MatMul", "Gemm", "Conv", "Gather", "LSTM", "GRU", "RNN"]
 OPERATORS: list[Operator] = ["MatMul", "Gemm", "Conv", "Gather", "LSTM", "GRU", "RNN"]

@@ -23,20 +23,19 @@ from ...passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, reg
 from ..numbers.formats import Asymmetric, Symmetric, Unsigned
 from ..numbers.portable import Portability, Portable, record
 from ..ranges.activations import activation_quality
-from ..ranges.calibrate import Ranges, calibrate
+from ..ranges.calibrate import CalibratorName, Ranges, calibrate
 from ..ranges.clipping import quality
 from .eligible import decline_quantized, reasons
 from .left import to_the_right
 from .placement import CODED_OUTPUTS, CORE, SENSITIVE, Placement, absorbed_output, place
-from .providers import AllowSlower, refuse_slower
 from .qdq import Writer
 from .qoperator import to_operators
+from .slower import AllowSlower, refuse_slower
 
 Operator = Literal["Conv", "Gemm", "MatMul"]
 OPERATORS: list[Operator] = ["Conv", "Gemm", "MatMul"]
 assert tuple(OPERATORS) == CORE
 ActivationType = Literal["uint8", "int8", "uint16", "int16"]
-_EIGHT_BITS_ONLY = ("tensorrt", "cuda", "dml", "rocm", "migraphx", "xnnpack", "coreml")
 _MINIMUM_OPSET = 13  # DequantizeLinear with an axis
 
 
@@ -89,7 +88,7 @@ def quantize_static(
         ),
     ] = "auto",
     calibrator: Annotated[
-        Literal["minmax", "moving_average", "percentile", "entropy", "mse"],
+        CalibratorName,
         Field(
             description="How ranges follow from the values seen. minmax by default: it clips nothing, has nothing to "
             "tune and costs one pass over the data; the histogram rules cost a second one."
@@ -174,7 +173,7 @@ class _Codes:
 def _refuse_what_cannot_run(ctx: Context, activation_type: str, form: str) -> None:
     if activation_type.endswith("16") and form == "qoperator":
         raise PassError(f"form qoperator has no {activation_type} activations", hint="form: qdq has")
-    if activation_type.endswith("16") and ctx.providers[0].name in _EIGHT_BITS_ONLY:
+    if activation_type.endswith("16") and not ctx.providers[0].facts.int16_activations:
         raise PassError(
             f"provider '{ctx.providers[0].name}' has no {activation_type} activations",
             hint="activation_type: int8 runs there; the CPU provider runs 16 bits, in float",

@@ -52,10 +52,10 @@ class Counterpart:
 
 def unquantized_of(ctx: Context, step: str) -> Model:
     """The model before quantization, or an error that tells where in a recipe the step belongs."""
-    if ctx.unquantized is None:
+    if ctx.earlier is None:
         hint = f"put {step} behind a step that quantizes, in the same recipe: passes: [quantize_static, {step}]"
         raise PassError("the model before quantization is needed", hint=hint)
-    return ctx.unquantized
+    return ctx.earlier
 
 
 def counterparts(model: Model, original: Model, only: list[str], skip: list[str], change: Change) -> list[Counterpart]:

@@ -9,13 +9,13 @@ float32 scale) gets scale 1 and decodes to zeros; an outlier coarsens its own bl
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from ...arrays import Array
+from ...measure.quality import decibels
 
 _CHUNK = 2**19  # elements worked on at a time: a few temporaries of them stay in the processor's cache
 
@@ -150,9 +150,3 @@ def signal_to_noise(weight: Array, blocked: Blocked) -> float:
         signal += float(np.vdot(blocks, blocks))
         noise += float(np.vdot(error, error))
     return decibels(signal, noise)
-
-
-def decibels(signal: float, noise: float) -> float:
-    if noise == 0:
-        return math.inf
-    return round(10 * math.log10(signal / noise), 2) if signal > 0 else -math.inf

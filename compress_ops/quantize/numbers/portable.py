@@ -15,9 +15,9 @@ from typing import Literal
 import numpy as np
 
 from ...arrays import Array
+from ...measure.quality import told, weight_sqnr
 from ...model import Model
 from .formats import Symmetric
-from .quality import weight_sqnr
 
 Portable = bool | Literal["auto"]
 LEAST_SQNR = 30.0
@@ -100,7 +100,7 @@ class Portability:
             return {"portable": "yes" if self.asked else "no"}
         worst = min(self.short, key=self.short.__getitem__)
         some = "no" if len(self.short) == self.seen else f"all but {len(self.short)} of {self.seen} weights"
-        reason = f"{some}: {worst} would have {self.short[worst]:.1f} dB, less than {LEAST_SQNR:.0f}"
+        reason = f"{some}: {worst} would have {told(self.short[worst])}, less than {LEAST_SQNR:.0f}"
         return {"portable": f"{reason}; outputs may differ on x86 processors without VNNI"}
 
 

@@ -15,10 +15,10 @@ import numpy as np
 from ...graph.edit import MICROSOFT
 from ...graph.tap import constant, tapped
 from ...lazy import ir
+from ...measure.quality import decibels
 from ...model import Model
 from ...passes import Context
 from ..numbers.formats import Asymmetric
-from ..numbers.quality import decibels
 
 
 def activation_quality(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -70,6 +70,7 @@ def clipped(model: Model, ctx: Context, values: Sequence[ir.Value], settings: Cl
 
 
 Calibrator = Callable[[Model, Context, Sequence[Any], Clipping], Ranges]
+CalibratorName = Literal["minmax", "moving_average", "percentile", "entropy", "mse"]
 CALIBRATORS: dict[str, Calibrator] = {
     "minmax": minmax,
     "moving_average": moving_average,

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...arrays import Array
+from ...measure.quality import decibels
 from ..numbers.formats import Asymmetric, levels_of
-from ..numbers.quality import decibels
 from .histogram import Histogram
 
 _FINE = 8  # bins in a step of the codes from which on rounding is counted bin by bin

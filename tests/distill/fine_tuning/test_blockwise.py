@@ -42,7 +42,7 @@ def quantized(**options: Any) -> tuple[Model, Model]:
 
 
 def tuned(model: Model, teacher: Model, kind: str, **options: Any) -> Change:
-    ctx = context(training=Table(X, batch=16), unquantized=teacher, dry_run=options.pop("dry_run", False))
+    ctx = context(training=Table(X, batch=16), earlier=teacher, dry_run=options.pop("dry_run", False))
     change = finetune_quantized(model, ctx, blocks=kind, **{"epochs": 10, "learning_rate": 1e-3, **options})
     model.check()
     return change
@@ -108,7 +108,7 @@ def test_a_block_computes_what_the_whole_model_does() -> None:
 def test_what_has_no_gradient_may_stand_between_layers() -> None:
     """Of the whole model it is refused, with block by block as the way out."""
     model, teacher = quantized(between="com.microsoft.QuickGelu")
-    ctx = context(training=Table(X, batch=16), unquantized=teacher)
+    ctx = context(training=Table(X, batch=16), earlier=teacher)
     with pytest.raises(PassError, match="no gradient is known for QuickGelu") as refused:
         finetune_quantized(model, ctx, epochs=1)
     assert "blocks: layer" in refused.value.hint

@@ -37,7 +37,7 @@ def clustered(clusters: int = 4, weights: Model | None = None, **options: Any) -
 
 
 def tuned(model: Model, teacher: Model, **options: Any) -> Change:
-    ctx = context(training=Table(X, batch=16), unquantized=teacher)
+    ctx = context(training=Table(X, batch=16), earlier=teacher)
     change = finetune_quantized(model, ctx, **{"epochs": 10, "loss": {"mse": 1.0}, **options})
     model.check()
     return change

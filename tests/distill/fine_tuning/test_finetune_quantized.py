@@ -79,7 +79,7 @@ def quantized(name: str = "channels") -> tuple[Model, Model]:
 
 
 def tuned(model: Model, teacher: Model | None, **options: Any) -> Change:
-    ctx = context(training=Table(X, batch=16), unquantized=teacher)
+    ctx = context(training=Table(X, batch=16), earlier=teacher)
     change = finetune_quantized(model, ctx, **{"epochs": 10, "loss": {"mse": 1.0}, "learning_rate": 0.001, **options})
     model.check()
     return change
@@ -194,7 +194,7 @@ def test_it_repeats_and_a_dry_run_changes_nothing() -> None:
     for model in models[:2]:
         tuned(model, mlp(hidden=HIDDEN), epochs=3)
     assert proto(models[0]) == proto(models[1])
-    ctx = context(training=Table(X), unquantized=mlp(hidden=HIDDEN), dry_run=True)
+    ctx = context(training=Table(X), earlier=mlp(hidden=HIDDEN), dry_run=True)
     before = proto(models[2])
     assert "q" in finetune_quantized(models[2], ctx).touched and proto(models[2]) == before
 

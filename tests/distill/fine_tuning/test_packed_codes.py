@@ -45,7 +45,7 @@ def packed(form: str, model: Model | None = None) -> tuple[Model, Model]:
 
 
 def tuned(model: Model, teacher: Model | None, **options: Any) -> Change:
-    ctx = context(training=Table(X, batch=16), unquantized=teacher)
+    ctx = context(training=Table(X, batch=16), earlier=teacher)
     change = finetune_quantized(model, ctx, **{"epochs": 5, "loss": {"mse": 1.0}, "learning_rate": 0.002, **options})
     model.check()
     return change
@@ -177,7 +177,7 @@ def test_convolutions() -> None:
     model, _ = packed("ternary", teacher)
     x = noise(120, 3, 6, 6, seed=4)
     far = float(((outputs(model, x=x)[0] - outputs(teacher, x=x)[0]) ** 2).mean())
-    ctx = context(training=Table(x, batch=8), unquantized=teacher)
+    ctx = context(training=Table(x, batch=8), earlier=teacher)
     change = finetune_quantized(model, ctx, epochs=4, learning_rate=0.002)
     assert {weight.name for weight in find_packed(model)} == {"k_signs", "w_signs"} <= set(change.touched)
     assert float(((outputs(model, x=x)[0] - outputs(teacher, x=x)[0]) ** 2).mean()) < far / FACTOR
@@ -186,7 +186,7 @@ def test_convolutions() -> None:
 def test_block_after_block() -> None:
     """Of white inputs the first layer's nearest codes are the best already; the second makes up for its errors."""
     model, teacher = packed("ternary")
-    ctx, far = context(training=Table(X, batch=16), unquantized=teacher), error(model, teacher)
+    ctx, far = context(training=Table(X, batch=16), earlier=teacher), error(model, teacher)
     change = finetune_quantized(model, ctx, epochs=3, blocks="layer", learning_rate=0.002)
     assert "w2_signs" in change.touched
     assert error(model, teacher) < far / FACTOR

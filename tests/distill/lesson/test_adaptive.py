@@ -82,4 +82,4 @@ def test_what_it_needs(data: Table, tail: str, told: str) -> None:
     student = mlp(seed=50, tail=tail)
     options: dict[str, Any] = {"adaptive": True, "epochs": 1}
     with pytest.raises((DataError, PassError), match=told):
-        distill(student, context(training=data, original=mlp(tail=tail)), **options)
+        distill(student, context(training=data, earlier=mlp(tail=tail)), **options)

@@ -38,7 +38,7 @@ def numbers(model: Model, name: str) -> np.ndarray:
 def test_distill_keeps_zeros_and_trains_the_rest(options: dict[str, Any]) -> None:
     model = pruned()
     before = {name: numbers(model, name) for name in MATRICES}
-    ctx = context(training=data(), original=mlp())
+    ctx = context(training=data(), earlier=mlp())
     change = distill(model, ctx, **{"epochs": 10, "learning_rate": 0.02, **options})
     assert change.touched
     for name in MATRICES:
@@ -56,7 +56,7 @@ def test_codebooks_keep_their_zero() -> None:
     books = [name for name in model.graph.initializers if name.endswith("_values")]
     assert books
     before = {name: numbers(model, name) for name in books}
-    distill(model, context(training=data(), original=mlp(hidden=256)), epochs=5, learning_rate=0.02)
+    distill(model, context(training=data(), earlier=mlp(hidden=256)), epochs=5, learning_rate=0.02)
     for name in books:
         np.testing.assert_array_equal(numbers(model, name) == 0, before[name] == 0)
 
@@ -73,7 +73,7 @@ def test_integers_of_pruned_weights_stay_zero(blocks: str | None) -> None:
     next(node for node in model.nodes() if node.op_type == "MatMul").name = float_model.graph[0].name
     before = numbers(model, "q").astype(np.int8)
     options = {"loss": {"mse": 1.0}} if blocks is None else {}
-    ctx = context(training=Table(X, batch=16), unquantized=float_model)
+    ctx = context(training=Table(X, batch=16), earlier=float_model)
     finetune_quantized(model, ctx, epochs=10, blocks=blocks, **options)
     assert blocks is not None or (numbers(model, "q").astype(np.int8) != before).any()
     assert not numbers(model, "q").astype(np.int8)[gone].any()

@@ -122,7 +122,7 @@ def test_what_is_learned(tail: str, loss: str) -> None:
     given = net(tail, seed=30) if loss == "adaptive" else teacher
     student = net(tail, seed=50)
     before = ((outputs(student, x=x)[0] > middle) == right).mean()
-    ctx = context(training=Table(x, right[:, 0]), original=given)
+    ctx = context(training=Table(x, right[:, 0]), earlier=given)
     change = distill(student, ctx, **{"epochs": 20, "learning_rate": 0.05, **options})
     student.check()
     assert change.touched and before < 0.7
@@ -142,9 +142,9 @@ def test_what_is_no_yes_and_no() -> None:
     with pytest.raises(DataError, match="label 2 is out of range"):
         distill(
             net("probability"),
-            context(training=Table(noise(200, 6), labels), original=net("probability", 5)),
+            context(training=Table(noise(200, 6), labels), earlier=net("probability", 5)),
             loss={"cross_entropy": 1.0},
         )
     data = Given(*({"x": noise(4, 6, seed=i)} for i in range(20)))
     with pytest.raises(PassError, match="'cosine' has nothing to compare"):
-        distill(net("logit"), context(training=data, original=net("logit", 5)), loss={"cosine": 1.0})
+        distill(net("logit"), context(training=data, earlier=net("logit", 5)), loss={"cosine": 1.0})

@@ -196,7 +196,7 @@ def near(teacher: Model) -> Model:
 
 def taught(model: Model, teacher: Model, **options: Any) -> Change:
     data = Table(LARGE * noise(400, 6, seed=9))
-    return distill(model, passing_context(training=data, original=teacher), **{"epochs": 4, **options})
+    return distill(model, passing_context(training=data, earlier=teacher), **{"epochs": 4, **options})
 
 
 def test_a_model_that_the_usual_rate_breaks_learns_with_the_one_found() -> None:
@@ -224,7 +224,7 @@ def test_that_no_rate_helps_is_told() -> None:
     text = "agraph (float[N,6] x) => (float[N,3] y) { h = Gemm(x, w, b) y = Relu(h) }"
     dead = model_of(text, w=noise(6, 3, seed=1), b=np.full(3, -100, np.float32))
     teacher = model_of(text, w=noise(6, 3), b=np.ones(3, np.float32))
-    ctx = passing_context(training=Table(noise(400, 6, seed=9)), original=teacher)
+    ctx = passing_context(training=Table(noise(400, 6, seed=9)), earlier=teacher)
     change = distill(dead, ctx, loss={"mse": 1.0})
     told = "none of the learning rates that were tried lowered it (0.0003, 0.001, 0.003, 0.01)"
     assert told in change.declined[0].reason
@@ -233,7 +233,7 @@ def test_that_no_rate_helps_is_told() -> None:
 def test_sparsify_finds_one_for_both_its_trainings() -> None:
     """Before the cut the model is its own teacher: what is judged is the model that is cut."""
     models = [mlp(), mlp()]
-    ctx = [passing_context(training=Table(noise(400, 6, seed=9)), original=mlp()) for _ in models]
+    ctx = [passing_context(training=Table(noise(400, 6, seed=9)), earlier=mlp()) for _ in models]
     change = sparsify(models[0], ctx[0], ratio=0.6)
     assert 1e-5 <= change.chosen["learning_rate"] <= 1e-2
     assert change.notes["learning rate"] == f"{change.chosen['learning_rate']:g}"

@@ -8,14 +8,9 @@ import numpy as np
 import pytest
 
 from compress_ops.errors import PassError
+from compress_ops.measure.quality import Worst, decibels, weight_sqnr
 from compress_ops.quantize.int8.dynamic import quantize_dynamic
 from compress_ops.quantize.int8.static import quantize_static
-from compress_ops.quantize.numbers.quality import (
-    EXACT,
-    Worst,
-    decibels,
-    weight_sqnr,
-)
 from compress_ops.quantize.ranges.calibrate import CALIBRATORS
 from compress_ops.runtime import Provider
 from tests.helpers import Given, context, model_of, noise, outputs, proto_of
@@ -236,6 +231,7 @@ def test_the_ten_worst_are_listed_in_order(quantize):
 
 
 def test_worst_as_text():
+    assert str(Worst([{"name": "w", "sqnr_db": np.inf}])) == "identical (w)"
     assert str(Worst([{"name": "w", "sqnr_db": 30.1}])) == "30.1 dB (w)"
     assert str(Worst([{"name": f"/layer/{20 * 'n'}", "sqnr_db": 30.1}])) == f"30.1 dB (...{20 * 'n'})"
 
@@ -244,5 +240,5 @@ def test_worst_as_text():
 def test_sqnr_does_not_depend_on_the_size_of_numbers(scale):
     weight = noise(50, 50) * np.float32(scale)
     assert weight_sqnr(weight, weight * np.float32(0.9)) == pytest.approx(20, abs=0.01)
-    assert weight_sqnr(weight, weight) == EXACT
-    assert weight_sqnr(np.zeros(3, np.float32), np.ones(3, np.float32)) == 0
+    assert weight_sqnr(weight, weight) == np.inf
+    assert weight_sqnr(np.zeros(3, np.float32), np.ones(3, np.float32)) == -np.inf

@@ -56,7 +56,7 @@ def quantized(source, x, quantize, correct=True, split=1, **options):
         model_of(source),
         context(calibration=Given(*({"x": part} for part in (x[:split], x[split:]) if len(part)))),
     )
-    ctx.unquantized = model.copy()
+    ctx.earlier = model.copy()
     assert quantize(model, ctx).touched
     before = model.contract()
     change = correct_bias(model, ctx, **options) if correct else None
@@ -140,7 +140,7 @@ def test_layers_that_do_not_depend_on_one_another_share_a_run():
     source = source_of("h = Gemm(x, a, b)  i = Gemm(x, w, b)  s = Add(h, i)  y = Gemm(s, c, b)", w=W, **DEEP_WEIGHTS)
     model, data = model_of(source), Given({"x": X})
     ctx = context(calibration=data)
-    ctx.unquantized = model.copy()
+    ctx.earlier = model.copy()
     quantize_dynamic(model, ctx)
     correct_bias(model, ctx)
     assert data.passes == 1 + 2  # the float model, and two groups
@@ -170,7 +170,7 @@ def test_batches_count_by_their_size():
     source, x = LAYERS["gemm"]
     one, _ = quantized(source, x, QUANTIZERS["static"])
     model, ctx = model_of(source), context(calibration=Given(*({"x": x[i:j]} for i, j in ((0, 1), (1, 4), (4, 64)))))
-    ctx.unquantized = model.copy()
+    ctx.earlier = model.copy()
     QUANTIZERS["static"](model, ctx)
     correct_bias(model, ctx)
     for name, array in weights(one).items():
@@ -188,7 +188,7 @@ def test_without_the_model_before_there_is_a_clear_error():
 def test_nothing_quantized_changes_nothing():
     model, data = model_of(LAYERS["gemm"][0]), Given({"x": X})
     ctx = context(calibration=data)
-    ctx.unquantized = model.copy()
+    ctx.earlier = model.copy()
     change = correct_bias(model, ctx)
     assert not change.touched and data.passes == 0
 
@@ -196,8 +196,8 @@ def test_nothing_quantized_changes_nothing():
 def test_a_layer_that_is_gone_is_declined():
     source = source_of("h = Gemm(x, w, b)  y = Relu(h)", w=W, b=B)
     model, ctx = model_of(source), context(calibration=Given({"x": X}))
-    ctx.unquantized = model_of(source_of("z = Gemm(x, w, b)  y = Relu(z)", w=W, b=B))
-    ctx.unquantized.graph[0].name = "elsewhere"
+    ctx.earlier = model_of(source_of("z = Gemm(x, w, b)  y = Relu(z)", w=W, b=B))
+    ctx.earlier.graph[0].name = "elsewhere"
     quantize_static(model, ctx)
     change = correct_bias(model, ctx)
     assert not change.touched
@@ -207,7 +207,7 @@ def test_a_layer_that_is_gone_is_declined():
 def test_outputs_that_are_not_finite_are_declined():
     source = source_of("n = Log(x)  y = MatMul(n, w)", w=W)
     model, ctx = model_of(source), context(calibration=Given({"x": X - 1.5}))
-    ctx.unquantized = model.copy()
+    ctx.earlier = model.copy()
     quantize_dynamic(model, ctx)
     change = correct_bias(model, ctx)
     assert not change.touched

@@ -73,7 +73,7 @@ def named(source, names):
 def quantized(case, form):
     source, x = SOURCES[case]
     model, ctx = model_of(named(source, NODES[case])), context(calibration=Given({"x": x}))
-    ctx.unquantized = model.copy()
+    ctx.earlier = model.copy()
     FORMS[form](model, ctx)
     return model, ctx, source, x
 
@@ -193,9 +193,9 @@ def test_codes_of_another_tool():
     """
     codes = {name: np.rint(weight / 0.03).clip(-127, 127).astype(np.int8) for name, weight in (("wq", w), ("vq", v))}
     model = model_of(proto_of(text.format(body=body), **scales, **codes))
-    keep_float(model, context(unquantized=plain), layers=["one"])
+    keep_float(model, context(earlier=plain), layers=["one"])
     assert op_types(model)["QuantizeLinear"] == 2  # hq, which the other still computes with, and oq
-    keep_float(model, context(unquantized=plain), layers=["two"])
+    keep_float(model, context(earlier=plain), layers=["two"])
     assert op_types(model) == {"MatMul": 2}
     np.testing.assert_array_equal(outputs(model, x=x)[0], outputs(plain, x=x)[0])
 
@@ -211,7 +211,7 @@ def spoiled(factor=300.0, **options):
     array[0, 0] *= factor
     weight.CopyFrom(onnx.numpy_helper.from_array(array, "w1"))
     model, ctx = model_of(source), context(calibration=Given({"x": X}), **options)
-    ctx.unquantized = model.copy()
+    ctx.earlier = model.copy()
     quantize_dynamic(model, ctx, per_channel=False, portable=False)
     return model, ctx, source
 
@@ -244,7 +244,7 @@ def test_more_layers_are_returned_the_more_is_asked_for():
 def test_noise_is_told_by_layer():
     """What a layer adds is noise over signal of its output less that of its input; an input of the model has none."""
     model, ctx, source = spoiled()
-    layers = [node for node in ctx.unquantized.graph if node.name in NODES["matrices"]]
+    layers = [node for node in ctx.earlier.graph if node.name in NODES["matrices"]]
     ratios = {"x": 0.0}
     for name in ("a", "h", "c", "g", "y"):
         graphs = [source, proto(model)]
@@ -253,7 +253,7 @@ def test_noise_is_told_by_layer():
         exact, rounded = (outputs(each, x=X)[0].astype(np.float64) for each in graphs)
         ratios[name] = np.square(exact - rounded).sum() / np.square(exact).sum()
     expected = {name: ratios[y] - ratios[x] for name, x, y in zip(NODES["matrices"], "xhg", "acy", strict=True)}
-    assert noise_added(ctx.unquantized, model, ctx, layers) == pytest.approx(expected, rel=1e-3)
+    assert noise_added(ctx.earlier, model, ctx, layers) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("most", range(0, 20))
@@ -311,7 +311,7 @@ def test_a_limit_that_all_layers_do_not_reach_returns_none():
     )
     ids = np.arange(64)
     model, ctx = model_of(source), context(calibration=Given({"x": ids}))
-    ctx.unquantized = model.copy()
+    ctx.earlier = model.copy()
     quantize_dynamic(model, ctx)
     change = keep_float(model, ctx, min_cosine=1.0)
     assert not change.touched
@@ -329,8 +329,8 @@ def test_named_layers_give_the_same_model_without_measuring():
 
 def test_a_dry_run_names_the_noisiest_untried():
     model, ctx, _ = spoiled(dry_run=True)
-    layers = [node for node in ctx.unquantized.graph if node.name in NODES["matrices"]]
-    noisy = noise_added(ctx.unquantized, model, ctx, layers)
+    layers = [node for node in ctx.earlier.graph if node.name in NODES["matrices"]]
+    noisy = noise_added(ctx.earlier, model, ctx, layers)
     change = keep_float(model, ctx)
     assert [*change.touched] == [max(noisy, key=noisy.__getitem__)] and ctx.calibration.served == 2  # one for each look
 
@@ -358,7 +358,7 @@ def test_a_drop_that_cannot_be_read():
 
 def test_without_the_model_from_before():
     model, ctx, _ = spoiled()
-    ctx.unquantized = None
+    ctx.earlier = None
     with pytest.raises(PassError, match="the model before quantization is needed"):
         keep_float(model, ctx)
 

@@ -56,7 +56,7 @@ QUANTIZERS = {
 def quantized(source, *feeds, quantize=quantize_static, learn=True, data=None, **options):
     """Quantized, and with rounding learned: the model, and what learn_rounding told."""
     model, ctx = model_of(source), context(calibration=Given(*({"x": x} for x in feeds)))
-    ctx.unquantized = model.copy()
+    ctx.earlier = model.copy()
     assert quantize(model, ctx).touched
     if not learn:
         return model, None
@@ -186,7 +186,7 @@ def test_without_the_model_before_there_is_a_clear_error():
 def test_nothing_quantized_changes_nothing():
     model, data = model_of(LAYERS["gemm"][0]), Given({"x": X})
     ctx = context(calibration=data)
-    ctx.unquantized = model.copy()
+    ctx.earlier = model.copy()
     assert not learn_rounding(model, ctx).touched and data.passes == 0
 
 
@@ -226,7 +226,7 @@ def test_weights_in_blocks_are_declined():
 
 def test_codes_of_another_weight_are_declined():
     model, ctx = model_of(LAYERS["matmul"][0]), context(calibration=Given({"x": X}))
-    ctx.unquantized = model_of(source_of("y = MatMul(x, w)", w=3 * W))
+    ctx.earlier = model_of(source_of("y = MatMul(x, w)", w=3 * W))
     quantize_dynamic(model, ctx)
     change = learn_rounding(model, ctx)
     assert not change.touched
@@ -277,6 +277,6 @@ def test_a_second_step_finds_nothing_left(tmp_path):
 def test_correct_bias_goes_on_from_it():
     source, x = LAYERS["gemm"][:2]
     model, ctx = model_of(source), context(calibration=Given({"x": x}))
-    ctx.unquantized = model.copy()
+    ctx.earlier = model.copy()
     quantize_static(model, ctx)
     assert learn_rounding(model, ctx).touched and correct_bias(model, ctx).touched

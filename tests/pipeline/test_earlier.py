@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from compress_ops.catalogue import PASSES
-from compress_ops.pipeline.unquantized import keep_unquantized
+from compress_ops.pipeline.earlier import Earlier
 from compress_ops.recipe import step_from
-from tests.helpers import context, model_of
+from tests.helpers import model_of
 
 CASES = {
     "right before the step that quantizes": ("simplify quantize_static correct_bias", 1),
@@ -27,9 +27,9 @@ CASES = {
 @pytest.mark.parametrize(("names", "expected"), CASES.values(), ids=CASES)
 def test_the_model_is_kept(names, expected):
     """Each step renames the first node to its number, so that the kept model tells before which step it was."""
-    steps, ctx = [step_from(PASSES[name], {}) for name in names.split()], context()
-    model = model_of("g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }")
+    steps = [step_from(PASSES[name], {}) for name in names.split()]
+    model, kept = model_of("g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }"), Earlier(steps)
     for index in range(len(steps)):
         model.graph[0].name = str(index)
-        keep_unquantized(ctx, model, steps, index)
-    assert (ctx.unquantized and ctx.unquantized.graph[0].name) == (None if expected is None else str(expected))
+        found = kept.for_step(model, index)
+    assert (found and found.graph[0].name) == (None if expected is None else str(expected))

@@ -1,4 +1,4 @@
-"""How well codes stand for what they were made from: SQNR in dB, 10 log10(sum x^2 / sum (x - x_q)^2), and clipping."""
+"""How well numbers are kept: SQNR in dB, 10 log10(sum x^2 / sum (x - x_q)^2), and the share of clipped numbers."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from ...arrays import Array
+from ..arrays import Array
 
-EXACT = 200.0
-"""dB that stand for no noise at all: more than float64 could tell."""
 _TOLD = 10
 _SHORT = 20  # letters of a name in the text
 
 
 def decibels(signal: float, noise: float) -> float:
-    """10 log10(signal / noise), between 0 and 200 dB where one of them is zero."""
-    if noise <= 0 or signal <= 0:
-        return EXACT if noise <= 0 else 0.0
-    return min(10 * math.log10(signal / noise), EXACT)
+    """10 log10(signal / noise): infinite where there is no noise, minus infinite where there is no signal beside it."""
+    if noise <= 0:
+        return math.inf
+    ratio = signal / noise
+    return -math.inf if ratio == 0 else 10 * math.log10(ratio)
+
+
+def told(sqnr: float) -> str:
+    """An SQNR as text; one word where there is no noise."""
+    return "identical" if sqnr == math.inf else f"{sqnr:.1f} dB"
 
 
 def weight_sqnr(weight: Array, restored: Array) -> float:
@@ -42,12 +46,12 @@ class Worst(list[dict[str, Any]]):
     def __str__(self) -> str:
         name = self[0]["name"]
         short = name if len(name) <= _SHORT else f"...{name[-_SHORT:]}"
-        return f"{self[0]['sqnr_db']} dB ({short})"
+        return f"{told(self[0]['sqnr_db'])} ({short})"
 
 
 @dataclass
 class Quality:
-    """What is known about each tensor that became integers."""
+    """What is known of each tensor that a pass rounded."""
 
     sqnr: dict[str, float] = field(default_factory=dict)
     clipped: dict[str, float] = field(default_factory=dict)
@@ -59,20 +63,22 @@ class Quality:
 
     def of(self, name: str | None) -> str:
         """A tensor's SQNR as text."""
-        return f"{self.sqnr[name or '?']:.1f} dB"
+        return told(self.sqnr[name or "?"])
 
     def notes(self) -> dict[str, Any]:
         """Notes for the report: the ten worst tensors, and the largest share of clipped numbers."""
-        worst = sorted(self.sqnr, key=self.sqnr.__getitem__)[:_TOLD]
-        found: dict[str, Any] = {"worst": Worst(map(self._told, worst))} if worst else {}
+        found: dict[str, Any] = {"worst": Worst(map(self._entry, self._worst()))} if self.sqnr else {}
         if self.clipped:
-            found["clipped"] = _percent(max(self.clipped.values()))
+            found["clipped"] = f"{100 * max(self.clipped.values()):.2g} %"
         return found
 
-    def _told(self, name: str) -> dict[str, Any]:
-        told: dict[str, Any] = {"name": name, "sqnr_db": round(self.sqnr[name], 1)}
-        return {**told, "clipped": float(f"{self.clipped[name]:.2g}")} if name in self.clipped else told
+    def by_name(self) -> dict[str, float]:
+        """The note of passes that clip nothing: the dB of the ten worst tensors."""
+        return {name: round(self.sqnr[name], 2) for name in self._worst()}
 
+    def _worst(self) -> list[str]:
+        return sorted(self.sqnr, key=self.sqnr.__getitem__)[:_TOLD]
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %"
+    def _entry(self, name: str) -> dict[str, Any]:
+        entry: dict[str, Any] = {"name": name, "sqnr_db": round(self.sqnr[name], 1)}
+        return {**entry, "clipped": float(f"{self.clipped[name]:.2g}")} if name in self.clipped else entry

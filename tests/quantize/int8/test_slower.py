@@ -8,7 +8,7 @@ import pytest
 from compress_ops.errors import PassError, ProviderError
 from compress_ops.quantize.few_bits import support
 from compress_ops.quantize.int8.dynamic import quantize_dynamic
-from compress_ops.quantize.int8.providers import refuse_slower
+from compress_ops.quantize.int8.slower import refuse_slower
 from compress_ops.quantize.int8.static import quantize_static
 from compress_ops.runtime import Provider, open_session
 from tests.helpers import Given, context, model_of, noise, op_types, outputs, proto_of
