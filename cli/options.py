@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from .reports import FORMS
 from .splice import Flags
 
 if TYPE_CHECKING:
     from .show import Manner
-
-REPORT_ENDINGS = (".json", ".md", ".html")
 
 
 class Size(NamedTuple):
@@ -73,8 +72,8 @@ def share(text: str | float) -> float:
 
 def _report(text: str) -> Path:
     path = Path(text)
-    if path.suffix not in REPORT_ENDINGS:
-        raise typer.BadParameter(f"'{text}': the ending must be one of {', '.join(REPORT_ENDINGS)}")
+    if path.suffix not in FORMS:
+        raise typer.BadParameter(f"'{text}': the ending must be one of {', '.join(FORMS)}")
     return path
 
 

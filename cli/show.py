@@ -160,17 +160,9 @@ def end_undelivered(undelivered: Sequence[OutputError]) -> None:
 
 
 def _write_report(path: Path, page: Page, document: Any, status: int, *, force: bool) -> None:
-    import json
-
     from compress_ops.files.writing import write
-    from compress_ops.report.html import to_html
-    from compress_ops.report.markdown import to_markdown
 
-    match path.suffix:
-        case ".json":
-            text = json.dumps({**document(path.parent), "exit_status": status}, indent=2, allow_nan=False) + "\n"
-        case ".md":
-            text = to_markdown(page)
-        case _:
-            text = to_html(page)
+    from .reports import FORMS
+
+    text = FORMS[path.suffix](page, {**document(path.parent), "exit_status": status})
     write(path, text, force=force)
