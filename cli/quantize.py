@@ -57,16 +57,18 @@ def quantize(
     The result must not be slower than noise makes it (0.98x): where that is missed or not proven, the exit status is 1
     (the output is written). --bits, --float16 and --clusters do what they say instead, and promise no speed.
     """
-    from compress_ops.search import CLOSE_ENOUGH
+    from functools import partial
 
-    from .execute import execute
+    from compress_ops.search import CLOSE_ENOUGH, run_chosen
+
+    from .execute import carry_out, execute
     from .flags import data_section, job_of, recipe_from, sections_of
 
     _refuse_passes(asked.set_ or ())
     sections = sections_of(asked, data_section(asked), doing)
     told = _told(bits, float16, clusters)
     _say_what_is_taken(sections, told, asked, quiet=doing.quiet)
-    passes = ["simplify", *(told or ["quantize_static" if asked.data else "quantize_dynamic"])]
+    passes = ["simplify", *told]
     budget = {"min_closeness": min_cosine or _TOLD} if told and doing.proves else {}
     loaded = recipe_from("quantize", asked.set_, {**sections, "passes": passes, "budget": budget})
     job = job_of(loaded, model, _suffix(bits, float16, clusters), asked, doing, others=_others(recipe_out))
@@ -76,7 +78,7 @@ def quantize(
     elif doing.dry_run:
         execute(_planned(job, doing, least), doing)
     else:
-        _quantize(job, doing, least, _keeping(recipe_out, sections, doing))
+        carry_out(partial(run_chosen, least=least), job, doing, _keeping(recipe_out, sections, doing))
 
 
 def _show_recipe(sections: dict[str, Any], job: Job, doing: options.Doing, least: float | None) -> None:
@@ -100,19 +102,6 @@ def _planned(job: Job, doing: options.Doing, least: float | None) -> Job:
         return raised_first(job)
     best, _ = watched(partial(choose_int8, least=least), job, doing.manner)
     return with_passes(job, best.passes)
-
-
-def _quantize(job: Job, doing: options.Doing, least: float | None, keep: Callable[[Report], None] | None) -> None:
-    from functools import partial
-
-    from compress_ops.pipeline import run
-    from compress_ops.search import raised_first, run_chosen
-
-    from .execute import carry_out
-
-    job = raised_first(job) if least is None else job
-    action = run if least is None else partial(run_chosen, least=least)
-    carry_out(action, job, doing, keep)
 
 
 def _say_what_is_taken(sections: dict[str, Any], told: Sequence[Any], asked: options.Asked, *, quiet: bool) -> None:

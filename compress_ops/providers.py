@@ -1,4 +1,4 @@
-"""What is known of each execution provider; adding one is adding an entry to ``_TABLE``.
+"""What is known of each execution provider; adding one is adding an entry to ``PROVIDERS``.
 
 Kernels of CUDA: OperatorKernels.md of onnxruntime. Of the others it is what is known of them; no GPU was there to
 measure it on. OpenVINO was measured (onnxruntime-openvino 1.24.1, one thread; processor time of a small transformer):
@@ -14,7 +14,7 @@ Guide", section on tensor core requirements): 16 numbers of int8, 8 of float16. 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Precision = Literal["float16", "int8, QDQ", "int8, symmetric QDQ"]
@@ -23,7 +23,7 @@ Form = Literal["dynamic", "qdq", "qoperator"]
 _DYNAMIC = "it has no kernel for DynamicQuantizeLinear: these nodes run on the CPU, with copies"
 _OPERATORS = "it has no kernels for QLinearConv and the like: these nodes run on the CPU, with copies"
 _BETWEEN = "it computes in float between QuantizeLinear and DequantizeLinear, which come on top"
-_FLOAT_ALONE: Mapping[Form, str] = {"dynamic": _DYNAMIC, "qdq": _BETWEEN, "qoperator": _OPERATORS}
+_FLOAT_ALONE: dict[Form, str] = {"dynamic": _DYNAMIC, "qdq": _BETWEEN, "qoperator": _OPERATORS}
 _FIXED = "it fuses Q/DQ with fixed ranges into integer kernels"
 
 
@@ -57,30 +57,23 @@ class Facts:
     nickname: str | None = None
 
 
-_TABLE: Mapping[str, Facts] = {
+_ON_CUDA = Facts(
+    int16_activations=False, int8_multiple=16, device="cuda", is_nvidia=True, preloads=True, wheel='"onnxpress[gpu]"'
+)
+PROVIDERS: Mapping[str, Facts] = {
     "cpu": Facts(fast=None, why="", bfloat16=False, fast_fused_norms=False, gives_back="cpu:0"),
-    "cuda": Facts(
+    "cuda": replace(
+        _ON_CUDA,
         why="it has tensor cores for float16, and next to no integer kernels",
         slower=_FLOAT_ALONE,
-        int16_activations=False,
-        int8_multiple=16,
-        device="cuda",
-        is_nvidia=True,
-        preloads=True,
         exact={"use_tf32": "0"},
-        wheel='"onnxpress[gpu]"',
         nickname="gpu",
     ),
-    "tensorrt": Facts(
+    "tensorrt": replace(
+        _ON_CUDA,
         fast="int8, symmetric QDQ",
         why="it fuses signed codes with zero points of 0 alone",
         slower={"dynamic": _DYNAMIC, "qoperator": _OPERATORS},
-        int16_activations=False,
-        int8_multiple=16,
-        device="cuda",
-        is_nvidia=True,
-        preloads=True,
-        wheel='"onnxpress[gpu]"',
     ),
     "nvtensorrtrtx": Facts(device="cuda", is_nvidia=True),
     "rocm": Facts(
@@ -99,10 +92,7 @@ _TABLE: Mapping[str, Facts] = {
     "qnn": Facts(fast="int8, QDQ", why=_FIXED, slower={"dynamic": _DYNAMIC}),
     "coreml": Facts(
         why="it has no integer kernels for ONNX's quantized operators",
-        slower={
-            **_FLOAT_ALONE,
-            "qdq": "it has no integer kernels: QuantizeLinear and DequantizeLinear run on the CPU",
-        },
+        slower=_FLOAT_ALONE | {"qdq": "it has no integer kernels: QuantizeLinear and DequantizeLinear run on the CPU"},
         int16_activations=False,
     ),
     "dml": Facts(
@@ -117,9 +107,9 @@ _UNKNOWN = Facts()
 
 def facts_of(name: str) -> Facts:
     """What is known of the provider of this short name."""
-    return _TABLE.get(name, _UNKNOWN)
+    return PROVIDERS.get(name, _UNKNOWN)
 
 
 def meant(name: str) -> str:
     """The short name of the provider that people call so."""
-    return next((provider for provider, facts in _TABLE.items() if facts.nickname == name), name)
+    return next((provider for provider, facts in PROVIDERS.items() if facts.nickname == name), name)

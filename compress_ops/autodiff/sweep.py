@@ -77,15 +77,12 @@ class _Sweep:
             seed = ir.Value(name=name, shape=value.shape, type=self._type(value))
             self.model.graph.inputs.append(seed)
         else:
-            step = self._step_of(value)
+            node = value.producer()
+            assert node is not None
+            step = Step(node, (), self.shared)
             seed = step.add(step.zeros(value), step.number(1))
         self._send(value, seed)
         return seed.name or ""
-
-    def _step_of(self, value: ir.Value) -> Step:
-        node = value.producer()
-        assert node is not None
-        return Step(node, (), self.shared)
 
     def run(self) -> None:
         for node in reversed(self.way.nodes):

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from ..arrays import Array
 from ..graph.clean.duplicates import merge_duplicate_weights
+from ..graph.edit import Editor, put_behind
 from ..lazy import ir
 from ..model import Model
 from ..nodes import bytes_of
@@ -154,9 +155,6 @@ def _is_table(value: ir.Value) -> bool:
 
 
 def _read_turned(model: Model, value: ir.Value, twin: ir.Value) -> None:
-    node = ir.node("Transpose", [twin], {"perm": [1, 0]}, name=model.fresh(f"{value.name}/Transpose"))
-    output = node.outputs[0]
-    output.name, output.type, output.shape = model.fresh(f"{value.name}_turned"), value.type, value.shape
     assert isinstance(twin.graph, ir.Graph)
-    twin.graph.insert_before(twin.graph[0], node)
-    value.replace_all_uses_with(output)
+    edit = Editor(model, twin.graph[0], value.name)
+    put_behind(edit.op("Transpose", twin, perm=[1, 0], called=f"{value.name}_turned"), value)

@@ -31,9 +31,14 @@ class Writer:
         """The one that is written into."""
         return self.model.graph
 
-    def op(self, op_type: str, *inputs: ir.Value | None, domain: str = "", **attributes: Any) -> ir.Value:
-        """Write a node with one output; returns that output."""
-        return self.ops(op_type, *inputs, outputs=1, domain=domain, **attributes)[0]
+    def op(
+        self, op_type: str, *inputs: ir.Value | None, called: str = "", domain: str = "", **attributes: Any
+    ) -> ir.Value:
+        """Write a node with one output, which has the node's name or ``called`` for a wish; returns that output."""
+        (value,) = self.ops(op_type, *inputs, outputs=1, domain=domain, **attributes)
+        if called:
+            value.name = self.model.fresh(called)
+        return value
 
     def ops(
         self, op_type: str, *inputs: ir.Value | None, outputs: int, label: str = "", domain: str = "", **attributes: Any

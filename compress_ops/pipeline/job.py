@@ -16,6 +16,7 @@ from ..model import Model, load
 from ..progress import Progress, silent
 from ..recipe import LoadedRecipe, Recipe, Step
 from ..recipe.text import Document
+from ..report.report import StepReport
 from ..runtime import Port
 
 
@@ -65,7 +66,8 @@ class Job:
 class Prepared:
     """A job whose model and data have been opened and found to fit; ``outputs`` are the original's.
 
-    ``dropped_inputs`` is how many of its inputs had a default and are weights now.
+    ``dropped_inputs`` is how many of its inputs had a default and are weights now; ``behind`` are the reports of the
+    recipe's first steps, if the model has some behind it already.
     """
 
     job: Job
@@ -75,6 +77,7 @@ class Prepared:
     hashes: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[Port, ...] = ()
     dropped_inputs: int = 0
+    behind: Sequence[StepReport] = ()
 
 
 def with_passes(job: Job, passes: list[Step]) -> Job:

@@ -31,7 +31,8 @@ def apply_steps(prepared: Prepared, *, dry_run: bool = False, gains: Gains | Non
     gains = gains if gains is not None else Gains()
     job, context = prepared.job, context_of(prepared, dry_run=dry_run)
     earlier = Earlier(job.recipe.passes)
-    for index, step in enumerate(job.recipe.passes):
+    yield from prepared.behind
+    for index, step in list(enumerate(job.recipe.passes))[len(prepared.behind) :]:
         if job.out is not None and Need.TRAINING in step.operation.needs:
             context.checkpoint = job.checkpoints[index]
             context.identity = training_identity(job, prepared.hashes, index + 1)

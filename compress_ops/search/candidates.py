@@ -9,18 +9,17 @@ they compute fast (``compress_ops.providers``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..graph.layers.weights import RECURRENT, is_left
 from ..lazy import ir
 from ..model import Model
-from ..pipeline.job import Job, Prepared, with_passes
-from ..pipeline.steps import apply_steps
+from ..pipeline.job import Job, Prepared
 from ..providers import facts_of
 from ..quantize.int8.eligible import why_not, why_not_left
 from ..recipe import Step
 from .precisions import PASSES_OF, Passes, default_of
-from .preparing import preparing, steps_of
+from .preparing import steps_of
 
 MAY_FAIL = {"allow_unchanged": True}
 _MATRICES = ("Gemm", "MatMul")
@@ -38,15 +37,16 @@ class Candidate:
 
 
 def candidates(prepared: Prepared, provider: str) -> list[Candidate]:
-    """What to try on the model for an execution provider, the likeliest first."""
-    model, with_data = prepared.model, "calibration" in prepared.data
+    """What to try on the model for an execution provider, the likeliest first; all begin with the steps of the job."""
+    model, with_data = prepared.model.copy(), "calibration" in prepared.data
     default = default_of(provider, with_data=with_data)
     if default is not None:
         found: Mapping[str, Passes] = {default: PASSES_OF[default]}
     else:
-        present = _present(_as_prepared(prepared))
+        model.infer_shapes()
+        present = _present(model)
         found = {**(_with_data(present) if with_data else {}), **_without_data(present)}
-    first, last = preparing(model), _finishing(model, provider)
+    first, last = prepared.job.recipe.passes, _finishing(model, provider)
     return [
         Candidate(name, [*first, *steps_of(passes), *last], name == _WEIGHTS_ALONE) for name, passes in found.items()
     ]
@@ -60,14 +60,6 @@ def would_bring(job: Job) -> str:
         "Chosen on made-up inputs. With --data DATA, a few dozen real ones, closeness is judged on what the model "
         "really sees, and static int8 is tried too, which is mostly the fastest where there are convolutions."
     )
-
-
-def _as_prepared(prepared: Prepared) -> Model:
-    """A copy of the model as the first steps leave it: what can be quantized is judged on that."""
-    model = prepared.model.copy()
-    list(apply_steps(replace(prepared, job=with_passes(prepared.job, preparing(model)), model=model)))
-    model.infer_shapes()
-    return model
 
 
 def _present(model: Model) -> set[str]:

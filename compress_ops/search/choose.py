@@ -25,7 +25,7 @@ from ..pipeline.preflight import prepare
 from ..recipe import Budget, Step, step_from
 from ..report.report import Report, StepReport, TrialReport
 from .candidates import MAY_FAIL, Candidate, candidates, would_bring
-from .preparing import steps_of
+from .preparing import begun, raised_first, steps_of
 from .trials import Trial, Trials, trials_of
 
 CLOSE_ENOUGH = 0.995
@@ -41,13 +41,16 @@ _PERCENTILES = (99.99, 99.9)
 _BITS = 8  # of a code
 
 
-def run_chosen(job: Job, least: float = CLOSE_ENOUGH) -> Report:
+def run_chosen(job: Job, least: float | None = CLOSE_ENOUGH) -> Report:
     """Choose passes for the job, run it with them, and report the trials beside the result.
 
     The result is held to ``least`` closeness and to being no slower than noise makes it, besides the recipe's budget;
-    where the job measures nothing, by what its trial found. Raises OnnxpressError when no candidate can be applied to
-    the model, and where run() does.
+    where the job measures nothing, by what its trial found. Where ``least`` is None the job has its passes already: it
+    is run as it is, the model raised first. Raises OnnxpressError when no candidate can be applied to the model, and
+    where run() does.
     """
+    if least is None:
+        return run(raised_first(job))
     started, cpu_started = time.perf_counter(), time.process_time()
     best, trials = choose_int8(job, least)
     told = [TrialReport(t.name, t.bytes, t.closeness, t.speedup, chosen=t is best) for t in trials]
@@ -79,7 +82,7 @@ def _by_trial(best: Trial, least: float) -> list[Verdict]:
 
 def choose_int8(job: Job, least: float = CLOSE_ENOUGH) -> tuple[Trial, list[Trial]]:
     """The best candidate, and all trials in the order in which they were made."""
-    prepared = prepare(replace(job, measure=True))
+    prepared = begun(prepare(replace(job, measure=True)))
     data = prepared.data.get("calibration")
     wanted = candidates(prepared, job.recipe.provider[0].name)
     with trials_of(prepared) as workshop:

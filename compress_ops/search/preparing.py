@@ -6,22 +6,26 @@ no converter can raise stays as it is; the passes then say themselves what is to
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ..catalogue import PASSES
 from ..errors import OnnxpressError
 from ..graph.opset import require_opset
 from ..model import Model, load
-from ..pipeline.job import Job, with_passes
+from ..pipeline.job import Job, Prepared, with_passes
+from ..pipeline.steps import apply_steps
 from ..recipe import Step, step_from
 from .precisions import Passes
 
 OPSET = 17
 
 
-def preparing(model: Model) -> list[Step]:
-    """The steps that come first."""
-    return steps_of([*_raising(model), {"simplify": {}}])
+def begun(prepared: Prepared) -> Prepared:
+    """The job with the steps that come first, on a copy of the model that has them behind it."""
+    job = with_passes(prepared.job, steps_of([*_raising(prepared.model), {"simplify": {}}]))
+    first = replace(prepared, job=job, model=prepared.model.copy())
+    return replace(first, behind=[*apply_steps(first)])
 
 
 def raised_first(job: Job) -> Job:

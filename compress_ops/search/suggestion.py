@@ -9,7 +9,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from ..report.report import StepReport
 from ..report.visible import visible, without_commands
 from ..runtime import Arrays, Port, Session, open_session
 from .candidates import candidates
-from .preparing import steps_of
+from .preparing import begun, steps_of
 
 _LENGTH = 64  # of a sequence whose length is free: one alone says little about time
 _LISTED = 4  # inputs that are described
@@ -92,19 +92,20 @@ def _best(model: Path, *, speaks: bool) -> _Tried | None:
     """
     recipe = LoadedRecipe(Recipe(version=1, passes=steps_of([{"simplify": {}}])))
     prepared = Prepared(Job(recipe, model, out=None), load(model), data={}, original_bytes=0)
-    found = [one.passes for one in candidates(prepared, "cpu") if one.float_arithmetic >= speaks]
-    ways = (_tried(model, prepared, steps) for steps in found if not any(map(_is_slow, steps)))
+    first = begun(prepared)
+    found = [one.passes for one in candidates(first, "cpu") if one.float_arithmetic >= speaks]
+    ways = (_tried(first, steps) for steps in found if not any(map(_is_slow, steps)))
     worked = [way for way in ways if way is not None and way.share < _WORTH]
-    return min(worked, key=lambda way: way.share) if worked else _tried(model, prepared, recipe.recipe.passes)
+    return min(worked, key=lambda way: way.share) if worked else _tried(prepared, recipe.recipe.passes)
 
 
 def _is_slow(step: Step) -> bool:
     return step.operation.name == "quantize_dynamic" and "Conv" in step.arguments()["operators"]
 
 
-def _tried(model: Path, prepared: Prepared, steps: Sequence[Step]) -> _Tried | None:
+def _tried(prepared: Prepared, steps: Sequence[Step]) -> _Tried | None:
     """What the steps do to the model; None where one fails, or breaks its promise."""
-    one = Prepared(with_passes(prepared.job, list(steps)), load(model), data={}, original_bytes=0)
+    one = replace(prepared, job=with_passes(prepared.job, list(steps)), model=prepared.model.copy())
     try:
         return _Tried(steps, [*apply_steps(one)])
     except OnnxpressError:

@@ -15,7 +15,7 @@ from ..errors import OnnxpressError
 from ..files.temporary import temporary_folder
 from ..measure.comparison import Comparison, Measured, compare_models
 from ..measure.intervals import Interval
-from ..pipeline.job import Prepared, counted_bytes, model_of, with_passes
+from ..pipeline.job import Prepared, counted_bytes, with_passes
 from ..pipeline.steps import apply_steps
 from ..recipe import Step
 from ..report.report import StepReport
@@ -81,7 +81,7 @@ class Trials:
 
     def _apply(self, candidate: Candidate, data: Mapping[str, Dataset]) -> Trial | None:
         job = with_passes(self.prepared.job, candidate.passes)
-        prepared = replace(self.prepared, job=job, model=model_of(job), data=data)
+        prepared = replace(self.prepared, job=job, model=self.prepared.model.copy(), data=data)
         path = self.folder / f"{len([*self.folder.iterdir()])}.onnx"
         try:
             steps = list(apply_steps(prepared))

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from ...lazy import ir
 from ..rule import Result, gradient
 from ..step import Step
-from .window import Window, spread, tap_slices, window_of
+from .window import Window, bare_window, spread, tap_slices, window_of
 
 
 @gradient("Conv")
@@ -52,11 +52,8 @@ def _transposed_window(step: Step) -> Window:
     automatic = step.attribute("auto_pad", "NOTSET")
     if automatic in ("NOTSET", "VALID") and "output_shape" not in step.node.attributes:
         return window_of(step, _kernel(step), step.y, step.x)
-    axes, zeros = range(2, step.rank(step.x)), (0,) * len(_kernel(step))
-    ones = (1,) * len(zeros)
-    strides, dilations = step.attribute("strides", ones), step.attribute("dilations", ones)
-    window = Window(_kernel(step), tuple(strides), tuple(dilations), zeros, zeros)
-    beyond = step.attribute("output_padding", zeros)
+    axes, window = range(2, step.rank(step.x)), bare_window(step, _kernel(step))
+    beyond = step.attribute("output_padding", (0,) * len(axes))
     spare = window.spare(step.shape(step.y, axes), step.shape(step.x, axes))
     totals = [max(extra - rest, 0) for extra, rest in zip(beyond, spare, strict=True)]
     return window.padded_by(totals, automatic == "SAME_UPPER")
@@ -87,7 +84,10 @@ def _by_matrix(step: Step, small: ir.Value, large: ir.Value, window: Window, gro
     channels_first = [1, 0, *range(2, step.rank(step.x))]
     rows = _matrix(step, step.op("Transpose", small, perm=channels_first), group)
     slices = tap_slices(step, step.op("Transpose", large, perm=channels_first), window)
-    return [_product(step, rows, _matrix(step, tap, group), group) for tap in slices]
+    columns = [_matrix(step, tap, group) for tap in slices]
+    if group == 1:
+        return [step.op("Gemm", rows, each, transB=1) for each in columns]
+    return [step.op("MatMul", rows, step.op("Transpose", each, perm=[0, 2, 1])) for each in columns]
 
 
 def _matrix(step: Step, value: ir.Value, group: int) -> ir.Value:
@@ -97,12 +97,6 @@ def _matrix(step: Step, value: ir.Value, group: int) -> ir.Value:
     channels = step.op("Shape", value, start=0, end=1)
     per_group = step.op("Div", channels, step.integers([group]))
     return step.op("Reshape", value, step.op("Concat", step.integers([group]), per_group, step.integers([-1]), axis=0))
-
-
-def _product(step: Step, rows: ir.Value, taps: ir.Value, group: int) -> ir.Value:
-    if group == 1:
-        return step.op("Gemm", rows, taps, transB=1)
-    return step.op("MatMul", rows, step.op("Transpose", taps, perm=[0, 2, 1]))
 
 
 def _stacked(step: Step, products: Sequence[ir.Value], across: int, kernel: tuple[int, ...]) -> ir.Value:

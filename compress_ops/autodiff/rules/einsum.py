@@ -51,10 +51,7 @@ def _operand(step: Step, dy: ir.Value, terms: list[str], out: str, index: int) -
     x = step.inputs[index]
     if lonely:
         gradient = step.op("Expand", step.op("Unsqueeze", gradient, step.integers(lonely)), step.sizes(x))
-    known = {label: size for term, value in [(out, step.y), *others] for label, size in _sized(step, term, value)}
+    sized = [pair for term, value in [(out, step.y), *others] for pair in zip(term, step.dims(value), strict=True)]
+    known = {label: size for label, size in sized if size != 1}
     own = zip(terms[index], step.dims(x), strict=True)
     return step.shaped(gradient, [known.get(label, size) for label, size in own])
-
-
-def _sized(step: Step, term: str, value: ir.Value) -> list[tuple[str, int | str | None]]:
-    return [(label, size) for label, size in zip(term, step.dims(value), strict=True) if size != 1]

@@ -25,7 +25,8 @@ def expand(model: Model, nodes: Iterable[ir.Node]) -> None:
         _state_defaults(node, model.opset)
         node.domain, node.op_type = _DOMAIN, f"{node.op_type}_{number}"
         body.domain, body.name = node.domain, node.op_type
-        _register(model, body)
+        function: ir.Function = ir.from_proto(body)
+        model.ir.functions[function.identifier()] = function
     if found:
         model.ir.opset_imports[_DOMAIN] = 1
         ir_passes.InlinePass()(model.ir)
@@ -39,11 +40,6 @@ def _state_defaults(node: ir.Node, opset: int) -> None:
     for name, known in defs.get_schema(node.op_type, opset, "").attributes.items():
         if name not in node.attributes and known.default_value.name:
             node.attributes[name] = ir.from_proto(known.default_value)
-
-
-def _register(model: Model, body: onnx.FunctionProto) -> None:
-    function: ir.Function = ir.from_proto(body)
-    model.ir.functions[function.identifier()] = function
 
 
 def _definition(node: ir.Node, opset: int) -> onnx.FunctionProto | None:

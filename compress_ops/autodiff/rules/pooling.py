@@ -84,12 +84,8 @@ def _norm_slope(step: Step, p: int) -> ir.Value:
 def _spread_evenly(step: Step, share: ir.Value, window: Window) -> ir.Value:
     """Channels count as samples here: one kernel of ones serves them all."""
     kernel = step.array(np.ones((1, 1, *window.kernel)))
-    return step.like(spread(step, _planes(step, share, step.y), kernel, window, step.x), step.x)
-
-
-def _planes(step: Step, value: ir.Value, like: ir.Value) -> ir.Value:
-    sizes = step.op("Shape", like, start=2)
-    return step.op("Reshape", value, step.op("Concat", step.integers([-1, 1]), sizes, axis=0))
+    sizes = step.op("Concat", step.integers([-1, 1]), step.op("Shape", step.y, start=2), axis=0)
+    return step.like(spread(step, step.op("Reshape", share, sizes), kernel, window, step.x), step.x)
 
 
 def _window_sizes(step: Step, window: Window) -> ir.Value:
@@ -111,20 +107,6 @@ def _taps_inside(window: Window, axis: int, inputs: int, outputs: int, counted: 
     positions = np.arange(outputs)[:, None] * window.strides[axis] + taps
     low, high = (-window.begins[axis], inputs + window.ends[axis]) if counted else (0, inputs)
     return np.asarray(((positions >= low) & (positions < high)).sum(1))
-
-
-@gradient("GlobalAveragePool")
-def global_average_pool(step: Step, dy: ir.Value) -> Result:
-    count = step.op("ReduceProd", step.op("Shape", step.x, start=2), keepdims=0)
-    share = step.div(dy, step.op("Cast", count, to=step.dtype))
-    return step.op("Expand", share, step.sizes(step.x))
-
-
-@gradient("GlobalMaxPool")
-def global_max_pool(step: Step, dy: ir.Value) -> Result:
-    attained = step.mask("Equal", step.x, step.y)
-    count = step.sum(attained, range(2, step.rank(step.x)))
-    return step.mul(attained, step.div(dy, count))
 
 
 @gradient("GlobalLpPool")

@@ -15,6 +15,7 @@ FORMULAS = formulas(
     {
         "ReduceSum": lambda step, dy: _spread(step, dy),
         "ReduceMean": lambda step, dy: _spread(step, step.div(dy, _count(step))),
+        "GlobalAveragePool": lambda step, dy: _spread(step, step.div(dy, _count(step))),
         "ReduceProd": lambda step, dy: step.div(_kept(step, step.mul(dy, step.y)), step.x),
         "ReduceL1": lambda step, dy: step.mul(step.op("Sign", step.x), _kept(step, dy)),
         "ReduceL2": lambda step, dy: step.mul(step.x, _kept(step, step.div(dy, _above_zero(step, step.y)))),
@@ -29,8 +30,10 @@ FORMULAS = formulas(
 
 
 def _axes(step: Step) -> list[int]:
-    """The reduced axes; none given means all, or none at all."""
+    """The reduced axes; none given means all, or none at all. Global pooling leaves samples and channels."""
     rank = step.rank(step.x)
+    if step.node.op_type.startswith("Global"):
+        return list(range(2, rank))
     axes = [int(axis) % rank for axis in step.fixed(1, [])]
     return axes or ([] if step.attribute("noop_with_empty_axes", 0) else list(range(rank)))
 
@@ -55,7 +58,7 @@ def _above_zero(step: Step, norm: ir.Value) -> ir.Value:
     return step.op("Max", norm, step.number(1e-30))
 
 
-@gradient("ReduceMax", "ReduceMin", stops=(1,))
+@gradient("ReduceMax", "ReduceMin", "GlobalMaxPool", stops=(1,))
 def reduce_extreme(step: Step, dy: ir.Value) -> Result:
     attained = step.mask("Equal", step.x, _kept(step, step.y))
     return step.mul(attained, step.div(_kept(step, dy), step.sum(attained, _axes(step))))

@@ -30,7 +30,8 @@ def resize(step: Step, dy: ir.Value) -> Result:
         raise step.refusal("it crops")
     factors = _repeats(step)
     if factors is not None:
-        return _summed_blocks(step, dy, factors)
+        means = step.op("AveragePool", dy, kernel_shape=factors, strides=factors)
+        return step.scale(means, factors[0] * factors[1])
     axes = step.attribute("axes", range(step.rank(step.x)))
     for axis in (axis % step.rank(step.x) for axis in axes):
         inputs, outputs = (step.shape(value, [axis])[0] for value in (step.x, step.y))
@@ -54,11 +55,6 @@ def _repeats(step: Step) -> list[int] | None:
     floored = step.attribute("nearest_mode", "round_prefer_floor") == "floor"
     fits = whole[:2] == [1, 1] and whole == scales.tolist() and centred != floored
     return whole[2:] if fits else None
-
-
-def _summed_blocks(step: Step, dy: ir.Value, factors: list[int]) -> ir.Value:
-    means = step.op("AveragePool", dy, kernel_shape=factors, strides=factors)
-    return step.scale(means, factors[0] * factors[1])
 
 
 def _matrix(step: Step, axis: int, index: int) -> Array:

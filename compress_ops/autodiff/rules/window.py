@@ -56,19 +56,18 @@ class Window:
 
 def window_of(step: Step, kernel: Sequence[int], large: ir.Value, small: ir.Value) -> Window:
     """The windows of a node that slides over ``large`` and gives ``small``, by its attributes."""
-    rank = len(kernel)
-    ones, pads = (1,) * rank, step.attribute("pads", (0,) * 2 * rank)
-    strides = tuple(step.attribute("strides", ones))
-    dilations = tuple(step.attribute("dilations", ones))
-    window = Window(tuple(kernel), strides, dilations, tuple(pads[:rank]), tuple(pads[rank:]))
-    automatic = step.attribute("auto_pad", "NOTSET")
-    if automatic == "VALID":
-        return _bare(window)
-    return window if automatic == "NOTSET" else _same_size(step, window, large, small, automatic == "SAME_UPPER")
+    rank, bare, automatic = len(kernel), bare_window(step, kernel), step.attribute("auto_pad", "NOTSET")
+    if automatic == "NOTSET":
+        pads = tuple(step.attribute("pads", (0,) * 2 * rank))
+        return replace(bare, begins=pads[:rank], ends=pads[rank:])
+    return bare if automatic == "VALID" else _same_size(step, bare, large, small, automatic == "SAME_UPPER")
 
 
-def _bare(window: Window) -> Window:
-    return window.padded_by([0] * len(window.kernel), upper=True)
+def bare_window(step: Step, kernel: Sequence[int]) -> Window:
+    """Without padding."""
+    ones, zeros = (1,) * len(kernel), (0,) * len(kernel)
+    strides, dilations = step.attribute("strides", ones), step.attribute("dilations", ones)
+    return Window(tuple(kernel), tuple(strides), tuple(dilations), zeros, zeros)
 
 
 def _same_size(step: Step, window: Window, large: ir.Value, small: ir.Value, upper: bool) -> Window:
@@ -77,7 +76,7 @@ def _same_size(step: Step, window: Window, large: ir.Value, small: ir.Value, upp
         totals = [reach - 1 for reach in window.reach]
     else:
         axes = range(2, step.rank(large))
-        totals = [max(-spare, 0) for spare in _bare(window).spare(step.shape(large, axes), step.shape(small, axes))]
+        totals = [max(-spare, 0) for spare in window.spare(step.shape(large, axes), step.shape(small, axes))]
     return window.padded_by(totals, upper)
 
 

@@ -10,7 +10,7 @@ t are computed batch by batch and lie on the disk.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ...arrays import Array
@@ -116,26 +116,25 @@ class _Fed(Dataset):
         return len(self.data)
 
     def batches(self, limit: int | None = None) -> Iterator[Batch]:
-        tensors = self._tensors()
-        for batch in self.data.batches(limit):
-            yield self._with(batch, tensors)
+        return map(self._filling(), self.data.batches(limit))
 
     def fed(self, batch: Batch) -> Batch:
-        return self._with(batch, self._tensors())
+        return self._filling()(batch)
 
     def digest(self) -> str:
         return self.data.digest()
 
-    def _tensors(self) -> Tensors | None:
-        """A session, for as long as it is needed: it holds the weights in front of the block."""
+    def _filling(self) -> Callable[[Batch], Batch]:
+        """Holds a session, for as long as it is needed: it holds the weights in front of the block."""
         given = {value.name for value in self.model.graph.inputs}
         inner = [name for name in self.inputs if name not in given]
-        return Tensors(self.model, inner, self.ctx) if inner else None
+        tensors = Tensors(self.model, inner, self.ctx) if inner else None
 
-    @staticmethod
-    def _with(batch: Batch, tensors: Tensors | None) -> Batch:
-        found: Arrays = tensors.of(batch.feeds) if tensors is not None else {}
-        return Batch({**batch.feeds, **found}, None, batch.size)
+        def filled(batch: Batch) -> Batch:
+            found: Arrays = tensors.of(batch.feeds) if tensors is not None else {}
+            return Batch({**batch.feeds, **found}, None, batch.size)
+
+        return filled
 
 
 @dataclass

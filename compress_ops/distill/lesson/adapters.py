@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...arrays import Array
+from ...graph.edit import Editor, put_behind
 from ...lazy import ir
 from ...model import Model
 from ..training.train import write_weights
@@ -68,20 +69,11 @@ def _insert(model: Model, value: ir.Value, rank: int, rng: np.random.Generator, 
     factors = (np.zeros((len(weight), rank)), rng.normal(0, rest**-0.5, (rank, rest)))
     a, b = (model.add_weight(f"{name}/adapter", ir.Tensor(factor.astype(weight.dtype))) for factor in factors)
     shape = model.add_weight(f"{name}/adapter/shape", ir.Tensor(np.array(weight.shape, np.int64)))
-    product = ir.node("MatMul", [a, b], name=model.fresh(f"{name}/adapter/MatMul"))
-    shaped = ir.node("Reshape", [product.outputs[0], shape], name=model.fresh(f"{name}/adapter/Reshape"))
-    made = [product, shaped]
+    edit = Editor(model, model.graph[0], f"{name}/adapter")
+    product = edit.op("Reshape", edit.op("MatMul", a, b), shape)
     if keep is not None:
-        held = model.add_weight(f"{name}/adapter/mask", ir.Tensor(keep.astype(weight.dtype)))
-        made.append(ir.node("Mul", [shaped.outputs[0], held], name=model.fresh(f"{name}/adapter/Mul")))
-    total = ir.node("Add", [value, made[-1].outputs[0]], name=model.fresh(f"{name}/adapter/Add"))
-    made.append(total)
-    readers = [use for use in value.uses() if use.node is not total]
-    for node in made:
-        node.outputs[0].name = node.name
-    for node, index in readers:
-        node.replace_input_with(index, total.outputs[0])
-    model.graph.insert_before(model.graph[0], made)
+        product = edit.op("Mul", product, edit.constant(f"{name}/adapter/mask", keep.astype(weight.dtype)))
+    put_behind(edit.op("Add", value, product), value)
     return Adapter(a.name or "", b.name or "", weight)
 
 

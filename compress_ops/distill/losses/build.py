@@ -70,7 +70,7 @@ def _tensors(pairs: Pairs, wanted: Wanted, name: LossName) -> list[Pair]:
     if loss.of_pairs and wanted.pairs:
         return [pairs.inner(i, target, mapped=loss.mapped) for i, target in enumerate(wanted.pairs)]
     natures = {output: target.nature for output, target in wanted.outputs.items() if target.nature is not None}
-    outputs = loss.outputs(natures)
+    outputs = loss.outputs(natures) if loss.outputs else []
     if not outputs:
         hint = "give pairs: {student tensor: teacher tensor}" if loss.of_pairs else "leave it out of the loss"
         raise PassError(f"loss '{name}' has nothing to compare in this model", hint=hint)

@@ -96,7 +96,8 @@ def attention(g: LossGraph, pair: Pair) -> ir.Value:
 def similarity(g: LossGraph, pair: Pair) -> ir.Value:
     mask = _mask(g, pair, pair.rank)
     values = [g.mul(value, mask) if mask is not None else value for value in (pair.student, pair.target)]
-    matrices = [_products(g, value) for value in values]
+    rows = [g.op("Flatten", value, axis=1) for value in values]
+    matrices = [_scaled(g, g.op("MatMul", each, g.op("Transpose", each, perm=[1, 0]))) for each in rows]
     return g.mean_of_all(g.square(g.sub(*matrices)))
 
 
@@ -124,15 +125,11 @@ class Loss:
     """
 
     term: Callable[[LossGraph, Pair], ir.Value]
-    outputs: Callable[[Natures], Sequence[str]] = list
+    outputs: Callable[[Natures], Sequence[str]] | None = list
     of_pairs: bool = False
     mapped: bool = False
     of_classes: bool = False
     of_labels: bool = False
-
-
-def _none(natures: Natures) -> Sequence[str]:
-    return []
 
 
 LOSSES: dict[LossName, Loss] = {
@@ -140,8 +137,8 @@ LOSSES: dict[LossName, Loss] = {
     "cross_entropy": Loss(cross_entropy, lambda natures: [*natures][:1], of_classes=True, of_labels=True),
     "mse": Loss(mse),
     "cosine": Loss(cosine, _vectors),
-    "hidden": Loss(mse, _none, of_pairs=True, mapped=True),
-    "attention": Loss(attention, _none, of_pairs=True),
+    "hidden": Loss(mse, None, of_pairs=True, mapped=True),
+    "attention": Loss(attention, None, of_pairs=True),
     "similarity": Loss(similarity, of_pairs=True),
 }
 """Every loss by name. A new one is one function above, and one entry here."""
@@ -154,16 +151,7 @@ def _mask(g: LossGraph, pair: Pair, rank: int) -> ir.Value | None:
     return g.op("Unsqueeze", pair.mask, g.integers(range(pair.mask_rank, rank)))
 
 
-def _rows(g: LossGraph, value: ir.Value) -> ir.Value:
-    return g.op("Flatten", value, axis=1)
-
-
 def _scaled(g: LossGraph, value: ir.Value) -> ir.Value:
     """Rows of length 1."""
-    rows = _rows(g, value)
+    rows = g.op("Flatten", value, axis=1)
     return g.div(rows, g.length(rows, [1], keepdims=1))
-
-
-def _products(g: LossGraph, value: ir.Value) -> ir.Value:
-    rows = _rows(g, value)
-    return _scaled(g, g.op("MatMul", rows, g.op("Transpose", rows, perm=[1, 0])))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...arrays import Array
-from ...graph.edit import constant_of
+from ...graph.edit import Editor, constant_of
 from ...lazy import ir
 from .axes import Axis, Count, Folded, live
 from .groups import Grouping
@@ -158,7 +158,7 @@ def _concatenated(
     for value, (start, end) in zip(concat.inputs, parts, strict=True):
         inside = {position - start: number for position, number in numbers.items() if start <= position < end}
         inputs.append(_replaced(kept, node, value, inside) if inside and value is not None else value)
-    return _emit(kept, node, "Concat", inputs, {"axis": 0})
+    return Editor(kept.trace.model, node).op("Concat", *inputs, axis=0)
 
 
 def _overwritten(kept: Kept, node: ir.Node, value: ir.Value, numbers: dict[int, int]) -> ir.Value:
@@ -168,16 +168,7 @@ def _overwritten(kept: Kept, node: ir.Node, value: ir.Value, numbers: dict[int, 
     written[list(numbers)], new[list(numbers)] = True, list(numbers.values())
     model, graph = kept.trace.model, _graph(node)
     constants = [model.add_weight(f"{node.name}/sizes", ir.Tensor(array), graph) for array in (written, new)]
-    return _emit(kept, node, "Where", [*constants, value], {})
-
-
-def _emit(
-    kept: Kept, node: ir.Node, op_type: str, inputs: list[ir.Value | None], attributes: dict[str, int]
-) -> ir.Value:
-    made: ir.Node = ir.node(op_type, inputs, attributes, name=kept.trace.model.fresh(f"{node.name}/{op_type}"))
-    made.outputs[0].name = made.name
-    _graph(node).insert_before(node, made)
-    return made.outputs[0]
+    return Editor(model, node).op("Where", *constants, value)
 
 
 def _graph(node: ir.Node) -> ir.Graph:

@@ -105,7 +105,7 @@ def prune_weights(model: Model, ctx: Context, options: WeightsOptions) -> Change
     found = find_weights(model, options.only, options.skip, change)
     weights = [weight for weight in found if _suits(weight, settings, change)]
     zeros = elements = 0
-    pruned = [*_SCORES[options.score].pruned(model, ctx, weights, settings, change)]
+    pruned = [*_pruned(model, ctx, weights, _SCORES[options.score], settings, change)]
     for weight, new in ctx.progress(pruned, "prune_weights"):
         zeros += _write(weight, new, settings, change)
         elements += weight.tensor.size
@@ -122,45 +122,33 @@ def _suits(weight: Weight, settings: Settings, change: Change) -> bool:
     return not reason
 
 
-def _by_rules(scored: Iterable[tuple[Weight, Array | None]], settings: Settings) -> Iterator[tuple[Weight, New]]:
-    """Given weights with the factors of their magnitudes, if any."""
-    for rule in rules_for(scored, settings):
-        yield rule.weight, rule.pruned
-
-
-def _by_magnitude(
-    model: Model, ctx: Context, weights: Sequence[Weight], settings: Settings, change: Change
+def _pruned(
+    model: Model, ctx: Context, weights: Sequence[Weight], by: _Score, settings: Settings, change: Change
 ) -> Iterator[tuple[Weight, New]]:
-    return _by_rules(((weight, None) for weight in weights), settings)
-
-
-def _by_activation(
-    model: Model, ctx: Context, weights: Sequence[Weight], settings: Settings, change: Change
-) -> Iterator[tuple[Weight, New]]:
-    return _by_rules(with_norms(model, ctx, weights, change), settings)
-
-
-def _by_hessian(
-    model: Model, ctx: Context, weights: Sequence[Weight], settings: Settings, change: Change
-) -> Iterator[tuple[Weight, New]]:
-    for weight, hessian in with_hessians(model, ctx, weights, change):
-        array = compensated(weight.tensor.numpy(), weight.layout, hessian, settings.pattern, settings.choose)
-        yield weight, partial(np.asarray, array)  # it depends on data, so it is kept
+    """Weights with what makes them anew; the model stays as it came meanwhile, so that data sees that."""
+    looked_at = by.looks_at(model, ctx, weights, change)
+    if by.by_layer:
+        for weight, hessian in looked_at:
+            array = compensated(weight.tensor.numpy(), weight.layout, hessian, settings.pattern, settings.choose)
+            yield weight, partial(np.asarray, array)  # it depends on data, so it is kept
+    else:
+        for rule in rules_for(looked_at, settings):
+            yield rule.weight, rule.pruned
 
 
 @dataclass(frozen=True)
 class _Score:
-    """``pruned`` gives weights with what makes them anew; the model stays as it came meanwhile: data sees that."""
+    """What a score looks at beside each weight: factors of its magnitudes, or, where it goes ``by_layer``, Hessians."""
 
-    pruned: Callable[[Model, Context, Sequence[Weight], Settings, Change], Iterator[tuple[Weight, New]]]
+    looks_at: Callable[[Model, Context, Sequence[Weight], Change], Iterable[tuple[Weight, Any]]]
     needs_data: bool = True
     by_layer: bool = False
 
 
 _SCORES: dict[ScoreName, _Score] = {
-    "magnitude": _Score(_by_magnitude, needs_data=False),
-    "activation": _Score(_by_activation),
-    "hessian": _Score(_by_hessian, by_layer=True),
+    "magnitude": _Score(lambda model, ctx, weights, change: [(weight, None) for weight in weights], needs_data=False),
+    "activation": _Score(with_norms),
+    "hessian": _Score(with_hessians, by_layer=True),
 }
 
 

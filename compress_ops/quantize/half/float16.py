@@ -189,7 +189,7 @@ def rounding_quality(numbers: Any, half: ir.DataType) -> float:
         with np.errstate(over="ignore", invalid="ignore"):
             error = part - part.astype(np.float32).astype(half.numpy()).astype(np.float64)
         signal, noise = signal + float(part @ part), noise + float(error @ error)
-    return decibels(signal, noise) if math.isfinite(noise) else -math.inf
+    return round(decibels(signal, noise), 2) if math.isfinite(noise) else -math.inf
 
 
 def _sensitive(

@@ -48,7 +48,7 @@ def _measure(model: Model, ctx: Context, nodes: Nodes, half: ir.DataType) -> dic
         for feeds in ctx.calibration_batches("to_float16: trial"):
             sums += np.array(list(session.run(feeds).values()), np.float64).reshape(-1, 2)
     return {
-        node: decibels(float(signal), float(noise)) if math.isfinite(signal + noise) else math.nan
+        node: round(decibels(float(signal), float(noise)), 2) if math.isfinite(signal + noise) else math.nan
         for node, (signal, noise) in zip(nodes, sums, strict=True)
     }
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from ...graph.edit import Writer
 from ...lazy import ir
 from ...model import Model
 from .half_types import Lowerable, makes_float
@@ -85,16 +87,14 @@ class Lowering:
         return self.casts[key]
 
     def _cast(self, value: ir.Value, dtype: ir.DataType, node: ir.Node) -> ir.Value:
-        made: ir.Node = ir.node("Cast", [value], {"to": dtype.value}, name=self.model.fresh(f"{value.name}/Cast"))
-        made.outputs[0].name = self.model.fresh(f"{value.name}_{dtype.name.lower()}")
-        made.outputs[0].type, made.outputs[0].shape = ir.TensorType(dtype), value.shape
         assert isinstance(node.graph, ir.Graph)
-        producer = value.producer()
+        producer, place = value.producer(), partial(node.graph.insert_before, node.graph[0])
         if producer is not None and producer.graph is node.graph:
-            node.graph.insert_after(producer, made)
-        else:
-            node.graph.insert_before(node.graph[0], made)
-        return made.outputs[0]
+            place = partial(node.graph.insert_after, producer)
+        writer = Writer(self.model, value.name or "", place)
+        made = writer.op("Cast", value, to=dtype.value, called=f"{value.name}_{dtype.name.lower()}")
+        made.type, made.shape = ir.TensorType(dtype), value.shape
+        return made
 
     def _restore_output(self, graph: Any, value: ir.Value) -> None:
         """Cast an output back to float32, under its own name."""

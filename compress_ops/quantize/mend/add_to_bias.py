@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ...arrays import Array
-from ...graph.edit import constant_of
+from ...graph.edit import Editor, constant_of
 from ...lazy import ir
 from ...model import Model
 from .counterparts import Counterpart
@@ -53,13 +55,13 @@ def _int32(numbers: Array) -> Array:
 def _read_int32(model: Model, node: ir.Node, wish: str, codes: Array, scale: ir.Value | None) -> None:
     """Let the node read its bias from new codes: the old ones may have other readers."""
     stored = model.add_weight(wish, ir.Tensor(codes))
-    attributes = {"axis": 0} if scale is not None and scale.shape is not None and len(scale.shape) else {}
-    name = model.fresh(f"{stored.name}/DequantizeLinear")
-    made: ir.Node = ir.node("DequantizeLinear", [stored, scale], attributes, name=name)
-    made.outputs[0].name = model.fresh(f"{stored.name}_dequantized")
-    model.graph.insert_before(model.graph[0], made)
+    attributes: dict[str, Any] = (
+        {"axis": 0} if scale is not None and scale.shape is not None and len(scale.shape) else {}
+    )
+    edit = Editor(model, model.graph[0], stored.name)
+    bias = edit.op("DequantizeLinear", stored, scale, called=f"{stored.name}_dequantized", **attributes)
     node.resize_inputs(3)
-    node.replace_input_with(2, made.outputs[0])
+    node.replace_input_with(2, bias)
 
 
 def _new_bias(model: Model, node: ir.Node, shift: Array) -> str:

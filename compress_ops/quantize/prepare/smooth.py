@@ -16,7 +16,7 @@ from pydantic import Field
 
 from ...arrays import Array
 from ...errors import PassError
-from ...graph.edit import attribute, constant_of
+from ...graph.edit import Editor, attribute, constant_of
 from ...graph.layers import reasons
 from ...graph.layers.scaling import scale_weight
 from ...graph.layers.weights import Site
@@ -228,8 +228,8 @@ def _into_normalization(group: _Group, factors: Array) -> bool:
 
 def _by_multiplication(model: Model, group: _Group, factors: Array) -> None:
     inverse = model.add_weight(f"{group.value.name}_smooth", ir.Tensor(1 / factors))
-    node = ir.node("Mul", [group.value, inverse], name=model.fresh(f"{group.value.name}/smooth"))
-    node.outputs[0].name = model.fresh(f"{group.value.name}_smoothed")
+    edit = Editor(model, group.nodes[0], group.value.name)
+    (smoothed,) = edit.ops("Mul", group.value, inverse, outputs=1, label="smooth")
+    smoothed.name = model.fresh(f"{group.value.name}_smoothed")
     for reader in group.nodes:
-        reader.replace_input_with(0, node.outputs[0])
-    model.graph.insert_before(group.nodes[0], node)
+        reader.replace_input_with(0, smoothed)

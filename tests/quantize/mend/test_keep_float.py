@@ -164,7 +164,7 @@ def test_an_operator_that_adds_floats_reads_floats_though_another_reader_needs_c
     }"""
     kernels = {"k0": noise(8, 6, 3, 3, seed=8), "k1": noise(8, 8, 3, 3, seed=9), "k2": noise(8, 6, 3, 3, seed=10)}
     model, ctx = model_of(named(proto_of(text, **kernels), "acpy")), context(calibration=Given({"x": IMAGES}))
-    ctx.unquantized = model.copy()
+    ctx.earlier = model.copy()
     quantize_static(model, ctx)
     keep_float(model, ctx, layers=["a"])
     (add,) = [node for node in model.graph if node.op_type == "Add"]
