@@ -1,8 +1,9 @@
 """What a pass is: a function from a model to a Change, its options in its signature, its promise in its registration.
 
-The keyword-only parameters of the function are the recipe's schema, the command line's help and the reference page;
-the first line of its docstring is its summary. Adding a pass is writing one such function in one file of its
-family and naming it in the family's ``PASSES``.
+The keyword-only parameters of the function are the recipe's schema, the command line's help and the reference page.
+Where they are more than a handful they are a model instead, put together from mixins, that comes as the one parameter
+``options``. The first line of the docstring is the summary. Adding a pass is writing one such function in one file of
+its family and naming it in the family's ``PASSES``.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from .model import Model
 from .progress import Progress, silent
 from .runtime import CPU, Provider
 from .settings import Fraction as Fraction
-from .settings import Settings
+from .settings import Settings, checked
 
 
 def _as_list(value: Any) -> Any:
@@ -46,6 +47,13 @@ class IsFile:
 
 ALL: list[str] = ["*"]
 NONE: list[str] = []
+
+
+class Selection(Settings):
+    """Options of a pass that works on chosen nodes."""
+
+    only: Only = ALL
+    skip: Skip = NONE
 
 
 class Promise(StrEnum):
@@ -182,7 +190,9 @@ class Pass:
     gives: Gain | None = None
 
     def __call__(self, model: Model, ctx: Context, **options: Any) -> Change:
-        return self.function(model, ctx, **options)
+        if self._model is None:
+            return self.function(model, ctx, **options)
+        return self.function(model, ctx, checked(self._model, options))
 
     def needs_with(self, options: StepOptions) -> frozenset[Need]:
         """What must be there for these options."""
@@ -198,21 +208,38 @@ class Pass:
 
     @cached_property
     def options(self) -> type[StepOptions]:
-        """The pass's keyword-only parameters, plus those of every step, as a pydantic model."""
-        hints = get_type_hints(self.function, include_extras=True, localns={"Model": Model, "Context": Context})
-        parameters = inspect.signature(self.function).parameters.values()
-        fields: dict[str, Any] = {
-            p.name: (hints[p.name], ... if p.default is p.empty else p.default)
-            for p in parameters
+        """The pass's options, plus those of every step, as a pydantic model."""
+        fields = self._parameters() if self._model is None else _fields(self._model)
+        return create_model(self.name, __base__=StepOptions, **fields)
+
+    @cached_property
+    def _hints(self) -> dict[str, Any]:
+        return get_type_hints(self.function, include_extras=True, localns={"Model": Model, "Context": Context})
+
+    @property
+    def _model(self) -> type[Settings] | None:
+        """What the function takes as its options, where these are no parameters of their own."""
+        hint = self._hints.get("options")
+        return hint if isinstance(hint, type) and issubclass(hint, Settings) else None
+
+    def _parameters(self) -> dict[str, Any]:
+        return {
+            p.name: (self._hints[p.name], ... if p.default is p.empty else p.default)
+            for p in inspect.signature(self.function).parameters.values()
             if p.kind is p.KEYWORD_ONLY
         }
-        return create_model(self.name, __base__=StepOptions, **fields)
 
     @cached_property
     def files(self) -> tuple[str, ...]:
         """The options that name files."""
         fields = self.options.model_fields.items()
         return tuple(name for name, field in fields if any(isinstance(mark, IsFile) for mark in field.metadata))
+
+
+def _fields(model: type[Settings]) -> dict[str, Any]:
+    """Options by name: those of the model itself, then those of its mixins, in the order in which it names them."""
+    names = [name for part in model.__mro__ for name in inspect.get_annotations(part) if name in model.model_fields]
+    return {name: (model.model_fields[name].annotation, model.model_fields[name]) for name in names}
 
 
 def register(
@@ -224,7 +251,7 @@ def register(
     share_of: ShareOf | None = None,
     gives: Gain | None = None,
 ) -> Callable[[PassFunction], Pass]:
-    """Make a pass of a function ``(model, ctx, *, options) -> Change``."""
+    """Make a pass of a function ``(model, ctx, *, a, b) -> Change``, or ``(model, ctx, options: AB) -> Change``."""
     return lambda function: Pass(name, function, promises, frozenset(needs), asks, share_of, gives)
 
 

@@ -9,20 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from ..autodiff import trainable
 from ..errors import DataError, PassError
 from ..model import Model
-from ..passes import ALL, Change, Context, Need, Promise, register
-from . import options as o
-from .lesson.evaluation import Scores, metric_of, score, start_anew, verdict
+from ..passes import Change, Context, Need, Promise, register
+from ..settings import Settings
+from .lesson.evaluation import MOST_SEEDS, Scores, metric_of, score, start_anew, verdict
 from .lesson.masks import zeros_of
 from .lesson.task import Task, lesson_of
-from .losses import chosen_weights
-from .training.settings import TrainSettings
+from .options import Taught
+from .training.settings import Descent
 
 
 def _asks(options: Any) -> Iterable[Need]:
@@ -30,34 +31,31 @@ def _asks(options: Any) -> Iterable[Need]:
     return [Need.EVALUATION] if options.baseline is not None else []
 
 
+class Beside(Settings):
+    """What distill alone can do with a teacher, and without it."""
+
+    pairs: dict[str, str] = Field(
+        {}, description="Inner tensors of student: teacher, names or globs, for hidden, attention and similarity."
+    )
+    adapters: int | None = Field(
+        None, ge=1, description="Rank of a product that is trained beside each weight and then added; null: weights."
+    )
+    adaptive: bool = Field(
+        False, description="Believe the teacher as far as labels say that it is right, sample by sample; needs labels."
+    )
+    baseline: Literal["scratch"] | None = Field(
+        None,
+        description="Train the same model from fresh weights with labels alone too, and say what the teacher adds.",
+    )
+    seeds: int = Field(3, ge=2, le=MOST_SEEDS, description="Trainings of each kind that a baseline compares.")
+
+
+class DistillOptions(Taught, Descent, Beside):
+    """What distill takes."""
+
+
 @register("distill", promises=Promise.IMPROVES, needs={Need.TRAINING, Need.ORIGINAL}, asks=_asks)
-def distill(
-    model: Model,
-    ctx: Context,
-    *,
-    teacher: o.Teacher = None,
-    epochs: o.Epochs = 5,
-    batch: o.BatchRows = None,
-    learning_rate: o.LearningRate = None,
-    loss: o.LossOption = None,
-    blend: o.Blend = 0.9,
-    temperature: o.Temperature = 2.0,
-    pairs: o.Pairs = {},  # noqa: B006
-    match: o.Match = {},  # noqa: B006
-    train: o.Train = ALL,
-    adapters: o.Adapters = None,
-    adaptive: o.Adaptive = False,
-    hold_out: o.HoldOut = 0.1,
-    optimizer: o.Optimizer = "adamw",
-    schedule: o.Schedule = "cosine",
-    warmup: o.WarmUp = 0.0,
-    weight_decay: o.WeightDecay = 0.0,
-    clip_norm: o.ClipNorm = None,
-    accumulate: o.Accumulate = 1,
-    patience: o.Patience = None,
-    baseline: o.Baseline = None,
-    seeds: o.Seeds = 3,
-) -> Change:
+def distill(model: Model, ctx: Context, options: DistillOptions) -> Change:
     """Train the model to give what a teacher gives, without labels unless a loss reads them.
 
     The loss is a sum of named terms; where none is named, kl for probabilities, kl + mse for scores, mse + cosine for
@@ -66,29 +64,14 @@ def distill(
     best there stay, and where none does better than before, nothing is changed. Nodes, names and shapes stay as they
     are; weights that several nodes read stay shared, and what pruning made zero stays zero.
     """
-    settings = TrainSettings(
-        epochs=epochs,
-        learning_rate=learning_rate,
-        optimizer=optimizer,
-        schedule=schedule,
-        warmup=warmup,
-        weight_decay=weight_decay,
-        clip_norm=clip_norm,
-        accumulate=accumulate,
-        patience=patience,
-    )
-    lesson = lesson_of(model, ctx, teacher, match, pairs, loss)
-    weights = chosen_weights(loss, blend, lesson.targets.natures)
-    parameters = parameters_of(model, train)
-    mask = zeros_of(model, parameters)
-    task = Task(
-        model, ctx, lesson, weights, parameters, temperature, settings, adaptive, adapters, hold_out, batch, mask
-    )
-    if baseline is not None and not ctx.dry_run:
-        change = _with_baseline(task, seeds)
+    lesson, parameters = lesson_of(model, ctx, options, options.pairs), parameters_of(model, options.train)
+    how = {"adaptive": options.adaptive, "rank": options.adapters, "mask": zeros_of(model, parameters)}
+    task = Task.of(options, model, ctx, lesson, parameters, **how)
+    if options.baseline is not None and not ctx.dry_run:
+        change = _with_baseline(task, options.seeds)
     else:
         change = task.tried() if ctx.dry_run else task.done()
-    change.chosen |= {"loss": dict(weights)}
+    change.chosen |= {"loss": dict(task.weights)}
     return change
 
 

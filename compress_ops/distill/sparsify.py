@@ -10,23 +10,30 @@ a limit for each tensor 8.7.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
 from ..errors import PassError
 from ..model import Model
-from ..passes import ALL, Change, Context, Fraction, Gain, Need, Promise, ShareOf, register
+from ..passes import Change, Context, Fraction, Gain, Need, Promise, ShareOf, register
 from ..runtime import Arrays
-from . import options as o
 from .distill import parameters_of
 from .lesson.held_out import weights_of
 from .lesson.masks import Mask, zeros_of
 from .lesson.task import Task, lesson_of
-from .losses import chosen_weights
-from .training.settings import TrainSettings
+from .options import Taught
+from .training.settings import Penalty
 from .training.train import write_weights
+
+
+class SparsifyOptions(Taught):
+    """What sparsify takes."""
+
+    ratio: Fraction = Field(0.8, description="Share of all these weights that becomes zero.")
+    l1: Penalty = 1e-3
+    epochs: int = Field(5, ge=1, description="How often all training data goes by before the cut.")
+    recover: int = Field(5, ge=1, description="How often it goes by after the cut.")
 
 
 @register(
@@ -36,24 +43,7 @@ from .training.train import write_weights
     share_of=ShareOf.WHOLE,
     gives=Gain.ZEROS,
 )
-def sparsify(
-    model: Model,
-    ctx: Context,
-    *,
-    ratio: Annotated[Fraction, Field(description="Share of all these weights that becomes zero.")] = 0.8,
-    l1: Annotated[float, Field(ge=0, description="Factor of the sum of magnitudes, beside the loss.")] = 1e-3,
-    epochs: Annotated[int, Field(ge=1, description="How often all training data goes by before the cut.")] = 5,
-    recover: Annotated[int, Field(ge=1, description="How often it goes by after the cut.")] = 5,
-    teacher: o.Teacher = None,
-    batch: o.BatchRows = None,
-    learning_rate: o.LearningRate = None,
-    loss: o.LossOption = None,
-    blend: o.Blend = 0.9,
-    temperature: o.Temperature = 2.0,
-    match: o.Match = {},  # noqa: B006
-    train: o.Train = ALL,
-    hold_out: o.HoldOut = 0.1,
-) -> Change:
+def sparsify(model: Model, ctx: Context, options: SparsifyOptions) -> Change:
     """Make weights zero after a training that drew them there, and train the others again.
 
     The teacher gives what both trainings aim at, as in ``distill``, so labels are needed only where a loss reads them.
@@ -62,15 +52,11 @@ def sparsify(
     shrinks is the compressed (zstd) size, and the file itself once pack_sparse stores the zeros as bits. Weights that
     are zero already count towards the ratio, so that steps with a growing ratio can follow one another.
     """
-    settings = TrainSettings(epochs=epochs, learning_rate=learning_rate, l1=l1)
-    lesson = lesson_of(model, ctx, teacher, match, {}, loss)
-    weights = chosen_weights(loss, blend, lesson.targets.natures)
-    parameters = parameters_of(model, train)
+    lesson, parameters = lesson_of(model, ctx, options), parameters_of(model, options.train)
     tensors = _of_two_dimensions(model, parameters)
-    task = Task(model, ctx, lesson, weights, parameters, temperature, settings, hold_out=hold_out, batch=batch)
-    task = replace(task, mask=zeros_of(model, parameters))
-    change = task.tried() if ctx.dry_run else _trained_and_cut(task, tensors, ratio, recover)
-    change.chosen |= {"loss": dict(weights)}
+    task = Task.of(options, model, ctx, lesson, parameters, mask=zeros_of(model, parameters))
+    change = task.tried() if ctx.dry_run else _trained_and_cut(task, tensors, options.ratio, options.recover)
+    change.chosen |= {"loss": dict(task.weights)}
     return change
 
 
@@ -114,7 +100,7 @@ def _settled(task: Task, tensors: list[str], ratio: float, recover: int, seed: i
     cut, mask = task.model.copy(), Mask(largest(weights_of(task.model, tensors), ratio))
     _cut(cut, mask)
     mending = replace(_alone(_recovering(task, recover), seed), model=cut, mask=mask)
-    return replace(task, settings=replace(task.settings, learning_rate=mending.rate()))
+    return replace(task, settings=task.settings.but(learning_rate=mending.rate()))
 
 
 def _cut(model: Model, mask: Mask) -> None:
@@ -122,7 +108,7 @@ def _cut(model: Model, mask: Mask) -> None:
 
 
 def _recovering(task: Task, epochs: int) -> Task:
-    return replace(task, settings=replace(task.settings, epochs=epochs, l1=0.0, patience=epochs))
+    return replace(task, settings=task.settings.but(epochs=epochs, l1=0.0, patience=epochs))
 
 
 def _alone(task: Task, seed: int) -> Task:

@@ -18,7 +18,7 @@ from pydantic import Field
 from ..arrays import Array
 from ..errors import PassError
 from ..model import Model
-from ..passes import ALL, NONE, Change, Context, Fraction, Need, Only, Promise, Skip, register
+from ..passes import ALL, NONE, Change, Context, Fraction, Need, Promise, Selection, register
 from .layers import Layer, find_layers
 from .products import with_roots
 from .rewrite import rewrite
@@ -38,31 +38,30 @@ _CLOSE = 0.98  # of the speedup asked for will do: timings are not known better
 WITHOUT: dict[str, str] = {}
 
 
-@register("low_rank", promises=Promise.SHRINKS, needs={Need.SHAPES})
-def low_rank(
-    model: Model,
-    ctx: Context,
-    *,
+class LowRankOptions(Selection):
+    """What low_rank takes."""
+
     energy: Annotated[
         Fraction | None,
         Field(description="Share of each layer's energy (squared singular values) to keep; 0.999 without a ratio."),
-    ] = None,
+    ] = None
     ratio: Annotated[
         Fraction | None,
         Field(description="Share of the layers' parameters, all together, to end at or below: it sets the energy."),
-    ] = None,
+    ] = None
     speedup: Annotated[
         float | None,
         Field(gt=1, description="How many times faster the model shall be, by the measured times of its layers."),
-    ] = None,
+    ] = None
     ranks: Annotated[
         dict[str, str],
         Field(description='What layers become, by name, such as "tucker 8 12": what a speedup has come to.'),
-    ] = WITHOUT,
-    operators: Annotated[list[Operator], Field(description="Operator types to factorize.")] = OPERATORS,
-    only: Only = ALL,
-    skip: Skip = NONE,
-) -> Change:
+    ] = WITHOUT
+    operators: Annotated[list[Operator], Field(description="Operator types to factorize.")] = OPERATORS
+
+
+@register("low_rank", promises=Promise.SHRINKS, needs={Need.SHAPES})
+def low_rank(model: Model, ctx: Context, options: LowRankOptions) -> Change:
     """Replace weights by products of smaller ones (low rank), where that is smaller and less work.
 
     A matrix W [inputs, outputs] becomes A [inputs, rank] and B [rank, outputs] by its singular values. A Conv becomes
@@ -76,19 +75,19 @@ def low_rank(
     the rest the ranks are taken that lose the least energy. What it comes to is told as ``ranks``, with which nothing
     is timed.
     """
-    if sum(target is not None for target in (energy, ratio, speedup)) > 1:
+    if sum(target is not None for target in (options.energy, options.ratio, options.speedup)) > 1:
         raise PassError("give one of energy, ratio and speedup", hint="for example low_rank: {energy: 0.99}")
     change = Change()
-    layers = list(find_layers(model, operators, only, skip, change))
-    if speedup is not None or ranks:
-        wanted = ranks or _ranks_for(model, ctx, layers, speedup or 1.0, change)
+    layers = list(find_layers(model, options.operators, options.only, options.skip, change))
+    if options.speedup is not None or options.ranks:
+        wanted = options.ranks or _ranks_for(model, ctx, layers, options.speedup or 1.0, change)
         plans = list(_named_plans(model, ctx, layers, wanted, change))
         change.chosen = {"ranks": wanted}
     else:
-        kept = energy or (_ENERGY if ratio is None else _energy_for(model, ctx, layers, ratio))
+        kept = options.energy or (_ENERGY if options.ratio is None else _energy_for(model, ctx, layers, options.ratio))
         plans = list(_plans(model, ctx, layers, kept, change))
         change.notes["energy"] = round(kept, 6)
-        change.chosen = {"energy": kept} if ratio is None else {}
+        change.chosen = {"energy": kept} if options.ratio is None else {}
     for plan in plans:
         change.touch(plan.layer.node.name, plan.told())
         rewrite(model, plan.layer, plan.scheme, plan.factors)

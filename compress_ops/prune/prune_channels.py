@@ -14,7 +14,7 @@ from pydantic import Field
 
 from ..errors import PassError
 from ..model import Model
-from ..passes import ALL, NONE, Change, Context, Fraction, Only, Promise, ShareOf, Skip, register
+from ..passes import Change, Context, Fraction, Promise, Selection, ShareOf, register
 from .channels import find_groups, merge_copies, prepare
 from .scores.table import Normalize, ScoreName
 from .shrink import Plan, needs_of, shrink
@@ -24,41 +24,40 @@ from .units.selection import By, Scope, Widths
 EVERYWHERE: dict[str, float] = {}
 
 
-@register("prune_channels", promises=Promise.SHRINKS, asks=needs_of, share_of=ShareOf.LEFT)
-def prune_channels(
-    model: Model,
-    ctx: Context,
-    *,
-    ratio: Annotated[Fraction, Field(description="Share to remove: of what, says by.")] = 0.5,
+class ChannelsOptions(Selection):
+    """What prune_channels takes."""
+
+    ratio: Annotated[Fraction, Field(description="Share to remove: of what, says by.")] = 0.5
     ratios: Annotated[
         dict[str, Fraction],
         Field(description="Other ratios for the groups whose nodes a glob pattern names; the first that fits counts."),
-    ] = EVERYWHERE,
-    score: Annotated[ScoreName, Field(description="What makes a channel matter; the lowest are cut.")] = "l2",
+    ] = EVERYWHERE
+    score: Annotated[ScoreName, Field(description="What makes a channel matter; the lowest are cut.")] = "l2"
     scope: Annotated[
         Scope,
         Field(
             description="The same share of each group; the lowest of all groups together; or, with data, such shares "
             "that as much is saved with the least error in the layers behind."
         ),
-    ] = "uniform",
+    ] = "uniform"
     by: Annotated[
         By, Field(description="What the ratio is a share of; flops and latency are those of one inference.")
-    ] = "channels",
+    ] = "channels"
     normalize: Annotated[
         Normalize, Field(description="What a group's scores are divided by, so that groups compare (scope: global).")
-    ] = "mean",
+    ] = "mean"
     round_to: Annotated[
         int | None,
         Field(ge=1, le=256, description="Remaining widths are multiples of this; null: as the provider's kernels ask."),
-    ] = None,
-    minimum: Annotated[int, Field(ge=1, description="Channels that every group keeps at least.")] = 1,
+    ] = None
+    minimum: Annotated[int, Field(ge=1, description="Channels that every group keeps at least.")] = 1
     soft: Annotated[
         bool, Field(description="Only silence: nothing reads what goes, and the next such step may give it back.")
-    ] = False,
-    only: Only = ALL,
-    skip: Skip = NONE,
-) -> Change:
+    ] = False
+
+
+@register("prune_channels", promises=Promise.SHRINKS, asks=needs_of, share_of=ShareOf.LEFT)
+def prune_channels(model: Model, ctx: Context, options: ChannelsOptions) -> Change:
     """Remove whole channels, everywhere they occur: the model becomes smaller and faster.
 
     Coupled channels after DepGraph (Fang et al. 2023, arXiv:2301.12900). Residual sums, concatenations, flattening,
@@ -68,18 +67,30 @@ def prune_channels(
     reads those channels becomes narrower with them. The outputs equal those of the original with the same channels
     zeroed; accuracy needs a recovery step (refit, distill) after large cuts.
     """
-    if ratios and scope == "least_error":
+    if options.ratios and options.scope == "least_error":
         raise PassError("ratios say what scope least_error would find", hint="leave out one of the two")
-    if ratios and by != "channels":
-        raise PassError(f"ratios are of channels, not of {by}", hint="leave out ratios, or by")
+    if options.ratios and options.by != "channels":
+        raise PassError(f"ratios are of channels, not of {options.by}", hint="leave out ratios, or by")
     change = Change()
     copies = prepare(model)
     grouping = find_groups(model)
     for name, reason in grouping.protected.items():
         change.decline(name, reason)
-    change.chosen["round_to"] = round_to or block_of(ctx.providers[0].name, model)
-    widths = Widths(channels=minimum, round_to=change.chosen["round_to"])
-    plan = Plan("channels", ratio, score, normalize, scope, by, widths, only, skip, ratios, soft)
+    change.chosen["round_to"] = options.round_to or block_of(ctx.providers[0].name, model)
+    widths = Widths(channels=options.minimum, round_to=change.chosen["round_to"])
+    plan = Plan(
+        "channels",
+        options.ratio,
+        options.score,
+        options.normalize,
+        options.scope,
+        options.by,
+        widths,
+        options.only,
+        options.skip,
+        options.ratios,
+        options.soft,
+    )
     shrink(model, ctx, grouping, grouping.groups, plan, change)
     merge_copies(model, copies)
     return change

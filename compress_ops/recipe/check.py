@@ -8,24 +8,15 @@ from pydantic import ValidationError
 
 from ..errors import OnnxpressError, Place, RecipeError, did_you_mean, raise_all
 from ..passes import Pass, StepOptions
+from ..settings import wrong_with
 from .gradually import NAME as GRADUALLY
 from .gradually import Gradually, expanded
 from .text import Document, Path
 from .types import Recipe, Step
 
-_BOOLEAN_WORDS = ("yes", "no", "on", "off", "Yes", "No", "On", "Off")
 _HOW_GRADUALLY = "write gradually among the recipe's passes, as gradually: {steps: 4, passes: [...]}"
-_LONGEST = 60  # characters of a value that a fault repeats
 _MOST_STEPS = 1000
 _MOST_FAULTS = 100  # of one mapping: nobody reads more, and to look for what was meant takes time
-_REASONS = {
-    "model_type": "should be a mapping of options",
-    "dict_type": "should be a mapping",
-    "list_type": "should be a list",
-    "too_short": "should have at least one entry",
-    "finite_number": "should be a finite number",
-}
-"""pydantic's words where they are not those of a recipe."""
 
 
 def check_document(document: Document, catalogue: dict[str, Pass]) -> Recipe:
@@ -174,7 +165,7 @@ def _one(detail: Any, document: Document, start: Path, known: list[str]) -> Onnx
     if detail["type"] == "missing":
         where = f" of {path[-1]}" if path else ""
         return RecipeError(f"'{last}'{where} is required", place=document.place(path, of_key=True))
-    return RecipeError(f"{_name(path)}: {_reason(detail)}{_found(detail)}", place=document.place(path))
+    return RecipeError(f"{_name(path)}: {wrong_with(detail)}", place=document.place(path))
 
 
 def _name(path: Path) -> str:
@@ -182,22 +173,6 @@ def _name(path: Path) -> str:
     names = [part for part in path if isinstance(part, str)]
     index = path[-1] if path and isinstance(path[-1], int) else None
     return (names[-1] if names else "the recipe") + (f"[{index}]" if index is not None else "")
-
-
-def _reason(detail: Any) -> str:
-    if detail["type"] in _REASONS:
-        return _REASONS[detail["type"]]
-    message: str = detail["msg"].removeprefix("Value error, ")
-    return message.replace("Input should be ", "should be ", 1)
-
-
-def _found(detail: Any) -> str:
-    value = detail["input"]
-    if isinstance(value, dict | list):
-        return ""
-    text = "nothing" if value is None else repr(value)
-    hint = "; write true or false" if detail["type"].startswith("bool") and value in _BOOLEAN_WORDS else ""
-    return f" (found {text if len(text) <= _LONGEST else text[:_LONGEST] + '...'}){hint}"
 
 
 def _siblings(path: Path, start: Path, known: list[str]) -> list[str]:

@@ -117,7 +117,7 @@ class Trials:
             {"original": self.prepared.job.model, **{trial.path.name: trial.path for trial in trials}},
             providers=recipe.provider,
             threads=recipe.threads,
-            settings=recipe.measure.model_copy(update={"seconds": _SECONDS * len(trials)}),
+            settings=recipe.measure.but(seconds=_SECONDS * len(trials)),
             fidelity_data=data,
             seed=recipe.seed,
             parts=parts,

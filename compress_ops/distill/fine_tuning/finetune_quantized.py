@@ -7,65 +7,42 @@ and Marr 2018, Apprentice, arXiv:1711.05852). ``unrounded`` makes the graph that
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from pydantic import Field
 
 from ...errors import NoGradient, PassError
 from ...model import Model
-from ...passes import ALL, Change, Context, Need, Promise, register
-from .. import options as o
+from ...passes import Change, Context, Need, Promise, register
 from ..lesson.task import Task, lesson_of, training_data
 from ..lesson.teacher import load_teacher
-from ..losses import chosen_weights
-from ..training.settings import TrainSettings
+from ..options import Taught, Teacher, Temperature
+from ..training.settings import Descent, Epochs, TrainSettings
 from .blocks import BlockName
 from .blockwise import Blockwise
 from .fake_quantization import other_forms
-from .unrounded import Steps, stored_weights, unrounded, write_rounded
+from .unrounded import Steps, Unrounded, stored_weights, unrounded, write_rounded
+
+
+class FinetuneOptions(Taught, Descent):
+    """What finetune_quantized takes."""
+
+    teacher: Teacher = Field(
+        None, description="ONNX file that teaches, relative to the recipe; null: the model before quantization."
+    )
+    learn_scales: bool = Field(False, description="Train the step sizes of weights too (LSQ).")
+    learn_activation_scales: bool = Field(
+        False, description="Train the step sizes of activations too (LSQ), where quantize_static has fixed them."
+    )
+    blocks: BlockName | None = Field(
+        None,
+        description="Train block after block, for models too large to be trained as one: each layer, or what lies "
+        "between two residual sums; null: the whole model.",
+    )
+    epochs: Epochs = 10
+    temperature: Temperature = 1.0
 
 
 @register("finetune_quantized", promises=Promise.IMPROVES, needs={Need.TRAINING, Need.UNQUANTIZED})
-def finetune_quantized(
-    model: Model,
-    ctx: Context,
-    *,
-    teacher: Annotated[
-        o.Teacher,
-        Field(description="ONNX file that teaches, relative to the recipe; null: the model before quantization."),
-    ] = None,
-    learn_scales: Annotated[
-        bool,
-        Field(description="Train the step sizes of weights too (LSQ)."),
-    ] = False,
-    learn_activation_scales: Annotated[
-        bool,
-        Field(description="Train the step sizes of activations too (LSQ), where quantize_static has fixed them."),
-    ] = False,
-    blocks: Annotated[
-        BlockName | None,
-        Field(
-            description="Train block after block, for models too large to be trained as one: each layer, or what lies "
-            "between two residual sums; null: the whole model."
-        ),
-    ] = None,
-    epochs: o.Epochs = 10,
-    batch: o.BatchRows = None,
-    learning_rate: o.LearningRate = None,
-    loss: o.LossOption = None,
-    blend: o.Blend = 0.9,
-    temperature: o.Temperature = 1.0,
-    match: o.Match = {},  # noqa: B006
-    train: o.Train = ALL,
-    hold_out: o.HoldOut = 0.1,
-    optimizer: o.Optimizer = "adamw",
-    schedule: o.Schedule = "cosine",
-    warmup: o.WarmUp = 0.0,
-    weight_decay: o.WeightDecay = 0.0,
-    clip_norm: o.ClipNorm = None,
-    accumulate: o.Accumulate = 1,
-    patience: o.Patience = None,
-) -> Change:
+def finetune_quantized(model: Model, ctx: Context, options: FinetuneOptions) -> Change:
     """Train the weights of a quantized model, integers included, to give what the float model gives.
 
     For weights that DequantizeLinear reads (quantize_static, or quantize_weights with storage qdq), for the values of
@@ -78,46 +55,30 @@ def finetune_quantized(
     its place, from what the blocks before it give (BRECQ, Li et al. 2021, arXiv:2102.05426): only one is held for
     training at a time, and operators between layers need no gradient.
     """
-    settings = TrainSettings(
-        epochs=epochs,
-        learning_rate=learning_rate,
-        optimizer=optimizer,
-        schedule=schedule,
-        warmup=warmup,
-        weight_decay=weight_decay,
-        clip_norm=clip_norm,
-        accumulate=accumulate,
-        patience=patience,
-    )
     declined = Change()
     stored_weights(model, Change())  # without any it is not the teacher that is missing
-    exact = load_teacher(teacher, ctx) if ctx.earlier is None else ctx.earlier
-    student = unrounded(model, train, Steps(learn_scales, learn_activation_scales), declined, exact)
-    if blocks is not None:
-        _refuse(loss=loss, batch=batch, match=match or None)
-        run = Blockwise(student, load_teacher(teacher, ctx), training_data(ctx), ctx, settings, hold_out)
-        change = run.run(blocks)
-    else:
-        lesson = lesson_of(student.model, ctx, teacher, match, {}, loss)
-        weights = chosen_weights(loss, blend, lesson.targets.natures)
-        change = _trained(
-            Task(
-                student.model,
-                ctx,
-                lesson,
-                weights,
-                student.names,
-                temperature,
-                settings,
-                hold_out=hold_out,
-                batch=batch,
-                mask=student.mask,
-            )
-        )
-        change.chosen |= {"loss": dict(weights)}
+    exact = load_teacher(options.teacher, ctx) if ctx.earlier is None else ctx.earlier
+    steps = Steps(options.learn_scales, options.learn_activation_scales)
+    student = unrounded(model, options.train, steps, declined, exact)
+    change = _by_blocks(student, ctx, options) if options.blocks else _whole(student, ctx, options)
     change.declined += declined.declined
     if not ctx.dry_run and change.touched:
         write_rounded(student, model, change)
+    return change
+
+
+def _by_blocks(student: Unrounded, ctx: Context, options: FinetuneOptions) -> Change:
+    _refuse(loss=options.loss, batch=options.batch, match=options.match or None)
+    teacher, data = load_teacher(options.teacher, ctx), training_data(ctx)
+    assert options.blocks is not None
+    return Blockwise(student, teacher, data, ctx, TrainSettings.of(options), options.hold_out).run(options.blocks)
+
+
+def _whole(student: Unrounded, ctx: Context, options: FinetuneOptions) -> Change:
+    lesson = lesson_of(student.model, ctx, options)
+    task = Task.of(options, student.model, ctx, lesson, student.names, mask=student.mask)
+    change = _trained(task)
+    change.chosen |= {"loss": dict(task.weights)}
     return change
 
 

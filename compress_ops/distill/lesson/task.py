@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -20,8 +20,6 @@ from ..losses import (
     LOSSES,
     TEMPERATURE,
     Inputs,
-    LossName,
-    Preset,
     Wanted,
     Weights,
     asks_for_classes,
@@ -29,6 +27,7 @@ from ..losses import (
     chosen_weights,
 )
 from ..losses.objective import Objective
+from ..options import Taught
 from ..training.history import History
 from ..training.settings import TrainSettings
 from ..training.train import Training, Write, find_rate, train, write_weights
@@ -62,20 +61,13 @@ def training_data(ctx: Context) -> Dataset:
     return data
 
 
-def lesson_of(
-    model: Model,
-    ctx: Context,
-    path: str | None,
-    match: dict[str, str],
-    pairs: dict[str, str],
-    loss: Mapping[LossName, float] | Preset | None = None,
-) -> Lesson:
+def lesson_of(model: Model, ctx: Context, options: Taught, pairs: dict[str, str] | None = None) -> Lesson:
     data = training_data(ctx)
-    teacher = load_teacher(path, ctx)
+    teacher = load_teacher(options.teacher, ctx)
     refuse_random(model, "student")
     refuse_random(teacher, "teacher")
-    classes = asks_for_classes(loss)
-    return Lesson(teacher, data, find_targets(model, teacher, ctx, data, match, pairs, classes=classes))
+    classes = asks_for_classes(options.loss)
+    return Lesson(teacher, data, find_targets(model, teacher, ctx, data, options.match, pairs or {}, classes=classes))
 
 
 @dataclass(frozen=True)
@@ -94,6 +86,15 @@ class Task:
     hold_out: float = 0.1
     batch: int | None = None
     mask: Mask = field(default_factory=Mask)
+
+    @classmethod
+    def of(
+        cls, options: Taught, model: Model, ctx: Context, lesson: Lesson, parameters: Sequence[str], **more: Any
+    ) -> Task:
+        """The training that a pass's options ask for."""
+        weights = chosen_weights(options.loss, options.blend, lesson.targets.natures)
+        given = {"hold_out": options.hold_out, "batch": options.batch, **more}
+        return cls(model, ctx, lesson, weights, parameters, options.temperature, TrainSettings.of(options), **given)
 
     def tried(self) -> Change:
         """A dry run: one step on the first batch."""

@@ -11,7 +11,6 @@ metadata stay as they are; only weights change.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +70,7 @@ def train(
     if settings.patience is not None and evaluate is None:
         raise PassError("patience counts epochs without a better score, and nothing is evaluated", hint=_NO_SCORE)
     if ctx.dry_run:
-        settings = replace(settings, epochs=1, steps=1, accumulate=1, patience=None)
+        settings = settings.but(epochs=1, steps=1, accumulate=1, patience=None)
         evaluate = measure = checkpoint = None
     hooks = Hooks(evaluate, measure, on_step, write or write_weights)
     trainer = _trainer(objective, student, settings, ctx, weights or {}, scalars or {}, hooks, checkpoint)

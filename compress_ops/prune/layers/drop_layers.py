@@ -27,7 +27,17 @@ from ...errors import PassError
 from ...graph.tap import tapped
 from ...lazy import ir
 from ...model import Model
-from ...passes import ALL, NONE, Change, Context, Fraction, Need, Only, Promise, ShareOf, Skip, register, selected
+from ...passes import (
+    Change,
+    Context,
+    Fraction,
+    Need,
+    Promise,
+    Selection,
+    ShareOf,
+    register,
+    selected,
+)
 from ...runtime import Session, open_session
 from .residual import Block, bypass, find_blocks
 
@@ -36,28 +46,27 @@ ScoredBy = Literal["outputs", "block"]
 _HELD = 2**30  # bytes of models that are open at a time
 
 
-@register("drop_layers", promises=Promise.SHRINKS, needs={Need.CALIBRATION, Need.SHAPES}, share_of=ShareOf.LEFT)
-def drop_layers(
-    model: Model,
-    ctx: Context,
-    *,
+class DropLayersOptions(Selection):
+    """What drop_layers takes."""
+
     ratio: Annotated[
         Fraction | None, Field(description="Share of blocks to drop; a quarter where count is not given either.")
-    ] = None,
-    count: Annotated[int | None, Field(ge=1, description="How many blocks to drop, instead of a share.")] = None,
+    ] = None
+    count: Annotated[int | None, Field(ge=1, description="How many blocks to drop, instead of a share.")] = None
     unit: Annotated[
         Unit,
         Field(description="A layer is an attention block with the blocks that follow it up to the next attention."),
-    ] = "block",
+    ] = "block"
     score: Annotated[
         ScoredBy, Field(description="What decides: the error of the model's outputs, or how much the block changes.")
-    ] = "outputs",
+    ] = "outputs"
     rescore: Annotated[
         bool, Field(description="Score those that remain anew after each that went; else all are judged once.")
-    ] = True,
-    only: Only = ALL,
-    skip: Skip = NONE,
-) -> Change:
+    ] = True
+
+
+@register("drop_layers", promises=Promise.SHRINKS, needs={Need.CALIBRATION, Need.SHAPES}, share_of=ShareOf.LEFT)
+def drop_layers(model: Model, ctx: Context, options: DropLayersOptions) -> Change:
     """Leave out the residual blocks that the model's outputs miss least.
 
     Blocks are found from the graph: an Add of a value and of what was made from it, with the normalization behind it
@@ -66,24 +75,24 @@ def drop_layers(
     Patterns name the Add of a block. One block goes at a time, and the others are judged anew. ``refit`` behind it lets
     the layers that remain make up for those that went.
     """
-    if count is not None and ratio is not None:
+    if options.count is not None and options.ratio is not None:
         raise PassError("count and ratio are both given", hint="give one of them")
     change = Change()
-    candidates = candidates_of(model, unit, only, skip, change)
+    candidates = candidates_of(model, options.unit, options.only, options.skip, change)
     candidates = of_equal_shape(model, ctx, candidates, change)
-    wanted = min(count if count is not None else max(1, round((ratio or 0.25) * len(candidates))), len(candidates))
+    share = max(1, round((options.ratio or 0.25) * len(candidates)))
+    wanted = min(share if options.count is None else options.count, len(candidates))
     model.keep_reference()
     scores: dict[str, float] = {}
     for number in range(wanted):
-        if rescore or not number:
-            scores = _SCORES[score](model, ctx, candidates)
+        if options.rescore or not number:
+            scores = _SCORES[options.score](model, ctx, candidates)
         name = min(scores, key=scores.__getitem__)
         block = candidates[name]
-        change.touch(name, f"left out, {block.size} bytes; {_TOLD[score]} {scores.pop(name):.2%}")
+        change.touch(name, f"left out, {block.size} bytes; {_TOLD[options.score]} {scores.pop(name):.2%}")
         bypass(model, block.entry, block.exit)
-        candidates = {
-            name: block for name, block in candidates_of(model, unit, only, skip, Change()).items() if name in scores
-        }
+        left = candidates_of(model, options.unit, options.only, options.skip, Change())
+        candidates = {name: block for name, block in left.items() if name in scores}
         scores = {name: scores[name] for name in candidates}
         if not candidates:
             break

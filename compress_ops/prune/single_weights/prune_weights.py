@@ -18,7 +18,17 @@ from ...arrays import Array
 from ...errors import PassError
 from ...lazy import ir
 from ...model import Model
-from ...passes import ALL, NONE, Change, Context, Fraction, Gain, Need, Only, Promise, ShareOf, Skip, register
+from ...passes import (
+    Change,
+    Context,
+    Fraction,
+    Gain,
+    Need,
+    Promise,
+    Selection,
+    ShareOf,
+    register,
+)
 from .inputs import with_norms
 from .layout import Weight, find_weights
 from .pattern import SYNTAX, Pattern, readable
@@ -33,15 +43,13 @@ def _needs(options: Any) -> set[Need]:
     return {Need.CALIBRATION} if _SCORES[options.score].needs_data else set()
 
 
-@register("prune_weights", promises=Promise.SHRINKS, asks=_needs, share_of=ShareOf.WHOLE, gives=Gain.ZEROS)
-def prune_weights(
-    model: Model,
-    ctx: Context,
-    *,
-    ratio: Annotated[Fraction | None, Field(description="Share of weights that become zero; N:M implies it.")] = None,
+class WeightsOptions(Selection):
+    """What prune_weights takes."""
+
+    ratio: Annotated[Fraction | None, Field(description="Share of weights that become zero; N:M implies it.")] = None
     threshold: Annotated[
         float | None, Field(gt=0, description="Weights up to this magnitude become zero (blocks: root mean square).")
-    ] = None,
+    ] = None
     pattern: Annotated[
         str,
         BeforeValidator(readable, json_schema_input_type=str),
@@ -50,31 +58,32 @@ def prune_weights(
             description="unstructured; N:M, such as 2:4, keeps N of every M neighbours along a layer's inputs; RxC, "
             "such as 4x4, takes blocks of R outputs and C inputs.",
         ),
-    ] = "unstructured",
+    ] = "unstructured"
     score: Annotated[
         ScoreName,
         Field(
             description="magnitude: |w|. activation: |w| times the norm of the input that it is multiplied with "
             "(Wanda). hessian: the output error left once the weights that stay have made up for it (SparseGPT)."
         ),
-    ] = "magnitude",
+    ] = "magnitude"
     scope: Annotated[
         Scope,
         Field(
             description="Where the ratio holds: in each tensor, in each output of a layer (as in the Wanda paper), or "
             "over all tensors together (global)."
         ),
-    ] = "tensor",
+    ] = "tensor"
     normalize: Annotated[
         bool,
         Field(
             description="With scope global: divide each tensor's scores by their Euclidean norm, so that relative "
             "errors compare (half of all weights gone: a language model's perplexity is 3.9, without it 5.4)."
         ),
-    ] = True,
-    only: Only = ALL,
-    skip: Skip = NONE,
-) -> Change:
+    ] = True
+
+
+@register("prune_weights", promises=Promise.SHRINKS, asks=_needs, share_of=ShareOf.WHOLE, gives=Gain.ZEROS)
+def prune_weights(model: Model, ctx: Context, options: WeightsOptions) -> Change:
     """Set single weights to zero, by ratio, threshold or N:M, anywhere or in blocks.
 
     By magnitude (Han et al. 2015, arXiv:1506.02626), by |w| |x| on calibration data (Wanda, Sun et al. 2023,
@@ -87,13 +96,17 @@ def prune_weights(
     convolutions too. Weights that are zero already count towards the ratio and stay zero, so that steps with a growing
     ratio can follow one another.
     """
-    settings = Settings(Pattern.parse(pattern), scope, ratio, threshold, normalize)
-    _check(settings, score, ctx)
+    settings = Settings(
+        Pattern.parse(options.pattern), options.scope, options.ratio, options.threshold, options.normalize
+    )
+    _check(settings, options.score, ctx)
     change = Change()
     model.keep_reference()
-    weights = [weight for weight in find_weights(model, only, skip, change) if _suits(weight, settings, change)]
+    found = find_weights(model, options.only, options.skip, change)
+    weights = [weight for weight in found if _suits(weight, settings, change)]
     zeros = elements = 0
-    for weight, new in ctx.progress([*_pruned(model, ctx, weights, _SCORES[score], settings, change)], "prune_weights"):
+    pruned = [*_pruned(model, ctx, weights, _SCORES[options.score], settings, change)]
+    for weight, new in ctx.progress(pruned, "prune_weights"):
         zeros += _write(weight, new, settings, change)
         elements += weight.tensor.size
     change.notes = {"sparsity": round(zeros / elements, 4) if elements else 0.0, "weights": elements}

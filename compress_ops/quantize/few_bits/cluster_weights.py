@@ -21,16 +21,14 @@ from ...graph.packing import Unpacker, editor_for, owner, radices
 from ...lazy import ir
 from ...measure.quality import Quality, decibels
 from ...model import Model
-from ...passes import ALL, NONE, Change, Context, Gain, Only, Promise, Skip, register
+from ...passes import Change, Context, Gain, Promise, Selection, register
 from ..numbers.clustering import assign, centroids
 from .decoded import MINIMUM_OPSET, OPERATORS, Operator, Stored, find_stored, gains
 
 
-@register("cluster_weights", promises=Promise.SHRINKS, gives=Gain.CODEBOOK)
-def cluster_weights(
-    model: Model,
-    ctx: Context,
-    *,
+class ClusterOptions(Selection):
+    """What cluster_weights takes."""
+
     clusters: Annotated[
         int,
         Field(
@@ -39,21 +37,22 @@ def cluster_weights(
             description="Values that the weights share. 16 by default: 4 bits a weight, with which the sample models "
             "keep their accuracy.",
         ),
-    ] = 16,
+    ] = 16
     scope: Annotated[
         Literal["tensor", "channel"],
         Field(
             description="One codebook a weight by default, for size; or one an output channel: more exact, but 16 "
             "float32 values a channel weigh as much as 128 weights of 4 bits."
         ),
-    ] = "tensor",
+    ] = "tensor"
     operators: Annotated[
         list[Operator],
         Field(description="Operator types whose weights are clustered. All by default: decoding costs no speed."),
-    ] = OPERATORS,
-    only: Only = ALL,
-    skip: Skip = NONE,
-) -> Change:
+    ] = OPERATORS
+
+
+@register("cluster_weights", promises=Promise.SHRINKS, gives=Gain.CODEBOOK)
+def cluster_weights(model: Model, ctx: Context, options: ClusterOptions) -> Change:
     """Let weights share a few values, stored as packed numbers of a codebook (k-means, non-uniform quantization).
 
     After Deep Compression (Han et al. 2016, arXiv:1510.00149). Codes take log2(clusters) bits and are decoded by
@@ -63,14 +62,14 @@ def cluster_weights(
     """
     require_opset(model, MINIMUM_OPSET)
     change, unpacker, quality = Change(), Unpacker(model), Quality()
-    weights = find_stored(model, operators, only, skip, change)
+    weights = find_stored(model, options.operators, options.only, options.skip, change)
     for stored in ctx.progress(weights, "cluster_weights"):
-        by_channel = scope == "channel"
+        by_channel = options.scope == "channel"
         books = stored.sizes[stored.axis] if by_channel else 1
-        extra = books * (clusters * stored.tensor.dtype.itemsize + 4 * by_channel)
-        if not gains(stored, radices(clusters), int(extra), change):
+        extra = books * (options.clusters * stored.tensor.dtype.itemsize + 4 * by_channel)
+        if not gains(stored, radices(options.clusters), int(extra), change):
             continue
-        book = _Book.of(stored, clusters, by_channel)
+        book = _Book.of(stored, options.clusters, by_channel)
         quality.add(stored.name, book.signal_to_noise())
         book.write(unpacker)
         change.touch(stored.name, f"{stored.tensor.size} weights share {books} x {book.values.shape[1]} values")

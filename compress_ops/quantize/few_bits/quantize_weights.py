@@ -17,7 +17,7 @@ from ...graph.opset import require_opset
 from ...graph.packing import Unpacker, pack, packed_bytes, radices, unpack
 from ...measure.quality import Quality
 from ...model import Model
-from ...passes import ALL, NONE, Change, Context, Only, Promise, Skip, register
+from ...passes import Change, Context, Promise, Selection, register
 from ..numbers.blocks import Blocked, BlockFormat, rounded_codes, signal_to_noise
 from ..numbers.rounding import half_quadratic, nearest
 from . import kernels, standard
@@ -32,14 +32,12 @@ _OPSET = {"MatMulNBits": 11, "qdq": 21, "decoded": 11}
 _LEAST = 0.001  # of the model's bytes: the error of a smaller weight (two token types, say) costs more than it saves
 
 
-@register("quantize_weights", promises=Promise.SHRINKS)
-def quantize_weights(
-    model: Model,
-    ctx: Context,
-    *,
+class BlocksOptions(Selection):
+    """What quantize_weights takes."""
+
     bits: Annotated[
         Literal[2, 3, 4, 8], Field(description="Bits per weight. 4 is the least that plain rounding bears.")
-    ] = 4,
+    ] = 4
     block_size: Annotated[
         Literal[16, 32, 64, 128, 256],
         Field(
@@ -47,27 +45,27 @@ def quantize_weights(
             "0.983); 128 takes 0.84 bits less per weight and is the fastest on CPUs (a decoder's MatMul: 0.16 of the "
             "float time, 32: 0.21). With storage qdq at most so many, such that blocks are equal."
         ),
-    ] = 32,
+    ] = 32
     symmetric: Annotated[
         bool,
         Field(
             description="No zero points: 1/8 bit less per weight (blocks of 32); an encoder: cosine 0.987, not 0.990."
         ),
-    ] = False,
+    ] = False
     method: Annotated[
         Method | None,
         Field(
             description="rtn, hqq, or gptq (needs calibration data). Absent: gptq with data, hqq without, the "
             "closest that each allows."
         ),
-    ] = None,
+    ] = None
     storage: Annotated[
         Storage,
         Field(
             description="MatMulNBits: kernels that compute from packed codes, the fastest. qdq: blocked "
             "DequantizeLinear, for runtimes without them. decoded: unpacked at load, float speed anywhere."
         ),
-    ] = "MatMulNBits",
+    ] = "MatMulNBits"
     accuracy_level: Annotated[
         int,
         Field(
@@ -76,26 +74,27 @@ def quantize_weights(
             description="MatMulNBits: 4 rounds activations to int8 in the kernel (up to twice as fast, about 0.5 % "
             "error of a product), 0 computes in float32.",
         ),
-    ] = 4,
+    ] = 4
     clip: Annotated[
         bool | None,
         Field(
             description="Search each block's range for the least squared error (rtn, gptq). Absent: rtn does, gptq "
             "below 4 bits; from 4 bits on clipping cost gptq more than it gave (an encoder, a language model)."
         ),
-    ] = None,
+    ] = None
     damping: Annotated[
         float, Field(gt=0, le=1, description="gptq: share of the mean added to H's diagonal; the paper's own 0.01.")
-    ] = 0.01,
+    ] = 0.01
     activation_order: Annotated[
         bool, Field(description="gptq: round the most active columns first; always at least as good when measured.")
-    ] = True,
-    operators: Annotated[
-        list[Operator], Field(description="Operator types to quantize. All by default, for size.")
-    ] = OPERATORS,
-    only: Only = ALL,
-    skip: Skip = NONE,
-) -> Change:
+    ] = True
+    operators: Annotated[list[Operator], Field(description="Operator types to quantize. All by default, for size.")] = (
+        OPERATORS
+    )
+
+
+@register("quantize_weights", promises=Promise.SHRINKS)
+def quantize_weights(model: Model, ctx: Context, options: BlocksOptions) -> Change:
     """Store weights in few bits, in blocks with a scale each (weight-only quantization).
 
     rtn rounds to nearest. hqq (Badri & Shaji 2023) fits scale and zero point to a heavy-tailed error, without data.
@@ -106,22 +105,30 @@ def quantize_weights(
     bits are stored as 3 bits and computed in the 4-bit kernel. Weights that another operator needs as they are, that
     are not finite or too small to gain, are declined.
     """
-    chosen: Method = method or ("gptq" if ctx.calibration is not None else "hqq")
+    chosen: Method = options.method or ("gptq" if ctx.calibration is not None else "hqq")
     if chosen == "gptq" and ctx.calibration is None:
         raise PassError("method gptq needs calibration data", hint="give --data, or take method hqq or rtn")
-    require_storage(ctx, storage, bits)
-    require_opset(model, _OPSET[storage])
-    clipped = clip if clip is not None else chosen == "rtn" or bits < 4
-    settings = _Settings(BlockFormat(bits, block_size, symmetric), chosen, storage, clipped, damping, activation_order)
+    require_storage(ctx, options.storage, options.bits)
+    require_opset(model, _OPSET[options.storage])
+    clipped = options.clip if options.clip is not None else chosen == "rtn" or options.bits < 4
+    settings = _Settings(
+        BlockFormat(options.bits, options.block_size, options.symmetric),
+        chosen,
+        options.storage,
+        clipped,
+        options.damping,
+        options.activation_order,
+    )
     change = Change(chosen={"method": chosen})
-    found, least = find_weights(model, operators, only, skip, change), int(_LEAST * model.weight_bytes())
+    found = find_weights(model, options.operators, options.only, options.skip, change)
+    least = int(_LEAST * model.weight_bytes())
     weights = [weight for weight in found if _gains(weight, settings, least, change)]
     quality, unpacker = Quality(), Unpacker(model)
     for weight, blocked in [*_quantized(model, ctx, weights, settings)]:
         quality.add(weight.name, signal_to_noise(weight.matrix(), blocked))
-        _write(unpacker, weight, blocked, settings, accuracy_level)
+        _write(unpacker, weight, blocked, settings, options.accuracy_level)
         for site in weight.sites:
-            change.touch(site.node.name, f"{bits} bits in blocks of {blocked.format.size} by {blocked.method}")
+            change.touch(site.node.name, f"{options.bits} bits in blocks of {blocked.format.size} by {blocked.method}")
     model.drop_unused()
     change.notes["sqnr_db"] = quality.by_name()
     return change

@@ -18,7 +18,7 @@ from ...graph.opset import require_opset
 from ...lazy import ir
 from ...measure.quality import Quality, decibels, told
 from ...model import Model
-from ...passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register, selected
+from ...passes import Change, Context, Need, Promise, Selection, register, selected
 from .half_trials import WholeTrial, measured_quality
 from .half_types import Lowerable, Types, lowerable, types_of
 from .islands import integer_islands
@@ -49,18 +49,16 @@ MOVING = frozenset(
 _OPSET = {"float16": 7, "bfloat16": 13}
 
 
-@register("to_float16", promises=Promise.SHRINKS, needs={Need.SHAPES})
-def to_float16(
-    model: Model,
-    ctx: Context,
-    *,
+class HalfOptions(Selection):
+    """What to_float16 takes."""
+
     format: Annotated[
         Format,
         Field(
             description="float16 by default: it has 11 significant bits, and kernels everywhere. bfloat16 has "
             "float32's range and 8 significant bits; CPUs have no kernels for it."
         ),
-    ] = "float16",
+    ] = "float16"
     min_sqnr_db: Annotated[
         float,
         Field(
@@ -70,10 +68,11 @@ def to_float16(
             "rounding alone leaves 73 dB (float16) or 55 dB (bfloat16), so that less is a sign of "
             "overflow or cancellation.",
         ),
-    ] = 40.0,
-    only: Only = ALL,
-    skip: Skip = NONE,
-) -> Change:
+    ] = 40.0
+
+
+@register("to_float16", promises=Promise.SHRINKS, needs={Need.SHAPES})
+def to_float16(model: Model, ctx: Context, options: HalfOptions) -> Change:
     """Store and compute in half precision (float16 or bfloat16), where that keeps the numbers (mixed precision).
 
     Inputs and outputs of the model keep their types. With calibration data every operator is tried on it: what
@@ -85,16 +84,16 @@ def to_float16(
     integer kernels replace. GPUs run float16 about twice as fast; onnxruntime's CPU kernels mostly cast back to
     float32, so there the file is half as large and no faster.
     """
-    require_format(ctx, format)
-    require_opset(model, _OPSET[format])
+    require_format(ctx, options.format)
+    require_opset(model, _OPSET[options.format])
     model.infer_shapes()
-    change, trial = Change(), WholeTrial(model, ctx, _half(format))
-    chosen, followers = _choose(model, ctx, format, min_sqnr_db, (only, skip), change)
+    change, trial = Change(), WholeTrial(model, ctx, _half(options.format))
+    chosen, followers = _choose(model, ctx, options.format, options.min_sqnr_db, (options.only, options.skip), change)
     chosen = trial.settle(chosen, followers, change)
-    Lowering(model, _half(format), chosen, followers).apply()
+    Lowering(model, _half(options.format), chosen, followers).apply()
     model.drop_unused()
     for node in chosen:
-        change.touch(node.name, f"{node.op_type} in {format}")
+        change.touch(node.name, f"{node.op_type} in {options.format}")
     return change
 
 

@@ -23,7 +23,7 @@ from ...graph.opset import require_opset
 from ...lazy import ir
 from ...measure.quality import Quality, weight_sqnr
 from ...model import ONNX_DOMAINS, Model
-from ...passes import ALL, NONE, Change, Context, Only, Promise, Skip, register, selected
+from ...passes import Change, Context, Promise, Selection, register, selected
 from ..numbers.formats import AS_STORED, Layout, Symmetric, as_half, lazy_codes
 from ..numbers.portable import Candidate, Portability, Portable, record
 from .eligible import decline_quantized, reasons
@@ -36,36 +36,35 @@ _WEIGHTS_ALONE = {"Gather", "GRU", "RNN"}  # what reads these reads floats, from
 _MINIMUM_OPSET = 11  # DynamicQuantizeLinear
 
 
-@register("quantize_dynamic", promises=Promise.SHRINKS)
-def quantize_dynamic(
-    model: Model,
-    ctx: Context,
-    *,
+class DynamicOptions(Selection):
+    """What quantize_dynamic takes."""
+
     operators: Annotated[
         list[Operator],
         Field(
             description="Operator types to quantize. All by default, for the smallest file; leave Conv out for speed "
             "on CPUs, which have no fast ConvInteger."
         ),
-    ] = OPERATORS,
+    ] = OPERATORS
     per_channel: Annotated[
         bool,
         Field(
             description="One scale per output channel, else one per weight. On by default: more accurate, for a "
             "few bytes per channel."
         ),
-    ] = True,
+    ] = True
     portable: Annotated[
         Portable,
         Field(
             description="The same outputs on CPUs without VNNI, for 0-1 bit. auto by default: each weight that keeps "
             "30 dB SQNR so is portable, the others keep all 8 bits; the report names the worst of them."
         ),
-    ] = "auto",
-    allow_slower: AllowSlower = False,
-    only: Only = ALL,
-    skip: Skip = NONE,
-) -> Change:
+    ] = "auto"
+    allow_slower: AllowSlower = False
+
+
+@register("quantize_dynamic", promises=Promise.SHRINKS)
+def quantize_dynamic(model: Model, ctx: Context, options: DynamicOptions) -> Change:
     """Store weights as int8 and quantize activations as they come; no data needed.
 
     Weights are symmetric int8 (Jacob et al. 2018, arXiv:1712.05877), activations asymmetric uint8 per tensor
@@ -74,20 +73,22 @@ def quantize_dynamic(
     products too; GRU and RNN compute in float, with int8 weights that are decoded at load. Operators whose weight is
     computed, not float32, not finite or too small to gain are declined.
     """
-    if not set(operators) <= _WEIGHTS_ALONE:
-        refuse_slower(ctx, "dynamic", allowed=allow_slower)
+    if not set(options.operators) <= _WEIGHTS_ALONE:
+        refuse_slower(ctx, "dynamic", allowed=options.allow_slower)
     require_opset(model, _MINIMUM_OPSET)
     wanted = [
         node
         for node in model.nodes()
-        if node.op_type in operators and node.domain in ONNX_DOMAINS and selected(node, only, skip)
+        if node.op_type in options.operators
+        and node.domain in ONNX_DOMAINS
+        and selected(node, options.only, options.skip)
     ]
     change = Change()
     found = reasons(to_the_right(model, wanted, change))
     able = [node for node, reason in found.items() if not reason]
     products = [node for node in able if node.op_type not in _WEIGHTS_ALONE]
-    work = _Work(model, per_channel, Symmetric(), change, Portability(portable))
-    decline_quantized(model, operators, only, skip, change)
+    work = _Work(model, options.per_channel, Symmetric(), change, Portability(options.portable))
+    decline_quantized(model, options.operators, options.only, options.skip, change)
     for node, reason in ctx.progress(found.items(), "quantize_dynamic", len(wanted)):
         _quantize(work, node, reason)
     if products:

@@ -7,8 +7,6 @@ onnxruntime fuses DequantizeLinear -> operator -> QuantizeLinear into that kerne
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -19,7 +17,7 @@ from ...graph.layers.weights import RECURRENT
 from ...graph.opset import require_opset
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
-from ...passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register, selected
+from ...passes import Change, Context, Need, Promise, Selection, register, selected
 from ..numbers.formats import Asymmetric, Symmetric, Unsigned
 from ..numbers.portable import Portability, Portable, record
 from ..ranges.activations import activation_quality
@@ -39,61 +37,59 @@ ActivationType = Literal["uint8", "int8", "uint16", "int16"]
 _MINIMUM_OPSET = 13  # DequantizeLinear with an axis
 
 
-@register("quantize_static", promises=Promise.SHRINKS, needs={Need.CALIBRATION})
-def quantize_static(
-    model: Model,
-    ctx: Context,
-    *,
+class StaticOptions(Selection):
+    """What quantize_static takes."""
+
     operators: Annotated[
         list[Operator],
         Field(description="Operator types to quantize. All with integer kernels by default: speed needs them all."),
-    ] = OPERATORS,
+    ] = OPERATORS
     per_channel: Annotated[
         bool,
         Field(
             description="One scale per output channel, else one per weight. On by default: more accurate, for a "
             "few bytes per channel."
         ),
-    ] = True,
+    ] = True
     activation_type: Annotated[
         ActivationType,
         Field(
             description="uint8 by default: with s8 the same operators took 3-4 times as long on an x86 CPU. TensorRT "
             "wants int8; 16 bits run in float on CPUs."
         ),
-    ] = "uint8",
+    ] = "uint8"
     symmetric: Annotated[
         bool | None,
         Field(description="Zero points of activations in the middle; absent: for types with a sign, as runtimes want."),
-    ] = None,
+    ] = None
     weight_type: Annotated[
         Literal["int8", "uint8"],
         Field(
             description="int8 by default: symmetric, with the fast kernels; uint8 is asymmetric, and slower without "
             "VNNI."
         ),
-    ] = "int8",
+    ] = "int8"
     power_of_two: Annotated[
         bool,
         Field(
             description="Scales rounded up to powers of two, for fixed-point hardware. Off by default: it costs up to "
             "a bit, and CPUs gain nothing."
         ),
-    ] = False,
+    ] = False
     portable: Annotated[
         Portable,
         Field(
             description="The same outputs on CPUs without VNNI, for 0-1 bit. auto by default: each weight that keeps "
             "30 dB SQNR so is portable, the others keep all 8 bits; the report names the worst of them."
         ),
-    ] = "auto",
+    ] = "auto"
     calibrator: Annotated[
         CalibratorName,
         Field(
             description="How ranges follow from the values seen. minmax by default: it clips nothing, has nothing to "
             "tune and costs one pass over the data; the histogram rules cost a second one."
         ),
-    ] = "minmax",
+    ] = "minmax"
     percentile: Annotated[
         float,
         Field(
@@ -102,18 +98,24 @@ def quantize_static(
             description="Share of values kept by the percentile calibrator, in percent. 99.99 by default: of "
             "ten thousand values one is an outlier.",
         ),
-    ] = 99.99,
+    ] = 99.99
     form: Annotated[
         Literal["qdq", "qoperator"],
         Field(
             description="qdq by default: all runtimes fuse it; qoperator writes QLinearConv and the like for those "
             "that cannot."
         ),
-    ] = "qdq",
-    allow_slower: AllowSlower = False,
-    only: Only = ALL,
-    skip: Skip = NONE,
-) -> Change:
+    ] = "qdq"
+    allow_slower: AllowSlower = False
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether the zero points of activations lie in the middle."""
+        return self.activation_type.startswith("int") if self.symmetric is None else self.symmetric
+
+
+@register("quantize_static", promises=Promise.SHRINKS, needs={Need.CALIBRATION})
+def quantize_static(model: Model, ctx: Context, options: StaticOptions) -> Change:
     """Quantize weights and activations to 8 bits, with activation ranges from calibration data.
 
     Integer-arithmetic inference after Jacob et al. 2018 (arXiv:1712.05877), stored as QDQ. Weights are symmetric int8,
@@ -122,52 +124,37 @@ def quantize_static(
     or that stand in a subgraph are declined. The report lists the ten tensors of the lowest SQNR, weights from their
     codes, activations from the histograms of the calibrator or else on one batch.
     """
-    change, codes = Change(), _Codes(activation_type, symmetric, power_of_two)
-    _refuse_what_cannot_run(ctx, activation_type, form)
-    refuse_slower(ctx, form, allowed=allow_slower, zero_point_is_0=codes.is_symmetric and activation_type == "int8")
+    change = Change()
+    _refuse_what_cannot_run(ctx, options.activation_type, options.form)
+    from_0 = options.is_symmetric and options.activation_type == "int8"
+    refuse_slower(ctx, options.form, allowed=options.allow_slower, zero_point_is_0=from_0)
     require_opset(model, _MINIMUM_OPSET)
-    decline_quantized(model, operators, only, skip, change)
-    _decline_recurrent(model, only, skip, change)
-    core = _eligible(model, [node for node in model.nodes() if _wanted(node, operators, only, skip)], change)
-
-    def ranges_of(values: list[ir.Value]) -> Ranges:
-        return calibrate(model, ctx, values, calibrator, percentile, activation_type, codes.is_symmetric)
-
-    def placed(allowed: Callable[[ir.Node], bool]) -> Placement:
-        return place(model, core, allowed, CORE if form == "qoperator" else CODED_OUTPUTS)
-
-    placement, ranges = _placed(core, placed, lambda node: _glue_allowed(node, only, skip), ranges_of, change)
+    decline_quantized(model, options.operators, options.only, options.skip, change)
+    _decline_recurrent(model, options.only, options.skip, change)
+    core = _eligible(model, [node for node in model.nodes() if _wanted(node, options)], change)
+    placement, ranges = _placed(model, ctx, core, options, change)
     if placement.core:
-        weights = Symmetric(power_of_two=power_of_two) if weight_type == "int8" else Unsigned(power_of_two=power_of_two)
-        # u8 x u8 is added in 32 bits everywhere, and 16-bit activations are multiplied in float
-        saturates = weight_type == "int8" and not activation_type.endswith("16")
-        portability = Portability(portable if saturates else True)
-        writer = Writer(model, weights, per_channel, portability if saturates else None)
-        forms = _forms(placement, ranges, codes)
-        _add_quality(writer, ctx, {value: forms[value] for value in placement.calibrated}, ranges)
-        _write(writer, placement, forms, change)
-        change.notes = {**portability.notes(), **writer.quality.notes()}
-        record(model, portability.whole)
-        if form == "qoperator":
-            to_operators(model, {*placement.core, *placement.glue})
+        _quantize(model, ctx, placement, ranges, options, change)
     model.drop_unused()
     return change
 
 
-@dataclass(frozen=True)
-class _Codes:
-    """What activations become."""
-
-    kind: str
-    symmetric: bool | None
-    power_of_two: bool
-
-    @property
-    def is_symmetric(self) -> bool:
-        return self.kind.startswith("int") if self.symmetric is None else self.symmetric
-
-    def of(self, low: float, high: float) -> Asymmetric:
-        return Asymmetric.of(low, high, self.kind, self.is_symmetric, self.power_of_two)
+def _quantize(
+    model: Model, ctx: Context, placement: Placement, ranges: Ranges, options: StaticOptions, change: Change
+) -> None:
+    rule = Symmetric if options.weight_type == "int8" else Unsigned
+    # u8 x u8 is added in 32 bits everywhere, and 16-bit activations are multiplied in float
+    saturates = options.weight_type == "int8" and not options.activation_type.endswith("16")
+    portability = Portability(options.portable if saturates else True)
+    weights = rule(power_of_two=options.power_of_two)
+    writer = Writer(model, weights, options.per_channel, portability if saturates else None)
+    forms = _forms(placement, ranges, options)
+    _add_quality(writer, ctx, {value: forms[value] for value in placement.calibrated}, ranges)
+    _write(writer, placement, forms, change)
+    change.notes = {**portability.notes(), **writer.quality.notes()}
+    record(model, portability.whole)
+    if options.form == "qoperator":
+        to_operators(model, {*placement.core, *placement.glue})
 
 
 def _refuse_what_cannot_run(ctx: Context, activation_type: str, form: str) -> None:
@@ -190,8 +177,9 @@ def _add_quality(writer: Writer, ctx: Context, forms: dict[ir.Value, Asymmetric]
         writer.quality.add(value.name, *(seen[value.name or ""] if histogram is None else quality(histogram, form)))
 
 
-def _wanted(node: ir.Node, operators: list[Operator], only: list[str], skip: list[str]) -> bool:
-    return node.op_type in operators and node.domain in ONNX_DOMAINS and selected(node, only, skip)
+def _wanted(node: ir.Node, options: StaticOptions) -> bool:
+    known = node.op_type in options.operators and node.domain in ONNX_DOMAINS
+    return known and selected(node, options.only, options.skip)
 
 
 def _decline_recurrent(model: Model, only: list[str], skip: list[str], change: Change) -> None:
@@ -204,9 +192,10 @@ def _decline_recurrent(model: Model, only: list[str], skip: list[str], change: C
             change.decline(node.name, f"{node.op_type}: {reason}")
 
 
-def _glue_allowed(node: ir.Node, only: list[str], skip: list[str]) -> bool:
+def _glue_allowed(node: ir.Node, options: StaticOptions) -> bool:
     """Sensitive operators have to be named by their type."""
-    return selected(node, only, skip) and (node.op_type not in SENSITIVE or node.op_type in only)
+    named = node.op_type not in SENSITIVE or node.op_type in options.only
+    return named and selected(node, options.only, options.skip)
 
 
 def _eligible(model: Model, nodes: list[ir.Node], change: Change) -> list[ir.Node]:
@@ -220,11 +209,7 @@ def _eligible(model: Model, nodes: list[ir.Node], change: Change) -> list[ir.Nod
 
 
 def _placed(
-    core: list[ir.Node],
-    placed: Callable[[Callable[[ir.Node], bool]], Placement],
-    glue_allowed: Callable[[ir.Node], bool],
-    ranges_of: Callable[[list[ir.Value]], Ranges],
-    change: Change,
+    model: Model, ctx: Context, core: list[ir.Node], options: StaticOptions, change: Change
 ) -> tuple[Placement, Ranges]:
     """A placement all of whose values were finite on the calibration data, and their ranges.
 
@@ -232,12 +217,18 @@ def _placed(
     """
     ranges: Ranges = {}
     bad: set[str] = set()
+    coded = CORE if options.form == "qoperator" else CODED_OUTPUTS
+
+    def allowed(node: ir.Node) -> bool:
+        return _glue_allowed(node, options) and not _touches(node, bad)
+
     while True:
-        placement = placed(lambda node: glue_allowed(node) and not _touches(node, bad))
+        placement = place(model, core, allowed, coded)
         missing = [value for value in placement.calibrated if value.name not in ranges]
         if not missing:
             return placement, ranges
-        ranges.update(ranges_of(missing))
+        rule, share, kind = options.calibrator, options.percentile, options.activation_type
+        ranges.update(calibrate(model, ctx, missing, rule, share, kind, options.is_symmetric))
         bad.update(name for name, found in ranges.items() if not math.isfinite(found.high - found.low))
         empty = {name for name, found in ranges.items() if found.low > found.high}
         for node in [node for node in core if _touches(node, bad)]:
@@ -252,9 +243,10 @@ def _touches(node: ir.Node, names: set[str]) -> bool:
     )
 
 
-def _forms(placement: Placement, ranges: Ranges, codes: _Codes) -> dict[ir.Value, Asymmetric]:
+def _forms(placement: Placement, ranges: Ranges, options: StaticOptions) -> dict[ir.Value, Asymmetric]:
     found = {value: ranges[value.name or ""] for value in placement.calibrated}
-    forms = {value: codes.of(span.low, span.high) for value, span in found.items()}
+    how = (options.activation_type, options.is_symmetric, options.power_of_two)
+    forms = {value: Asymmetric.of(span.low, span.high, *how) for value, span in found.items()}
     return {**forms, **{value: forms[source] for value, source in placement.inherited.items()}}
 
 

@@ -111,7 +111,7 @@ class Trial:
 
     def time(self, fewer: Sequence[str], more: Sequence[str], seconds: float) -> ModelLatency | str:
         """How long the model takes with more layers in float, against fewer; both in turn."""
-        settings = (self.ctx.measure or Measure()).model_copy(update={"seconds": seconds})
+        settings = (self.ctx.measure or Measure()).but(seconds=seconds)
         with self.with_float(fewer) as before, self.with_float(more) as after:
             found = compare_models(
                 {_FLOAT: before, _TRIED: after},

@@ -17,7 +17,7 @@ from ...errors import PassError
 from ...measure.budget import parse_drop
 from ...measure.latency import ModelLatency
 from ...model import Model
-from ...passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register
+from ...passes import Change, Context, Need, Promise, Selection, register
 from ...runtime import open_session
 from .counterparts import unquantized_of
 from .float_trials import Limit, Trial
@@ -39,11 +39,9 @@ def _needs(options: object) -> set[Need]:
     return {Need.CALIBRATION} if getattr(options, "layers", None) is None else set()
 
 
-@register("keep_float", promises=Promise.IMPROVES, needs={Need.UNQUANTIZED}, asks=_needs)
-def keep_float(
-    model: Model,
-    ctx: Context,
-    *,
+class KeepFloatOptions(Selection):
+    """What keep_float takes."""
+
     max_drop: Annotated[
         Annotated[str | float, AfterValidator(_readable)] | None,
         Field(
@@ -51,7 +49,7 @@ def keep_float(
             "(0.02). Absent: 1%, the usual tolerance for int8, where the recipe has metrics and min_cosine is not "
             "given."
         ),
-    ] = None,
+    ] = None
     min_cosine: Annotated[
         float | None,
         Field(
@@ -61,7 +59,7 @@ def keep_float(
             "stricter where that is blind. Absent: 0.995, what onnxpress quantize asks for, where neither max_drop nor "
             "a metric is given.",
         ),
-    ] = None,
+    ] = None
     most: Annotated[
         int | None,
         Field(
@@ -69,17 +67,18 @@ def keep_float(
             description="Layers that may return at most; where the limit needs more, none do. Absent: all may, since "
             "the accuracy is what was asked for.",
         ),
-    ] = None,
+    ] = None
     layers: Annotated[
         list[str] | None,
         Field(
             description="Names of the layers to return. Absent: chosen by measuring; the resolved recipe names them, "
             "so that a replay measures nothing."
         ),
-    ] = None,
-    only: Only = ALL,
-    skip: Skip = NONE,
-) -> Change:
+    ] = None
+
+
+@register("keep_float", promises=Promise.IMPROVES, needs={Need.UNQUANTIZED}, asks=_needs)
+def keep_float(model: Model, ctx: Context, options: KeepFloatOptions) -> Change:
     """Return quantized layers to float, worst first, until the accuracy holds; each is told with what it cost in speed.
 
     Put it behind the steps that quantize, and learn_rounding and correct_bias behind it. The model before these steps
@@ -89,13 +88,13 @@ def keep_float(
     fault, unless allow_unchanged. Products of stored weights in QDQ, dynamic and QOperator form are known.
     """
     original, change = unquantized_of(ctx, "keep_float"), Change()
-    found = quantized_layers(model, original, only, skip, change)
-    if layers is None:
-        limit = Limit.of(ctx, max_drop, min_cosine)
+    found = quantized_layers(model, original, options.only, options.skip, change)
+    if options.layers is None:
+        limit = Limit.of(ctx, options.max_drop, options.min_cosine)
         with original.exported() as path:
-            names, told = _chosen(Trial(original, path, model, ctx, limit), found, most, change)
+            names, told = _chosen(Trial(original, path, model, ctx, limit), found, options.most, change)
     else:
-        names, told = _named(found, layers), dict.fromkeys(layers, "")
+        names, told = _named(found, options.layers), dict.fromkeys(options.layers, "")
     change.chosen["layers"] = names
     by_name = {layer.name: layer for layer in found}
     for name in names:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,7 +56,7 @@ RULES = {"sgd": sgd, "adam": adam, "adamw": lambda w, decay: adam(w, decay, deco
 def test_updates(name: Any, size: int) -> None:
     flat = buffers(size, decaying=size - 1)
     expected = RULES[name](flat.parameters.astype(np.float64), SETTINGS.weight_decay * (np.arange(size) < size - 1))
-    optimizer = make_optimizer(replace(SETTINGS, optimizer=name), flat)
+    optimizer = make_optimizer(SETTINGS.but(optimizer=name), flat)
     for step in range(1, STEPS + 1):
         flat.gradients[:] = slopes(size, step)
         optimizer.step(RATE, step)

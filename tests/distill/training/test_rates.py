@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +100,7 @@ def test_looking_for_it_changes_nothing_else() -> None:
         training.weights["size"] += 0.01
 
     found, history = run(on_step=on_step)
-    given, same = run(replace(ADAM, learning_rate=history.rate), on_step=on_step)
+    given, same = run(ADAM.but(learning_rate=history.rate), on_step=on_step)
     assert weights_of(found)["w"].tobytes() == weights_of(given)["w"].tobytes()
     assert [epoch.loss for epoch in history.epochs] == [epoch.loss for epoch in same.epochs]
     assert not same.trials
@@ -135,7 +134,7 @@ def test_a_training_taken_up_again_keeps_it_bit_for_bit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("why", ["short", "unmeasured", "dry"])
 def test_where_nothing_can_be_tried_it_is_the_middle(why: str) -> None:
-    settings = replace(ADAM, steps=FEWEST - 1) if why == "short" else ADAM
+    settings = ADAM.but(steps=FEWEST - 1) if why == "short" else ADAM
     cases: dict[str, dict[str, Any]] = {"unmeasured": {"measure": None}, "dry": {"ctx": context(dry_run=True)}}
     _, history = run(settings, **cases.get(why, {}))
     assert (history.rate, history.trials) == (3e-4, []) == (untried("adamw"), [])
@@ -144,7 +143,7 @@ def test_where_nothing_can_be_tried_it_is_the_middle(why: str) -> None:
 def test_rates_that_break_it_are_left_for_smaller_ones() -> None:
     """With s = 0.01 the slope of (x w + b) / s has 10,000 times the size: all rates but the smallest overshoot."""
     steep: dict[str, Any] = {"weights": {"size": 0.0}, "scalars": {"temperature": 1e-2}}
-    sgd = replace(ADAM, optimizer="sgd")
+    sgd = ADAM.but(optimizer="sgd")
     model = student()
     before = weights_of(model)["w"].copy()
 
@@ -159,7 +158,7 @@ def test_rates_that_break_it_are_left_for_smaller_ones() -> None:
 def test_a_trial_that_is_no_longer_finite_counts_as_endless_loss() -> None:
     hot: dict[str, Any] = {"weights": {"size": 0.0}, "scalars": {"temperature": 1e-6}}
     with pytest.raises(PassError, match=r"give a learning_rate below 0\.0001"):
-        run(replace(ADAM, optimizer="sgd"), **hot)
+        run(ADAM.but(optimizer="sgd"), **hot)
 
 
 def test_progress_tells_what_was_tried() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,7 @@ def test_steps_follow_the_gradient() -> None:
 
 
 def test_weights_of_terms_and_settings_count() -> None:
-    trained, history = run(replace(SGD, epochs=1, steps=1), weights={"size": 0.5}, scalars={"temperature": 2.0})
+    trained, history = run(SGD.but(epochs=1, steps=1), weights={"size": 0.5}, scalars={"temperature": 2.0})
     feeds = Batches()(np.random.default_rng(0))[0]
     dw, _ = gradients(W, B, feeds, size=0.5, scale=2)
     np.testing.assert_allclose(weights_of(trained)["w"], W - 0.2 * dw, atol=ROUNDINGS * EPS, rtol=0)
@@ -59,7 +58,7 @@ def test_weights_of_terms_and_settings_count() -> None:
 
 def test_least_squares_is_reached() -> None:
     batches = Batches(size=12)
-    trained, history = run(replace(SGD, epochs=400, momentum=0.9), epoch=batches)
+    trained, history = run(SGD.but(epochs=400, momentum=0.9), epoch=batches)
     rows = np.hstack([batches.x, np.ones((12, 1))]).astype(np.float64)
     best, *_ = np.linalg.lstsq(rows, batches.t.astype(np.float64), rcond=None)
     stalled = 64 * EPS / 0.2  # where a step is smaller than the rounding of what it changes
@@ -69,8 +68,8 @@ def test_least_squares_is_reached() -> None:
 
 def test_accumulation_equals_one_large_batch() -> None:
     """Five samples: the last batch is shorter, and counts by its samples."""
-    parts, _ = run(replace(SGD, epochs=4, accumulate=2), epoch=Batches(samples=5, size=3))
-    whole, _ = run(replace(SGD, epochs=4), epoch=Batches(samples=5, size=5))
+    parts, _ = run(SGD.but(epochs=4, accumulate=2), epoch=Batches(samples=5, size=3))
+    whole, _ = run(SGD.but(epochs=4), epoch=Batches(samples=5, size=5))
     np.testing.assert_allclose(weights_of(parts)["w"], weights_of(whole)["w"], atol=ROUNDINGS * EPS, rtol=0)
 
 
@@ -119,7 +118,7 @@ def interrupted(after: int) -> Callable[[], float]:
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 def test_a_training_that_was_interrupted_goes_on_bit_for_bit(tmp_path: Path, optimizer: Any) -> None:
-    settings, file = replace(ADAM, optimizer=optimizer, accumulate=2), tmp_path / "state.npz"
+    settings, file = ADAM.but(optimizer=optimizer, accumulate=2), tmp_path / "state.npz"
     straight, whole = run(settings, evaluate=lambda: 0.0)
     with pytest.raises(KeyboardInterrupt):
         run(settings, evaluate=interrupted(after=2), checkpoint=file)
@@ -145,8 +144,8 @@ def test_what_hooks_remember_is_in_the_checkpoint(tmp_path: Path) -> None:
         training.weights["size"] += 0.25
         seen.append((training.memory["count"], training.weights["size"], training.step))
 
-    run(replace(ADAM, epochs=1), on_step=on_step, checkpoint=tmp_path / "c")
-    run(replace(ADAM, epochs=2), on_step=on_step, checkpoint=tmp_path / "c", resume=True)
+    run(ADAM.but(epochs=1), on_step=on_step, checkpoint=tmp_path / "c")
+    run(ADAM.but(epochs=2), on_step=on_step, checkpoint=tmp_path / "c", resume=True)
     assert seen == [(n, n / 4, n - 1) for n in range(1, 7)]
 
 
@@ -164,7 +163,7 @@ def test_checkpoints_of_another_training_are_refused(tmp_path: Path) -> None:
         run(ADAM, checkpoint=tmp_path / "c", resume=True)
     run(ADAM, checkpoint=tmp_path / "c")
     with pytest.raises(DataError, match=r"another training: learning_rate was 0\.05, is 0\.1"):
-        run(replace(ADAM, learning_rate=0.1), checkpoint=tmp_path / "c", resume=True)
+        run(ADAM.but(learning_rate=0.1), checkpoint=tmp_path / "c", resume=True)
     with pytest.raises(DataError, match=r'another training: parameters was \{"w"'):
         run(ADAM, objective=objective(parameters=["w"]), checkpoint=tmp_path / "c", resume=True)
 
@@ -176,7 +175,7 @@ def test_patience_keeps_the_best_weights() -> None:
         seen.append(weights_of(model)["w"].copy())
         return next(scores)
 
-    _, history = run(replace(ADAM, epochs=9, patience=2), model, evaluate=evaluate)
+    _, history = run(ADAM.but(epochs=9, patience=2), model, evaluate=evaluate)
     assert (len(history.epochs), history.best, history.stopped) == (4, 2, "no better score in 2 epochs")
     np.testing.assert_array_equal(weights_of(model)["w"], seen[1])
     assert abs(seen[3] - seen[1]).max() > 0
@@ -184,7 +183,7 @@ def test_patience_keeps_the_best_weights() -> None:
 
 def test_patience_needs_a_score() -> None:
     with pytest.raises(PassError, match="nothing is evaluated"):
-        run(replace(ADAM, patience=1))
+        run(ADAM.but(patience=1))
 
 
 def poisoned(at: int, value: float = np.nan) -> Callable[[Any], Iterable[Any]]:
@@ -219,12 +218,12 @@ def test_a_gradient_or_weight_that_is_not_finite_is_told() -> None:
     case = {"objective": Objective(root, "loss", {}, {}, ["w"]), "epoch": lambda rng: [{"x": np.ones(2, np.float32)}]}
     case |= {"weights": {}, "scalars": {}}
     with pytest.raises(PassError, match="step 1: the norm of the gradient became inf"):
-        run(replace(ADAM, clip_norm=1.0), **case)
+        run(ADAM.but(clip_norm=1.0), **case)
     with pytest.raises(PassError, match="a weight is no longer finite"):
-        run(replace(SGD, epochs=1), **case)
+        run(SGD.but(epochs=1), **case)
     twice = case | {"epoch": lambda rng: [{"x": np.ones(2, np.float32)}] * 2}
     with pytest.raises(PassError, match="step 2: the gradient of step 1 was not finite"):
-        run(replace(SGD, epochs=1), **twice)
+        run(SGD.but(epochs=1), **twice)
 
 
 def test_data_that_makes_no_batch() -> None:
@@ -257,7 +256,7 @@ def test_progress_tells_loss_and_score() -> None:
             told.append(label())
             yield item
 
-    run(replace(ADAM, epochs=2), ctx=context(progress=progress), evaluate=lambda: 0.75)
+    run(ADAM.but(epochs=2), ctx=context(progress=progress), evaluate=lambda: 0.75)
     assert len(told) == 6
     assert told[0].startswith("training, epoch 1/2, loss ")
     assert told[-1].endswith(", score 0.75")
@@ -266,7 +265,7 @@ def test_progress_tells_loss_and_score() -> None:
 def test_batches_of_many_sizes_share_one_session() -> None:
     sizes = [1, 2, 3, 4, 5, 6, 7, 5, 1]
     x, t = np.ones((9, 3), np.float32), np.ones((9, 2), np.float32)
-    trained, _ = run(replace(SGD, epochs=1), epoch=lambda rng: [{"x": x[:n], "t": t[:n]} for n in sizes])
+    trained, _ = run(SGD.but(epochs=1), epoch=lambda rng: [{"x": x[:n], "t": t[:n]} for n in sizes])
     w, b = W, B
     for n in sizes:
         dw, db = gradients(w, b, {"x": x[:n], "t": t[:n]})
@@ -293,7 +292,7 @@ def test_quantized_weights_are_trained_as_they_are_written() -> None:
     net = parsed("float[n,3] x, float[n,2] t", "float loss", weights, body)
     case = {"objective": Objective(net, "loss", {}, {}, ["w"]), "weights": {}, "scalars": {}}
     batches = Batches(size=12)
-    _, history = run(replace(SGD, epochs=2), epoch=lambda rng: [batches.whole], **case)
+    _, history = run(SGD.but(epochs=2), epoch=lambda rng: [batches.whole], **case)
     x, t = batches.x.astype(np.float64), batches.t.astype(np.float64)
     moved = W - 0.2 * (2 * x.T @ (x @ W - t) / t.size)  # W lies on the grid of the scale
     expected = [((x @ np.rint(w / 0.25) * 0.25 - t) ** 2).mean() for w in (W, moved)]
@@ -328,6 +327,6 @@ def test_a_step_copies_no_parameters() -> None:
     tracemalloc.start()
     feeds = [{"x": np.full((2, 256), 1e-3, np.float32)}] * 20
     case = {"objective": Objective(wide, "loss", {}, {}, ["w"]), "epoch": lambda rng: feeds, "weights": {}}
-    run(replace(ADAM, epochs=1), on_step=on_step, scalars={}, **case)
+    run(ADAM.but(epochs=1), on_step=on_step, scalars={}, **case)
     tracemalloc.stop()
     assert max(peaks[2:]) < 256 * 256 * 4

@@ -114,7 +114,7 @@ def test_weights_in_blocks():
     source = source_of("y = MatMul(x, w)", w=W)
 
     def four_bits(model, ctx):
-        return quantize_weights(model, ctx, bits=4, block_size=32, method="nearest")
+        return quantize_weights(model, ctx, bits=4, block_size=32, method="rtn")
 
     plain, _ = quantized(source, X, four_bits, correct=False)
     model, change = quantized(source, X, four_bits)

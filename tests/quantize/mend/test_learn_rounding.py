@@ -218,7 +218,7 @@ def test_grouped_convolutions_are_declined():
 
 def test_weights_in_blocks_are_declined():
     def four_bits(model, ctx):
-        return quantize_weights(model, ctx, bits=4, method="nearest")
+        return quantize_weights(model, ctx, bits=4, method="rtn")
 
     reason = "MatMul: its weight is not stored in 8 bits with one scale, or one for each output"
     assert declined(LAYERS["matmul"][0], X, quantize=four_bits) == [reason]
