@@ -34,7 +34,7 @@ def _recipes() -> Iterator[tuple[str, Any]]:
         yield path.name, yaml.safe_load(path.read_text())
     pages = [ROOT / "README.md", *(path for path in (ROOT / "docs").glob("*.md") if path.name != "reference.md")]
     for page in filter(Path.is_file, pages):
-        for block in re.findall(r"```yaml[^\n]*\n(.*?)```", page.read_text(), re.DOTALL):
+        for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL):
             yield page.name, yaml.safe_load(block)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from compress_ops.distill.training.buffers import make_buffers
 from compress_ops.distill.training.optimizers import make_optimizer
 from compress_ops.distill.training.session import StepSession, make_session
-from compress_ops.distill.training.settings import TrainSettings
+from compress_ops.distill.training.train_settings import TrainSettings
 from compress_ops.runtime import CPU
 
 from .nets import Net

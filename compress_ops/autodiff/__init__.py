@@ -6,12 +6,12 @@ to the first, and for each input x_i of each node adds
     dx_i += (df/dx_i)^T dy.
 
 ``rules`` says what a rule is, ``table`` lists the families of rules, ``reach`` finds the nodes that matter,
-``step`` writes nodes, ``sweep`` is the engine and ``prepare`` brings a model into the form that it works on.
+``step`` writes nodes, ``sweep`` is the engine and ``differentiable`` brings a model into the form that it works on.
 """
 
 from __future__ import annotations
 
-from .prepare import DIFFERENTIABLE_OPSET
+from .differentiable import DIFFERENTIABLE_OPSET
 from .sweep import GradientModel, build_gradients
 from .table import operators
 from .trainable import trainable

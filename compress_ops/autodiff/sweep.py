@@ -13,7 +13,7 @@ from ..graph.edit import Constants, Writer
 from ..graph.part import drop_unread, find
 from ..lazy import ir
 from ..model import Model
-from .prepare import prepare
+from .differentiable import prepare
 from .reach import Reach, reach
 from .rule import Rule
 from .step import Shared, Step

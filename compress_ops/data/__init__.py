@@ -5,10 +5,20 @@
 
 from __future__ import annotations
 
-from .base import Batch, Dataset, DataSettings, Images
+from .base import (
+    Batch,
+    Dataset,
+    DataSettings,
+    Images,
+)
 from .forms.synthetic import feed_that_runs
-from .forms.table import FORMS, Form, brings_labels, open_data
-from .part import Part
+from .forms.table import (
+    FORMS,
+    Form,
+    brings_labels,
+    open_data,
+)
+from .halves import Part
 
 __all__ = [
     "FORMS",

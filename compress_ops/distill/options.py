@@ -9,7 +9,7 @@ from pydantic import Field
 from ..passes import ALL, IsFile, Patterns
 from ..settings import Settings
 from .losses import LossName, Preset
-from .training.settings import Epochs, LearningRate
+from .training.train_settings import Epochs, LearningRate
 
 LossWeights = Annotated[dict[LossName, Annotated[float, Field(ge=0)]], Field(min_length=1)]
 Teacher = Annotated[

@@ -16,15 +16,24 @@ from pydantic import Field
 
 from ..errors import PassError
 from ..model import Model
-from ..passes import Change, Context, Fraction, Gain, Need, Promise, ShareOf, register
+from ..passes import (
+    Change,
+    Context,
+    Fraction,
+    Gain,
+    Need,
+    Promise,
+    ShareOf,
+    register,
+)
 from ..runtime import Arrays
 from .distill import parameters_of
 from .lesson.held_out import weights_of
 from .lesson.masks import Mask, zeros_of
 from .lesson.task import Task, lesson_of
 from .options import Taught
-from .training.settings import Penalty
 from .training.train import write_weights
+from .training.train_settings import Penalty
 
 
 class SparsifyOptions(Taught):

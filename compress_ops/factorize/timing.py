@@ -18,8 +18,8 @@ import numpy as np
 
 from ..arrays import Array
 from ..errors import PassError
-from ..graph.feeds import feed_for
 from ..graph.tap import tapped
+from ..graph.trial_feeds import feed_for
 from ..lazy import ir
 from ..measure.latency import compare_latency
 from ..model import Model

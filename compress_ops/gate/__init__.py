@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import ModelError
 from .attributes import attribute_faults
+from .declared import forget_negative_sizes, type_faults
 from .external import settle_external_data
 from .functions import function_faults
 from .graphs import graph_faults
@@ -20,8 +21,7 @@ from .imports import import_faults
 from .lost import refuse_what_would_be_lost
 from .operators import operator_faults
 from .tensors import tensor_faults
-from .text import text_faults
-from .types import forget_negative_sizes, type_faults
+from .utf8 import text_faults
 
 __all__ = ["check_structure", "forget_negative_sizes", "settle_external_data", "structure_faults"]
 

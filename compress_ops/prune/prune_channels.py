@@ -3,7 +3,7 @@
 A channel is an index along several weight axes at once: the filter that makes it, its bias and normalization, the
 columns of every operator that reads it. Such coupled indices are found from the graph (see ``channels``) and are cut
 together, so the result is an ordinary, narrower model. ``selection`` says how a share of channels, parameters,
-multiply-adds (``costs``) or time (``timing``) is aimed at, ``blocks`` why widths are rounded.
+multiply-adds (``costs``) or time (``time``) is aimed at, ``providers`` why widths are rounded.
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ from pydantic import Field
 
 from ..errors import PassError
 from ..model import Model
-from ..passes import Change, Context, Fraction, Promise, Selection, ShareOf, register
+from ..passes import (
+    Change,
+    Context,
+    Fraction,
+    Promise,
+    Selection,
+    ShareOf,
+    register,
+)
 from .channels import find_groups, merge_copies, prepare
 from .scores.table import Normalize, ScoreName
 from .shrink import Plan, needs_of, shrink

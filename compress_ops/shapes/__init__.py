@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..lazy import ir
-from .foreign import infer_foreign
-from .generated import generated_faults
+from .foreign_operators import infer_foreign
+from .growth import generated_faults
+from .onnx_inference import infer_standard
 from .outline import outline
-from .standard import infer_standard
 
 __all__ = ["generated_faults", "infer", "outline"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from compress_ops.data import Dataset, DataSettings, open_data
-from compress_ops.data.part import Part
+from compress_ops.data.halves import Part
 from compress_ops.runtime import Port
 
 X = Port("x", "float32", ("N", 2))

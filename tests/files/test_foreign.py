@@ -16,7 +16,7 @@ import onnx
 import pytest
 
 from compress_ops.errors import DataError, ModelError, RecipeError
-from compress_ops.files.foreign import ONNX, kind_of_file
+from compress_ops.files.not_onnx import ONNX, kind_of_file
 from compress_ops.model import load
 from compress_ops.recipe import load_recipe
 from tests.helpers import proto_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from compress_ops.graph.intervals import Interval, Intervals
+from compress_ops.graph.bounds import Interval, Intervals
 from tests.helpers import model_of, outputs, proto_of
 
 LOWEST = float(np.finfo(np.float32).min)

@@ -19,7 +19,8 @@ from compress_ops.passes import (
     Promise,
     register,
 )
-from compress_ops.pipeline import Job, kernels, run
+from compress_ops.pipeline import Job, run
+from compress_ops.pipeline import integer_kernels as kernels
 
 MakeJob = Callable[..., Job]
 QUANTIZED = "passes: [quantize_dynamic, %s]"

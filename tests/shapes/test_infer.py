@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 
 from compress_ops import shapes
-from compress_ops.shapes.foreign import infer_foreign
+from compress_ops.shapes.foreign_operators import infer_foreign
 from compress_ops.shapes.outline import outline
 from tests.helpers import model_of, noise, outputs, proto, proto_of
 
@@ -132,7 +132,7 @@ def test_an_embedding_bag_still_loads_after_shape_inference():
 
 
 def test_onnxruntime_is_not_asked_without_foreign_operators(monkeypatch):
-    from compress_ops.shapes import foreign
+    from compress_ops.shapes import foreign_operators as foreign
 
     monkeypatch.setattr(foreign, "ports_as_read", lambda raw: pytest.fail("asked"))
     inferred("g (float[N, 4] x, int64[K] s) => (float[a, b] y) { r = Reshape(x, s) y = Relu(r) }")

@@ -6,16 +6,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import DataError, Place, did_you_mean, raise_all
-from ...files.foreign import kind_of_file
+from ...errors import (
+    DataError,
+    Place,
+    did_you_mean,
+    raise_all,
+)
+from ...files.not_onnx import kind_of_file
 from ...files.reading import is_absent, unreadable
 from ...runtime import Port
 from ..base import Dataset, DataSettings
 from ..fit import settings_faults
 from ..headers import npz_headers
-from .arrays import open_array
 from .folder import feed_files, open_folder
 from .images import SUFFIXES, holds_images, open_images
+from .npy import open_array
 from .stacked import open_stacked
 from .synthetic import open_random
 from .user import open_user

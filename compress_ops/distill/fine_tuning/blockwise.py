@@ -26,9 +26,9 @@ from ..lesson.targets import find_targets, telling_batch
 from ..lesson.task import Lesson, Task
 from ..lesson.teacher import Tensors
 from ..losses import Weights
-from ..training.settings import TrainSettings
 from ..training.train import write_weights
-from .blocks import Block, BlockName, find_blocks
+from ..training.train_settings import TrainSettings
+from .trained_blocks import Block, BlockName, find_blocks
 from .unrounded import Unrounded
 
 _LOSS: Weights = {"mse": 1.0}

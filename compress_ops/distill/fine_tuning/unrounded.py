@@ -18,7 +18,6 @@ from ...passes import Change
 from ..lesson.held_out import weights_of
 from ..lesson.masks import Mask, zeros_of
 from ..training.train import write_weights
-from .codebooks import units_of, with_units
 from .fake_quantization import (
     PORTABLE,
     Codes,
@@ -30,7 +29,13 @@ from .fake_quantization import (
     with_floats,
 )
 from .float_weights import float_weights, pruned
-from .integer_biases import Bias, find_biases, stored, with_float_biases
+from .integer_biases import (
+    Bias,
+    find_biases,
+    stored,
+    with_float_biases,
+)
+from .learned_codebooks import units_of, with_units
 from .learned_steps import activation_scales, with_factors, with_weight_factors
 from .packed_codes import Packed, find_packed, with_packed
 

@@ -29,12 +29,24 @@ from ..losses import (
 from ..losses.objective import Objective
 from ..options import Taught
 from ..training.history import History
-from ..training.settings import TrainSettings
-from ..training.train import Training, Write, find_rate, train, write_weights
+from ..training.train import (
+    Training,
+    Write,
+    find_rate,
+    train,
+    write_weights,
+)
+from ..training.train_settings import TrainSettings
 from .adapters import Adapted, adapted
 from .held_out import HeldOut, weights_of
 from .masks import Mask
-from .samples import Rows, Samples, Split, Store, split
+from .samples import (
+    Rows,
+    Samples,
+    Split,
+    Store,
+    split,
+)
 from .targets import Enricher, Targets, find_targets
 from .teacher import Tensors, load_teacher, refuse_random
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from ...arrays import Array
 from .buffers import Buffers, flat_array
-from .settings import TrainSettings
+from .train_settings import TrainSettings
 
 BLOCK = 2**15  # five arrays of this many float32 numbers fit in the second-level cache
 

@@ -31,8 +31,8 @@ from ...passes import Context
 from ...runtime import Feeds
 from .optimizers import Optimizer
 from .schedules import factor
-from .settings import TrainSettings
 from .state import Training
+from .train_settings import TrainSettings
 
 Batches = Callable[[np.random.Generator], Iterable[Feeds]]
 

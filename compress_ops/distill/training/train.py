@@ -27,8 +27,8 @@ from .history import History
 from .loop import Hooks, Trainer
 from .optimizers import make_optimizer
 from .session import make_session
-from .settings import TrainSettings
 from .state import Training
+from .train_settings import TrainSettings
 
 Batches = Callable[[np.random.Generator], Iterable[Feeds]]
 Write = Callable[[Model, Mapping[str, Array]], None]

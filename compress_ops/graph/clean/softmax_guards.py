@@ -16,8 +16,8 @@ import numpy as np
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from ...nodes import attribute, constant_of, maker
+from ..bounds import Intervals, bounds_of
 from ..edit import stand_in
-from ..intervals import Intervals, bounds_of
 
 _ONE_AXIS = 13  # the opset from which on Softmax is taken along one axis, not over all from an axis on
 

@@ -6,7 +6,8 @@ With reference a and candidate b, elements i, and p, q the softmax over the last
     KL divergence   mean over last-axis rows of sum p log(p/q), in nats (Kullback & Leibler 1951)
     top-1 agreement share of last-axis rows whose largest element is in the same place
 Positions that the inputs mark as padding do not count (see padding.py).
-Batches of which the models give different numbers of rows (boxes that are kept) count for closeness alone (rows.py).
+Batches of which the models give different numbers of rows (boxes that are kept) count for closeness alone (see
+rows_in_common.py).
 Equal infinities and a NaN in the same place of both count as no difference; any other NaN or infinity makes the
 figures that it enters None, and is counted.
 """
@@ -28,7 +29,7 @@ from ..intervals import finite
 from ..quality import decibels
 from .closeness import Closeness, Gathered
 from .padding import kept_positions
-from .rows import in_common, row_axis
+from .rows_in_common import in_common, row_axis
 
 
 @dataclass(frozen=True)

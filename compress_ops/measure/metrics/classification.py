@@ -18,7 +18,7 @@ import numpy as np
 
 from ...arrays import Array
 from ...errors import DataError
-from .labels import class_labels, is_counted, whole_numbers
+from .fitting_labels import class_labels, is_counted, whole_numbers
 
 _NO_ANSWER = -1
 

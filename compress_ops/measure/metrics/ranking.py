@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...arrays import Array
-from .labels import relevance
+from .fitting_labels import relevance
 
 
 def hit(output: Array, labels: Array, *, k: int) -> Array:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...arrays import Array
-from .labels import class_labels, is_counted, same_shape
+from .fitting_labels import class_labels, is_counted, same_shape
 
 
 def squared_errors(output: Array, labels: Array) -> Array:

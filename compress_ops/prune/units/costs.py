@@ -21,8 +21,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ...graph.edit import attribute
-from ...graph.feeds import feed_for
 from ...graph.tap import tapped
+from ...graph.trial_feeds import feed_for
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from ...passes import Context

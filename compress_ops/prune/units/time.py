@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...arrays import Array
-from ...graph.feeds import feed_for
+from ...graph.trial_feeds import feed_for
 from ...measure.latency import compare_latency
 from ...model import Model
 from ...passes import Context

@@ -16,7 +16,7 @@ from ...runtime import open_session
 from ..numbers.blocks import Blocked, BlockFormat, Grid
 from .kernels import write
 from .sites import Weight
-from .standard import QDQ_BITS, write_qdq
+from .standard_operators import QDQ_BITS, write_qdq
 
 Storage = Literal["MatMulNBits", "qdq", "decoded"]
 _INNER, _ROWS, _BLOCK = 32, 8, 16

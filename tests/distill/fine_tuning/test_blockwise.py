@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from compress_ops.distill import finetune_quantized
-from compress_ops.distill.fine_tuning.blocks import Block, find_blocks
+from compress_ops.distill.fine_tuning.trained_blocks import Block, find_blocks
 from compress_ops.distill.fine_tuning.unrounded import Steps, unrounded
 from compress_ops.errors import PassError
 from compress_ops.graph.part import part

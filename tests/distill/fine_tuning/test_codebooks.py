@@ -11,7 +11,7 @@ import pytest
 
 from compress_ops.autodiff import build_gradients
 from compress_ops.distill import finetune_quantized
-from compress_ops.distill.fine_tuning.codebooks import learned_of, units_of, with_units
+from compress_ops.distill.fine_tuning.learned_codebooks import learned_of, units_of, with_units
 from compress_ops.graph.codebooks import Codebook, find_codebooks
 from compress_ops.model import Model
 from compress_ops.passes import Change

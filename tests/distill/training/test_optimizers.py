@@ -10,7 +10,7 @@ import pytest
 from compress_ops.distill.losses.objective import Objective
 from compress_ops.distill.training.buffers import Buffers, flat_array, make_buffers
 from compress_ops.distill.training.optimizers import BLOCK, make_optimizer, norm
-from compress_ops.distill.training.settings import TrainSettings
+from compress_ops.distill.training.train_settings import TrainSettings
 
 from .train_case import EPS, objective, parsed
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from compress_ops.distill.training.schedules import SCHEDULES, factor
-from compress_ops.distill.training.settings import TrainSettings
+from compress_ops.distill.training.train_settings import TrainSettings
 from compress_ops.errors import Faults, OnnxpressError
 from compress_ops.settings import checked
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from compress_ops.pipeline.kernels import integer_kernels
+from compress_ops.pipeline.integer_kernels import integer_kernels
 from compress_ops.quantize.few_bits.quantize_weights import quantize_weights
 from compress_ops.quantize.half.float16 import to_float16
 from compress_ops.quantize.half.islands import integer_islands

@@ -8,7 +8,16 @@ from ....lazy import ir
 from ....model import ONNX_DOMAINS
 from ..axes import Unclear
 from ..trace import Trace
-from . import attention, indexing, linear, movement, pointwise, ranges
+from . import (
+    attention,
+    linear,
+    movement,
+    pointwise,
+    ranges,
+)
+from . import (
+    by_index as indexing,
+)
 from .reshape import flatten, reshape
 
 Rule = Callable[[Trace, "ir.Node"], None]

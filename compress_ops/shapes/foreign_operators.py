@@ -15,8 +15,8 @@ from ..files.protobuf import inner_nodes
 from ..lazy import ir, onnx
 from ..runtime import Port, ports_as_read
 from .alone import ports_alone
+from .onnx_inference import adopt
 from .outline import outline
-from .standard import adopt
 
 
 def infer_foreign(model: ir.Model) -> bool:
