@@ -18,9 +18,9 @@ MICROSOFT = "com.microsoft"
 
 
 class Writer:
-    """Writes nodes, each under a fresh name that begins with ``label``; every node that is put into a graph comes here.
+    """Writes nodes, each under a fresh name that begins with ``label``, at the end of the main graph or by ``place``.
 
-    A node goes to the end of the main graph, or to where ``place`` puts it.
+    What ``onnx_ir.tape`` lacks for that: it names without looking into branches, appends only, and imports no domain.
     """
 
     def __init__(self, model: Model, label: str, place: Callable[[ir.Node], None] | None = None) -> None:

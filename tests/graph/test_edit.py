@@ -7,9 +7,13 @@ import onnx_ir as ir
 
 from compress_ops.graph.edit import (
     MICROSOFT,
+    Constants,
     Editor,
+    Formulas,
+    Writer,
     attribute,
     constant_of,
+    put_behind,
     stand_in,
 )
 from tests.helpers import model_of, noise, op_types, outputs
@@ -104,3 +108,31 @@ def test_an_inner_value_stands_in_for_an_output_under_its_name():
     assert [v.name for v in model.graph.outputs] == ["y", "z"]
     model.drop_unused()
     np.testing.assert_allclose(outputs(model, x=X)[0], np.exp(np.abs(X)), rtol=4 * EPS)
+
+
+BRANCH = """g (float[2] x, bool c) => (float[2] y) { h = Neg(x)  y = If(c) <
+  then_branch = a () => (float[2] s_Neg) { s_Neg = Exp(h) }, else_branch = b () => (float[2] t) { t = Abs(h) }> }"""
+
+
+def test_names_are_new_to_branches_too_and_as_wished():
+    model = model_of(BRANCH)
+    made = [Writer(model, "s").op("Neg", model.graph.inputs[0], called=wish) for wish in ("", "s_Neg", "s_Neg")]
+    assert [value.name for value in made] == ["s/Neg", "s_Neg_1", "s_Neg_2"]
+    assert [node.name for node in model.graph][-3:] == ["s/Neg", "s/Neg_1", "s/Neg_2"]
+
+
+def test_a_node_goes_where_it_is_put_and_is_read_instead():
+    model = model_of(CHAIN)
+    neg = first(model, "Neg")
+    writer = Writer(model, "s", lambda made: model.graph.insert_after(neg, made))
+    put_behind(writer.op("Abs", neg.outputs[0]), neg.outputs[0])
+    assert [node.op_type for node in model.graph] == ["Neg", "Abs", "Exp"]
+    np.testing.assert_allclose(outputs(model, x=X)[0], np.exp(np.abs(X)), rtol=4 * EPS)
+
+
+def test_constants_are_stored_once_and_have_the_type_of_the_formula():
+    model = model_of(CHAIN)
+    shared = Constants(model)
+    one, again = (Formulas(model, label, shared).number(1) for label in "ab")
+    assert one is again and one.dtype == ir.DataType.FLOAT
+    assert Formulas(model, "a", shared).integers([1]) is not one and len(model.graph.initializers) == 2

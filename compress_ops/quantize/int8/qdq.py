@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ...arrays import Array
+from ...graph import edit
 from ...graph.edit import MICROSOFT, attribute
 from ...graph.layers.view import output_axis
 from ...lazy import ir
@@ -71,9 +73,8 @@ class Writer:
         name, producer = value.name, value.producer()
         scale, zero = self._constant(f"{name}_scale", form.scale), self._constant(f"{name}_zero_point", form.zero_point)
         uses = [(user, index) for user, index in value.uses() if readers is None or user in readers]
-        codes = self._node("QuantizeLinear", [value, scale, zero], f"{name}_quantized")
-        floats = self._node("DequantizeLinear", [codes, scale, zero], f"{name}_dequantized")
-        self._insert(value, producer, codes, floats)
+        codes = self._node("QuantizeLinear", [value, scale, zero], f"{name}_quantized", producer)
+        floats = self._node("DequantizeLinear", [codes, scale, zero], f"{name}_dequantized", codes.producer())
         for user, index in uses:
             user.replace_input_with(index, floats)
         if readers is None and value.is_graph_output():
@@ -150,41 +151,25 @@ class Writer:
         inputs = [stored, self._constant(f"{stored.name}_scale", flat)]
         if zero is not None:
             inputs.append(zero)
-        attributes = {"axis": axis} if per_axis else {}
-        made = self._node("DequantizeLinear", inputs, f"{stored.name}_dequantized", attributes)
-        producer = made.producer()
-        assert producer is not None
-        self.model.graph.insert_before(self.model.graph[0], producer)
-        return made
+        attributes: dict[str, Any] = {"axis": axis} if per_axis else {}
+        return self._node("DequantizeLinear", inputs, f"{stored.name}_dequantized", None, **attributes)
 
     def _node(
-        self, op_type: str, inputs: list[ir.Value], name: str, attributes: dict[str, Any] | None = None
+        self, op_type: str, inputs: list[ir.Value], name: str, behind: ir.Node | None, **attributes: Any
     ) -> ir.Value:
-        node: ir.Node = ir.node(
-            op_type,
-            inputs,
-            attributes or {},
-            domain=self._domain(inputs[-1]),
-            name=self.model.fresh(f"{inputs[0].name}/{op_type}"),
-        )
-        node.outputs[0].name = self.model.fresh(name)
-        return node.outputs[0]
+        """Right behind a node, or where the graph begins."""
+        graph = self.model.graph
+        place = partial(graph.insert_before, graph[0]) if behind is None else partial(graph.insert_after, behind)
+        writer = edit.Writer(self.model, inputs[0].name or "", place)
+        return writer.op(op_type, *inputs, called=name, domain=self._domain(inputs[-1]), **attributes)
 
     def _domain(self, zero_point: ir.Value) -> str:
         if zero_point.dtype not in (ir.DataType.INT16, ir.DataType.UINT16) or self.model.opset >= _SIXTEEN_BITS:
             return ""
-        self.model.ir.opset_imports.setdefault(MICROSOFT, 1)
         return MICROSOFT
 
     def _constant(self, name: str, array: Any) -> ir.Value:
         return self.model.add_weight(name, ir.Tensor(np.asarray(array)))
-
-    def _insert(self, value: ir.Value, producer: ir.Node | None, codes: ir.Value, floats: ir.Value) -> None:
-        pair = [node for node in (codes.producer(), floats.producer()) if node is not None]
-        if producer is None:
-            self.model.graph.insert_before(self.model.graph[0], pair)
-        else:
-            self.model.graph.insert_after(producer, pair)
 
     def _stand_for_output(self, value: ir.Value, floats: ir.Value) -> None:
         """The dequantized value becomes the model's output, under the output's name."""
