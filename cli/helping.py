@@ -6,27 +6,16 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-_INPUT, _TASK, _DATA, _MEASURING, _OUTPUT = "Input", "What to do", "Data", "Measuring", "Output"
-_GROUPS = {
-    _INPUT: ("--dim", "--shape", "--value", "--drop-default-inputs"),
-    _DATA: ("--data", "--evaluation", "--labels", "--metric", "--batch-size", "--allow-code"),
-    _MEASURING: ("--provider", "--threads", "--seed", "--batch", "--seconds", "--no-measure", "--allow-unproven"),
-    _OUTPUT: (
-        *("--out", "--force", "--recipe-out", "--show-recipe", "--dry-run", "--report", "--json", "--keep-metadata"),
-        *("--quiet", "--verbose", "--help"),
-    ),
-}
-"""What stands in none of them says what to do."""
-_GROUP_OF = {flag: group for group, flags in _GROUPS.items() for flag in flags}
+from . import options
+
+_GROUP_OF = {flag: group for group, flags in options.GROUPS.items() for flag in flags}
 
 
 class Helped(TyperCommand):
     """A command whose help has a section for each group of options; the example is its epilog."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        sections: dict[str, list[tuple[str, str]]] = {
-            group: [] for group in (_INPUT, _TASK, _DATA, _MEASURING, _OUTPUT)
-        }
+        sections: dict[str, list[tuple[str, str]]] = {group: [] for group in options.GROUPS}
         for parameter in self.get_params(ctx):
             if (record := parameter.get_help_record(ctx)) is not None:
                 sections[_group(parameter)].append(record)
@@ -38,8 +27,8 @@ class Helped(TyperCommand):
 
 def _group(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
-        return _INPUT
-    return next((_GROUP_OF[flag] for flag in parameter.opts if flag in _GROUP_OF), _TASK)
+        return options.INPUT
+    return next((_GROUP_OF[flag] for flag in parameter.opts if flag in _GROUP_OF), options.TASK)
 
 
 def example(words: str) -> dict[str, Any]:

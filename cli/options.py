@@ -13,6 +13,19 @@ from .splice import Flags
 if TYPE_CHECKING:
     from .show import Manner
 
+INPUT, TASK = "Input", "What to do"
+GROUPS: dict[str, tuple[str, ...]] = {
+    INPUT: ("--dim", "--shape", "--value", "--drop-default-inputs"),
+    TASK: (),
+    "Data": ("--data", "--evaluation", "--labels", "--metric", "--batch-size", "--allow-code"),
+    "Measuring": ("--provider", "--threads", "--seed", "--batch", "--seconds", "--no-measure", "--allow-unproven"),
+    "Output": (
+        *("--out", "--force", "--recipe-out", "--show-recipe", "--dry-run", "--report", "--json", "--keep-metadata"),
+        *("--quiet", "--verbose", "--help"),
+    ),
+}
+"""The sections of a command's help; what stands in none of them says what to do."""
+
 
 class Size(NamedTuple):
     """``name=N`` of --dim."""

@@ -6,6 +6,7 @@ allow.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Self, TypeVar
 
@@ -35,10 +36,16 @@ class Settings(BaseModel):
         return type(self)(**{**dict(self), **changes})
 
 
+def percent(text: str) -> float | None:
+    """``50%`` is 0.5; None is no percentage."""
+    found = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*%", text)
+    return float(found[1]) / 100 if found else None
+
+
 def as_share(value: Any) -> Any:
     """``50%`` is 0.5; what is no number is left to be told as such."""
-    number = value[:-1].strip() if isinstance(value, str) and value.endswith("%") else ""
-    return float(number) / 100 if number.replace(".", "", 1).isdecimal() else value
+    found = percent(value) if isinstance(value, str) else None
+    return value if found is None else found
 
 
 _Written = Annotated[float, Field(gt=0, lt=1)] | Annotated[str, Field(pattern=r"^[0-9]{1,2}(\.[0-9]+)? ?%$")]

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from ..settings import Settings
+from ..settings import Settings, percent
 from .intervals import NOISE, Interval
 from .metrics.scores import Drop
 
@@ -76,7 +76,7 @@ class Verdict:
 def parse_size(value: str | int) -> Limit:
     """``30%`` of the original, ``12 MB``, ``300 kB``, ``1.5 GiB``, or a number of bytes."""
     text = str(value).strip()
-    if share := _percent(text):
+    if share := percent(text):
         return Limit(share, True, text)
     parts = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text)
     unit = _UNITS.get(parts[2].upper() or "B") if parts else None
@@ -103,16 +103,11 @@ def _too_few(number: str) -> str:
 def parse_drop(value: str | float) -> Limit:
     """``2%`` of the original's value of the metric, or an absolute difference such as 0.02."""
     text = str(value).strip()
-    if (share := _percent(text)) is not None:
+    if (share := percent(text)) is not None:
         return Limit(share, True, text)
     if isinstance(value, bool) or not re.fullmatch(r"\d+(\.\d+)?([eE][-+]?\d+)?", text):
         raise ValueError(f"'{value}' is no drop; write a share of the metric (2%) or a difference (0.02), not below 0")
     return Limit(float(text), False, text)
-
-
-def _percent(text: str) -> float | None:
-    parts = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", text)
-    return float(parts[1]) / 100 if parts else None
 
 
 def format_bytes(size: float) -> str:
