@@ -28,12 +28,7 @@ def new(
     It goes to stdout, or to -o FILE.
     """
     from compress_ops.errors import raise_all
-    from compress_ops.files.writing import (
-        Input,
-        Output,
-        output_faults,
-        write,
-    )
+    from compress_ops.files.writing import Input, Output, output_faults, write
 
     from .streams import put
 

@@ -14,13 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .errors import OnnxpressError
     from .model import Model, load
-    from .passes import (
-        Change,
-        Context,
-        Need,
-        Promise,
-        register,
-    )
+    from .passes import Change, Context, Need, Promise, register
     from .pipeline import Job, plan, run
     from .recipe import load_recipe, parse_recipe
 

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from . import (
-    distill,
-    factorize,
-    graph,
-    prune,
-    quantize,
-)
+from . import distill, factorize, graph, prune, quantize
 from .passes import Pass
 
 _FAMILIES = (graph, prune, factorize, distill, quantize)

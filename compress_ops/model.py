@@ -30,12 +30,7 @@ from .files.interface import (
 from .files.models import Staged, model_files, read_proto
 from .files.stored_half import as_stored, stored_bytes, widen
 from .files.temporary import temporary_folder
-from .gate import (
-    check_structure,
-    forget_negative_sizes,
-    settle_external_data,
-    structure_faults,
-)
+from .gate import check_structure, forget_negative_sizes, settle_external_data, structure_faults
 from .lazy import ir, ir_passes
 from .nodes import ONNX_DOMAINS as ONNX_DOMAINS
 from .nodes import bytes_of

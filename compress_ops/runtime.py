@@ -16,12 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .arrays import Array
-from .errors import (
-    ModelError,
-    OnnxpressError,
-    ProviderError,
-    did_you_mean,
-)
+from .errors import ModelError, OnnxpressError, ProviderError, did_you_mean
 from .files.reading import is_utf8, unreadable
 from .providers import Facts, facts_of, meant
 

@@ -10,13 +10,7 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from compress_ops.catalogue import PASSES
-from compress_ops.passes import (
-    Need,
-    Pass,
-    Promise,
-    StepOptions,
-    register,
-)
+from compress_ops.passes import Need, Pass, Promise, StepOptions, register
 from tests.helpers import ROOT
 
 FAMILIES = ("graph", "quantize", "prune", "factorize", "distill")

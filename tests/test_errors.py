@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from compress_ops.errors import (
-    Faults,
-    ModelError,
-    OnnxpressError,
-    Place,
-    RecipeError,
-    did_you_mean,
-    raise_all,
-)
+from compress_ops.errors import Faults, ModelError, OnnxpressError, Place, RecipeError, did_you_mean, raise_all
 
 
 def test_an_error_tells_place_message_and_hint():

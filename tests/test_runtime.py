@@ -14,15 +14,7 @@ import pytest
 
 from compress_ops import runtime
 from compress_ops.errors import ModelError, ProviderError
-from compress_ops.runtime import (
-    CPU,
-    Port,
-    Provider,
-    check_providers,
-    for_inner_values,
-    open_session,
-    short_name,
-)
+from compress_ops.runtime import CPU, Port, Provider, check_providers, for_inner_values, open_session, short_name
 from tests.helpers import noise, proto_of
 
 MODEL = proto_of("g (float[N,8] x) => (float[N,4] y, float[N,4] z) { y = MatMul(x, w)  z = Neg(y) }", w=noise(8, 4))

@@ -11,12 +11,7 @@ from benchmarks.data import encoder_feeds, more_sentences, tokenized
 from benchmarks.tables import Goal, put
 from compress_ops.graph import simplify, unfuse_norms
 from compress_ops.model import Model, load
-from compress_ops.prune import (
-    prune_channels,
-    prune_embedding,
-    prune_heads,
-    refit,
-)
+from compress_ops.prune import prune_channels, prune_embedding, prune_heads, refit
 from compress_ops.runtime import open_session
 
 from .tools import context, speed_up, stored

@@ -10,12 +10,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..errors import PassError
-from ..graph.edit import (
-    Constants,
-    Formulas,
-    attribute,
-    constant_of,
-)
+from ..graph.edit import Constants, Formulas, attribute, constant_of
 from ..lazy import ir
 
 _STATIC = "give the sizes of the model's inputs (shapes=...), so that every size is known"

@@ -5,19 +5,9 @@
 
 from __future__ import annotations
 
-from .base import (
-    Batch,
-    Dataset,
-    DataSettings,
-    Images,
-)
+from .base import Batch, Dataset, DataSettings, Images
 from .forms.synthetic import feed_that_runs
-from .forms.table import (
-    FORMS,
-    Form,
-    brings_labels,
-    open_data,
-)
+from .forms.table import FORMS, Form, brings_labels, open_data
 from .halves import Part
 
 __all__ = [

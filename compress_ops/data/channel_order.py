@@ -20,13 +20,7 @@ from dataclasses import dataclass
 from ..errors import DataError, Place, raise_all
 from ..runtime import Port
 from .base import DataSettings
-from .fit import (
-    Wanted,
-    name_faults,
-    shape_faults,
-    text,
-    type_faults,
-)
+from .fit import Wanted, name_faults, shape_faults, text, type_faults
 from .headers import Header
 
 

@@ -17,22 +17,9 @@ from pydantic import Field
 from ..autodiff import trainable
 from ..errors import DataError, PassError
 from ..model import Model
-from ..passes import (
-    Change,
-    Context,
-    Need,
-    Promise,
-    register,
-)
+from ..passes import Change, Context, Need, Promise, register
 from ..settings import Settings
-from .lesson.evaluation import (
-    MOST_SEEDS,
-    Scores,
-    metric_of,
-    score,
-    start_anew,
-    verdict,
-)
+from .lesson.evaluation import MOST_SEEDS, Scores, metric_of, score, start_anew, verdict
 from .lesson.masks import zeros_of
 from .lesson.task import Task, lesson_of
 from .options import Taught

@@ -16,16 +16,7 @@ from pydantic import Field
 
 from ..errors import PassError
 from ..model import Model
-from ..passes import (
-    Change,
-    Context,
-    Fraction,
-    Gain,
-    Need,
-    Promise,
-    ShareOf,
-    register,
-)
+from ..passes import Change, Context, Fraction, Gain, Need, Promise, ShareOf, register
 from ..runtime import Arrays
 from .distill import parameters_of
 from .lesson.held_out import weights_of

@@ -18,35 +18,12 @@ from pydantic import Field
 from ..arrays import Array
 from ..errors import PassError
 from ..model import Model
-from ..passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Fraction,
-    Need,
-    Promise,
-    Selection,
-    register,
-)
+from ..passes import ALL, NONE, Change, Context, Fraction, Need, Promise, Selection, register
 from .layers import Layer, find_layers
 from .products import with_roots
 from .rewrite import rewrite
-from .schemes import (
-    Cost,
-    Kernel,
-    Product,
-    Scheme,
-    schemes_of,
-)
-from .timing import (
-    LayerClock,
-    Timed,
-    cheapest,
-    distinct,
-    most_speedup,
-    named,
-)
+from .schemes import Cost, Kernel, Product, Scheme, schemes_of
+from .timing import LayerClock, Timed, cheapest, distinct, most_speedup, named
 
 Operator = Literal["MatMul", "Gemm", "Conv"]
 OPERATORS: list[Operator] = ["MatMul", "Gemm", "Conv"]

@@ -18,18 +18,7 @@ from pydantic import Field
 
 from ..arrays import Array
 from ..model import Model
-from ..passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Fraction,
-    Need,
-    Only,
-    Promise,
-    Skip,
-    register,
-)
+from ..passes import ALL, NONE, Change, Context, Fraction, Need, Only, Promise, Skip, register
 from .layers import Layer, find_layers
 from .products import can_be_tapped, with_roots
 from .rewrite import rewrite

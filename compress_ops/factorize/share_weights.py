@@ -19,12 +19,7 @@ from ..graph.edit import Editor, put_behind
 from ..lazy import ir
 from ..model import Model
 from ..nodes import bytes_of
-from ..passes import (
-    Change,
-    Context,
-    Promise,
-    register,
-)
+from ..passes import Change, Context, Promise, register
 
 _PROBE = 64  # numbers of a weight that are looked at before it is read as a whole
 _OVERHEAD = 200  # bytes that a Transpose takes in the file, about

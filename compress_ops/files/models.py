@@ -14,12 +14,7 @@ from typing import Any
 from ..errors import ModelError
 from ..lazy import ir, onnx
 from .not_onnx import ONNX, kind_of_file
-from .protobuf import (
-    external_entries,
-    is_external,
-    set_location,
-    tensors,
-)
+from .protobuf import external_entries, is_external, set_location, tensors
 from .reading import unreadable
 from .temporary import temporary_folder
 from .writing import put_in_place, written

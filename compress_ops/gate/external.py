@@ -7,13 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
-from ..files.protobuf import (
-    external_entries,
-    initializers,
-    is_external,
-    node_tensors,
-    set_location,
-)
+from ..files.protobuf import external_entries, initializers, is_external, node_tensors, set_location
 from ..lazy import onnx
 from .tensors import needed
 

@@ -9,12 +9,7 @@ from pydantic import Field
 from ..errors import PassError
 from ..lazy import ir, onnx
 from ..model import ONNX_DOMAINS, Model, make_uniform
-from ..passes import (
-    Change,
-    Context,
-    Promise,
-    register,
-)
+from ..passes import Change, Context, Promise, register
 from .clean.quiet import quietly, set_aside
 from .edit import attribute
 

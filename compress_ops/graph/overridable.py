@@ -15,13 +15,7 @@ from ..lazy import ir
 from ..measure.closeness.fidelity import Fidelity, compare_fidelity
 from ..model import Model
 from ..passes import Context
-from ..runtime import (
-    Arrays,
-    Feeds,
-    Session,
-    for_inner_values,
-    open_session,
-)
+from ..runtime import Arrays, Feeds, Session, for_inner_values, open_session
 
 
 class _Altered(Session):

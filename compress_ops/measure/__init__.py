@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from .budget import Budget, Verdict, needs
-from .comparison import (
-    PARTS,
-    Comparison,
-    compare_models,
-    judge_model,
-)
+from .comparison import PARTS, Comparison, compare_models, judge_model
 from .feeds import Measure
 from .metrics.table import METRIC_NAMES, parse_metric
 

@@ -15,25 +15,12 @@ from typing import Literal, TypeVar, get_args
 from ..data import Dataset
 from ..errors import ModelError
 from ..progress import Progress, silent
-from ..runtime import (
-    CPU,
-    Arrays,
-    Provider,
-    Session,
-    open_session,
-)
+from ..runtime import CPU, Arrays, Provider, Session, open_session
 from .budget import Budget, Verdict, judge
 from .closeness.fidelity import Fidelity, compare_fidelity
 from .cost import Profile, peak_memory, profile_run
 from .environment import Environment, describe_environment
-from .feeds import (
-    MADE_UP,
-    SYNTHETIC,
-    Measure,
-    NoFeed,
-    latency_feed,
-    synthetic_data,
-)
+from .feeds import MADE_UP, SYNTHETIC, Measure, NoFeed, latency_feed, synthetic_data
 from .latency import LatencyResult, compare_latency
 from .metrics.accuracy import Accuracy, evaluate
 from .size import Size, measure_size

@@ -17,12 +17,7 @@ from typing import Any
 
 from ..errors import ModelError
 from ..files.temporary import temporary_folder
-from ..runtime import (
-    Feeds,
-    Provider,
-    open_session,
-    short_name,
-)
+from ..runtime import Feeds, Provider, open_session, short_name
 
 _READ_A_PART = {"Gather", "GatherElements", "GatherND", "GatherBlockQuantized", "Slice"}
 _HAVE_A_BODY = {"If", "Loop", "Scan"}  # the nodes of their bodies are in the profile too

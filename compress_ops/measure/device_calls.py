@@ -8,12 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..runtime import (
-    Feeds,
-    Session,
-    onnxruntime_module,
-    short_name,
-)
+from ..runtime import Feeds, Session, onnxruntime_module, short_name
 
 Call = Callable[[], object]
 

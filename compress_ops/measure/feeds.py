@@ -8,20 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from ..data import (
-    Batch,
-    Dataset,
-    DataSettings,
-    feed_that_runs,
-    open_data,
-)
+from ..data import Batch, Dataset, DataSettings, feed_that_runs, open_data
 from ..errors import DataError, ModelError
-from ..runtime import (
-    Arrays,
-    Feeds,
-    Port,
-    Session,
-)
+from ..runtime import Arrays, Feeds, Port, Session
 from ..settings import Settings
 
 SYNTHETIC = "synthetic"

@@ -32,12 +32,7 @@ from ..progress import Progress, silent
 from ..providers import facts_of
 from ..runtime import Feeds, Session
 from .device_calls import Call, bound_call, host_call
-from .intervals import (
-    FEWEST_FOR_MEDIAN,
-    NOISE,
-    Interval,
-    median_interval,
-)
+from .intervals import FEWEST_FOR_MEDIAN, NOISE, Interval, median_interval
 
 T = TypeVar("T")
 

@@ -10,24 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from ..data import (
-    Dataset,
-    DataSettings,
-    brings_labels,
-    open_data,
-)
+from ..data import Dataset, DataSettings, brings_labels, open_data
 from ..data.fit import size_faults
 from ..data.forms.table import is_data_file, is_known, is_path
 from ..distill.training.checkpoint import read_state, refuse_other_training
-from ..errors import (
-    OnnxpressError,
-    OutputError,
-    Place,
-    RecipeError,
-    UsageError,
-    did_you_mean,
-    raise_all,
-)
+from ..errors import OnnxpressError, OutputError, Place, RecipeError, UsageError, did_you_mean, raise_all
 from ..files.models import model_files
 from ..files.reading import is_absent, unreadable
 from ..files.writing import Input, output_faults, resolved
@@ -35,23 +22,9 @@ from ..measure.metrics.table import parse_metric
 from ..model import Model
 from ..passes import Need, unmatched
 from ..recipe import Step
-from ..runtime import (
-    CPU,
-    Port,
-    check_providers,
-    open_session,
-    short_name,
-)
+from ..runtime import CPU, Port, check_providers, open_session, short_name
 from .against import reference_faults, reference_of
-from .job import (
-    Job,
-    Prepared,
-    checkpoint_of,
-    counted_bytes,
-    model_digest,
-    model_of,
-    training_identity,
-)
+from .job import Job, Prepared, checkpoint_of, counted_bytes, model_digest, model_of, training_identity
 
 T = TypeVar("T")
 

@@ -21,12 +21,7 @@ from ..data.forms.table import repeats
 from ..errors import OutputError, UsageError
 from ..files.writing import write
 from ..measure.environment import describe_environment
-from ..measure.sensitivity import (
-    Effect,
-    Sensitivity,
-    most_sensitive_first,
-    standing_out,
-)
+from ..measure.sensitivity import Effect, Sensitivity, most_sensitive_first, standing_out
 from ..model import Model
 from ..passes import Context, Promise
 from ..prune.prune_one_layer import scan_groups

@@ -9,22 +9,10 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ..errors import (
-    BrokenPromise,
-    OnnxpressError,
-    PassError,
-    Place,
-)
+from ..errors import BrokenPromise, OnnxpressError, PassError, Place
 from ..measure.feeds import NoFeed, latency_feed
 from ..model import Model
-from ..passes import (
-    ALL,
-    Change,
-    Context,
-    Need,
-    Promise,
-    selected,
-)
+from ..passes import ALL, Change, Context, Need, Promise, selected
 from ..recipe import Step
 from ..report.report import StepReport
 from ..runtime import Session, open_session

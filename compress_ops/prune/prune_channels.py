@@ -14,15 +14,7 @@ from pydantic import Field
 
 from ..errors import PassError
 from ..model import Model
-from ..passes import (
-    Change,
-    Context,
-    Fraction,
-    Promise,
-    Selection,
-    ShareOf,
-    register,
-)
+from ..passes import Change, Context, Fraction, Promise, Selection, ShareOf, register
 from .channels import find_groups, merge_copies, prepare
 from .scores.table import Normalize, ScoreName
 from .shrink import Plan, needs_of, shrink

@@ -23,18 +23,7 @@ from ..errors import PassError
 from ..graph.edit import Editor, attribute, constant_of
 from ..lazy import ir
 from ..model import ONNX_DOMAINS, Model
-from ..passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Need,
-    Only,
-    Promise,
-    Skip,
-    register,
-    selected,
-)
+from ..passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register, selected
 from ..runtime import Session, open_session
 
 Unseen = Literal["mean", "zero", "error"]

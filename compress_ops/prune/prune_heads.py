@@ -13,18 +13,7 @@ from typing import Annotated
 from pydantic import Field
 
 from ..model import Model
-from ..passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Fraction,
-    Only,
-    Promise,
-    ShareOf,
-    Skip,
-    register,
-)
+from ..passes import ALL, NONE, Change, Context, Fraction, Only, Promise, ShareOf, Skip, register
 from .channels import find_groups, merge_copies, prepare
 from .scores.table import Normalize, ScoreName
 from .shrink import Plan, needs_of, shrink

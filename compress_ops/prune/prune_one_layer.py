@@ -20,14 +20,7 @@ from ..measure.sensitivity import Effect, Part, effect_of
 from ..model import Model
 from ..passes import Context
 from ..runtime import Arrays, Session, open_session
-from .channels import (
-    Group,
-    Grouping,
-    Member,
-    cut,
-    find_groups,
-    prepare,
-)
+from .channels import Group, Grouping, Member, cut, find_groups, prepare
 from .scores.evidence import evidence_of
 from .scores.formulas import CannotScore
 from .scores.table import SCORES

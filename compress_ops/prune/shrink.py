@@ -10,39 +10,14 @@ import numpy as np
 
 from ..arrays import Array
 from ..model import Model
-from ..passes import (
-    Change,
-    Context,
-    Need,
-    matches,
-    selected,
-)
-from .channels import (
-    Group,
-    Grouping,
-    Role,
-    Trimmed,
-    cut,
-)
+from ..passes import Change, Context, Need, matches, selected
+from .channels import Group, Grouping, Role, Trimmed, cut
 from .scores.evidence import evidence_of, measure
 from .scores.formulas import CannotScore
-from .scores.table import (
-    SCORES,
-    Normalize,
-    ScoreName,
-    normalized,
-)
+from .scores.table import SCORES, Normalize, ScoreName, normalized
 from .units.costs import multiply_adds, parameters
 from .units.least_error import least_error
-from .units.selection import (
-    By,
-    Dial,
-    Scope,
-    Widths,
-    by_channels,
-    turn,
-    within_reach,
-)
+from .units.selection import By, Dial, Scope, Widths, by_channels, turn, within_reach
 from .units.silence import give_back, silence, why_loud
 from .units.time import setting_for_time
 

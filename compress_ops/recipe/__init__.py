@@ -11,30 +11,13 @@ from typing import Any
 
 from ..catalogue import PASSES
 from ..data import Images
-from ..errors import (
-    OnnxpressError,
-    Place,
-    RecipeError,
-    raise_all,
-)
+from ..errors import OnnxpressError, Place, RecipeError, raise_all
 from ..files.not_onnx import DATA, ONNX, kind_of_file
 from ..files.reading import is_absent, reason_of, unreadable
 from ..measure import Budget, Measure
 from .check import checked_document, step_from
-from .text import (
-    Document,
-    Flag,
-    dump_recipe,
-    read_document,
-    set_flag,
-    set_value,
-)
-from .types import (
-    Data,
-    Evaluation,
-    Recipe,
-    Step,
-)
+from .text import Document, Flag, dump_recipe, read_document, set_flag, set_value
+from .types import Data, Evaluation, Recipe, Step
 
 __all__ = [
     "Budget",

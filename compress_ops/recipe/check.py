@@ -6,13 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..errors import (
-    OnnxpressError,
-    Place,
-    RecipeError,
-    did_you_mean,
-    raise_all,
-)
+from ..errors import OnnxpressError, Place, RecipeError, did_you_mean, raise_all
 from ..passes import Pass, StepOptions
 from ..settings import wrong_with
 from .gradually import NAME as GRADUALLY

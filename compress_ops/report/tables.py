@@ -13,12 +13,7 @@ from ..measure.comparison import Comparison
 from ..measure.environment import Environment
 from . import units
 from .advice import advice
-from .measured import (
-    comparison_headline,
-    measured_tables,
-    metric_change,
-    speed_change,
-)
+from .measured import comparison_headline, measured_tables, metric_change, speed_change
 from .page import Page, Table
 from .report import Report, StepReport, TrialReport
 

@@ -24,12 +24,7 @@ from ..pipeline.job import Job, with_passes
 from ..pipeline.preflight import prepare
 from ..recipe import Budget, Step, step_from
 from ..report.report import Report, StepReport, TrialReport
-from .candidates import (
-    MAY_FAIL,
-    Candidate,
-    candidates,
-    would_bring,
-)
+from .candidates import MAY_FAIL, Candidate, candidates, would_bring
 from .preparing import begun, raised_first, steps_of
 from .trials import Trial, Trials, trials_of
 

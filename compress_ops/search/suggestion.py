@@ -24,12 +24,7 @@ from ..recipe import LoadedRecipe, Recipe, Step
 from ..report import units
 from ..report.report import StepReport
 from ..report.visible import visible, without_commands
-from ..runtime import (
-    Arrays,
-    Port,
-    Session,
-    open_session,
-)
+from ..runtime import Arrays, Port, Session, open_session
 from .candidates import candidates
 from .preparing import begun, steps_of
 

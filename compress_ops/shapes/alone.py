@@ -16,13 +16,7 @@ import numpy as np
 from ..errors import ModelError, OnnxpressError
 from ..lazy import ir, onnx
 from ..nodes import bytes_of
-from ..runtime import (
-    Arrays,
-    Port,
-    Session,
-    open_session,
-    ports_as_read,
-)
+from ..runtime import Arrays, Port, Session, open_session, ports_as_read
 from .outline import SMALL
 
 _MOST = 2**20  # elements of an input that is made up

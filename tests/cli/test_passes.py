@@ -7,13 +7,7 @@ import json
 import pytest
 
 from compress_ops.catalogue import PASSES
-from compress_ops.passes import (
-    Change,
-    Context,
-    Model,
-    Promise,
-    register,
-)
+from compress_ops.passes import Change, Context, Model, Promise, register
 
 from .conftest import Call
 

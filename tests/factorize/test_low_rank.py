@@ -12,13 +12,7 @@ import pytest
 from compress_ops.errors import PassError
 from compress_ops.factorize import low_rank
 from compress_ops.factorize.products import root_of
-from compress_ops.factorize.schemes import (
-    Kernel,
-    Narrow,
-    Product,
-    Spatial,
-    Tucker,
-)
+from compress_ops.factorize.schemes import Kernel, Narrow, Product, Spatial, Tucker
 from compress_ops.graph import simplify
 from compress_ops.model import load
 from tests.helpers import SAMPLES, Given, context, model_of, noise, op_types, outputs, proto, proto_of, reloaded

@@ -10,12 +10,7 @@ import pytest
 from compress_ops.errors import PassError
 from compress_ops.factorize import low_rank, timing
 from compress_ops.factorize.layers import find_layers
-from compress_ops.factorize.timing import (
-    LayerClock,
-    Timed,
-    alone,
-    cheapest,
-)
+from compress_ops.factorize.timing import LayerClock, Timed, alone, cheapest
 from compress_ops.passes import ALL, Change
 from tests.helpers import Given, context, model_of, noise, outputs, proto
 

@@ -9,13 +9,7 @@ import pytest
 
 from compress_ops.errors import PassError
 from compress_ops.graph import layer_inputs
-from compress_ops.graph.layer_inputs import (
-    HELD,
-    Rows,
-    in_groups,
-    products,
-    squares,
-)
+from compress_ops.graph.layer_inputs import HELD, Rows, in_groups, products, squares
 from tests.helpers import Given, context, model_of, noise
 
 EPS = np.finfo(np.float32).eps

@@ -14,16 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compress_ops.graph.edit import Editor
-from compress_ops.graph.packing import (
-    Unpacker,
-    digit,
-    pack,
-    packed_bytes,
-    per_byte,
-    radices,
-    stride,
-    unpack,
-)
+from compress_ops.graph.packing import Unpacker, digit, pack, packed_bytes, per_byte, radices, stride, unpack
 from tests.helpers import model_of, outputs, proto
 
 LEVELS = [2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 33, 64, 65, 128, 129, 256]

@@ -4,15 +4,7 @@ from typing import Any
 
 import pytest
 
-from compress_ops.measure.budget import (
-    Budget,
-    Limit,
-    format_bytes,
-    judge,
-    needs,
-    parse_drop,
-    parse_size,
-)
+from compress_ops.measure.budget import Budget, Limit, format_bytes, judge, needs, parse_drop, parse_size
 from compress_ops.measure.intervals import Interval
 from compress_ops.measure.latency import NO_DIFFERENCE, _verdict
 from compress_ops.measure.metrics.scores import UNDEFINED, Drop

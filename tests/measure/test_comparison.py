@@ -12,12 +12,7 @@ import pytest
 
 from compress_ops.data import Dataset, DataSettings, open_data
 from compress_ops.errors import OnnxpressError
-from compress_ops.measure import (
-    Budget,
-    Measure,
-    compare_models,
-    judge_model,
-)
+from compress_ops.measure import Budget, Measure, compare_models, judge_model
 from compress_ops.measure import comparison as module
 from compress_ops.measure.comparison import NOT_ASKED, PARTS
 from compress_ops.measure.feeds import latency_feed

@@ -9,12 +9,7 @@ import onnx.parser
 import pytest
 
 from compress_ops.errors import ModelError
-from compress_ops.measure.cost import (
-    peak_memory,
-    profile_run,
-    read_events,
-    read_profile,
-)
+from compress_ops.measure.cost import peak_memory, profile_run, read_events, read_profile
 from compress_ops.measure.environment import describe_environment
 from compress_ops.runtime import CPU
 

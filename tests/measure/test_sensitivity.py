@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from compress_ops.measure.sensitivity import (
-    Effect,
-    Part,
-    most_sensitive_first,
-    standing_out,
-)
+from compress_ops.measure.sensitivity import Effect, Part, most_sensitive_first, standing_out
 
 
 def effects(*noises: float | None) -> list[Effect]:

@@ -12,13 +12,7 @@ import pytest
 from compress_ops.errors import BrokenPromise
 from compress_ops.graph.edit import Editor
 from compress_ops.model import Model
-from compress_ops.passes import (
-    Change,
-    Context,
-    Pass,
-    Promise,
-    register,
-)
+from compress_ops.passes import Change, Context, Pass, Promise, register
 from compress_ops.pipeline import Job, run
 from compress_ops.pipeline import integer_kernels as kernels
 

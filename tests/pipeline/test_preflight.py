@@ -9,13 +9,7 @@ import onnx.parser
 import pytest
 
 from compress_ops.errors import Faults, OnnxpressError, OutputError
-from compress_ops.passes import (
-    Change,
-    Context,
-    Model,
-    Promise,
-    register,
-)
+from compress_ops.passes import Change, Context, Model, Promise, register
 from compress_ops.pipeline import Job, plan, run
 from compress_ops.pipeline import preflight as module
 from tests.helpers import SAMPLES

@@ -9,28 +9,9 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from compress_ops.errors import (
-    BrokenPromise,
-    DataError,
-    Faults,
-    ModelError,
-    OnnxpressError,
-    PassError,
-    UsageError,
-)
+from compress_ops.errors import BrokenPromise, DataError, Faults, ModelError, OnnxpressError, PassError, UsageError
 from compress_ops.model import Model
-from compress_ops.passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Need,
-    Only,
-    Pass,
-    Promise,
-    Skip,
-    register,
-)
+from compress_ops.passes import ALL, NONE, Change, Context, Need, Only, Pass, Promise, Skip, register
 from compress_ops.pipeline import Job, plan, run
 from tests.helpers import noise, outputs, proto_of
 

@@ -9,13 +9,7 @@ import numpy as np
 import pytest
 
 from compress_ops.errors import OnnxpressError
-from compress_ops.passes import (
-    Change,
-    Context,
-    Model,
-    Promise,
-    register,
-)
+from compress_ops.passes import Change, Context, Model, Promise, register
 from compress_ops.pipeline import Job, run
 from compress_ops.recipe import load_recipe
 

@@ -17,13 +17,7 @@ from compress_ops.data import Dataset
 from compress_ops.errors import OnnxpressError
 from compress_ops.measure import comparison
 from compress_ops.model import Model
-from compress_ops.passes import (
-    Change,
-    Context,
-    Need,
-    Promise,
-    register,
-)
+from compress_ops.passes import Change, Context, Need, Promise, register
 from compress_ops.pipeline import Job, plan, run
 from compress_ops.report.report import Report
 from tests.helpers import SAMPLES

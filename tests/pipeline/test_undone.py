@@ -11,13 +11,7 @@ import pytest
 
 from compress_ops.errors import BrokenPromise
 from compress_ops.model import Model, load
-from compress_ops.passes import (
-    Change,
-    Context,
-    Pass,
-    Promise,
-    register,
-)
+from compress_ops.passes import Change, Context, Pass, Promise, register
 from compress_ops.pipeline import Job, run
 from tests.helpers import noise
 

@@ -6,14 +6,7 @@ import pytest
 
 from compress_ops.catalogue import PASSES
 from compress_ops.passes import StepOptions
-from compress_ops.recipe import (
-    Budget,
-    Data,
-    Images,
-    Measure,
-    Recipe,
-    parse_recipe,
-)
+from compress_ops.recipe import Budget, Data, Images, Measure, Recipe, parse_recipe
 from compress_ops.recipe.starter import starter
 
 TEXT = starter()

@@ -9,12 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compress_ops.errors import Place, RecipeError
-from compress_ops.recipe.text import (
-    Document,
-    dump_recipe,
-    read_document,
-    set_value,
-)
+from compress_ops.recipe.text import Document, dump_recipe, read_document, set_value
 
 
 def _read(text: str) -> Document:

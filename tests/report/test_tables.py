@@ -25,12 +25,7 @@ from compress_ops.report.html import to_html
 from compress_ops.report.markdown import to_markdown
 from compress_ops.report.page import Page, Table
 from compress_ops.report.report import Report, StepReport
-from compress_ops.report.tables import (
-    comparison_page,
-    plan_page,
-    report_page,
-    worst_tables,
-)
+from compress_ops.report.tables import comparison_page, plan_page, report_page, worst_tables
 
 ENVIRONMENT = Environment("cpu", 1, "Chip", ("avx2",), 2, None, "Linux", "3.11", "1.20", "0.1.0")
 

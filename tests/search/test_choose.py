@@ -14,22 +14,11 @@ import pytest
 
 from compress_ops.errors import OnnxpressError
 from compress_ops.measure.intervals import Interval
-from compress_ops.pipeline import (
-    Job,
-    preflight,
-    run,
-    with_passes,
-)
+from compress_ops.pipeline import Job, preflight, run, with_passes
 from compress_ops.pipeline.steps import apply_steps
 from compress_ops.recipe import load_recipe, parse_recipe
 from compress_ops.runtime import open_session
-from compress_ops.search import (
-    choose,
-    choose_int8,
-    reason_of,
-    run_chosen,
-    trials,
-)
+from compress_ops.search import choose, choose_int8, reason_of, run_chosen, trials
 from compress_ops.search.candidates import Candidate, candidates, steps_of
 from compress_ops.search.trials import Trial, Trials, trials_of
 from tests.helpers import SAMPLES

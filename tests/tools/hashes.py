@@ -16,13 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from compress_ops import (
-    Job,
-    OnnxpressError,
-    load_recipe,
-    parse_recipe,
-    run,
-)
+from compress_ops import Job, OnnxpressError, load_recipe, parse_recipe, run
 from tests.test_configs import CASES, QUICK, SAMPLES
 
 STEPS = {

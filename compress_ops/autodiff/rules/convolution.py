@@ -14,13 +14,7 @@ from collections.abc import Sequence
 from ...lazy import ir
 from ..rule import Result, gradient
 from ..step import Step
-from .window import (
-    Window,
-    bare_window,
-    spread,
-    tap_slices,
-    window_of,
-)
+from .window import Window, bare_window, spread, tap_slices, window_of
 
 
 @gradient("Conv")

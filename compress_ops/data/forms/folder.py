@@ -13,19 +13,9 @@ import numpy as np
 
 from ...errors import DataError, Place, raise_all
 from ...runtime import Arrays, Port
-from ..base import (
-    Batch,
-    Dataset,
-    DataSettings,
-    at_most,
-)
+from ..base import Batch, Dataset, DataSettings, at_most
 from ..fit import feed_faults, told_once
-from ..headers import (
-    Header,
-    digest_of,
-    npz_headers,
-    reading,
-)
+from ..headers import Header, digest_of, npz_headers, reading
 from ..values import check_finite, supplied
 
 _FAULTS_SHOWN = 20  # nobody wants ten thousand lines

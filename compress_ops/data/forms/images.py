@@ -15,24 +15,12 @@ import numpy as np
 
 from ...errors import DataError, Place, raise_all
 from ...runtime import Port
-from ..base import (
-    PIXEL_SCALE,
-    Dataset,
-    DataSettings,
-    Images,
-)
+from ..base import PIXEL_SCALE, Dataset, DataSettings, Images
 from ..fit import fits, text, told_once
 from ..headers import Header, digest_of
 from ..rows import ArrayRows, Rows
 from .npy import only_input
-from .pixels import (
-    ImageRows,
-    Picture,
-    channel_count,
-    import_pillow,
-    look_at,
-    shape_of,
-)
+from .pixels import ImageRows, Picture, channel_count, import_pillow, look_at, shape_of
 from .stacked import Stacked
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}

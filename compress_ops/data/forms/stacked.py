@@ -12,27 +12,10 @@ from pathlib import Path
 from ...arrays import Array
 from ...errors import Place
 from ...runtime import Port
-from ..base import (
-    Batch,
-    Dataset,
-    DataSettings,
-    at_most,
-)
+from ..base import Batch, Dataset, DataSettings, at_most
 from ..channel_order import lay_out
-from ..headers import (
-    Header,
-    digest_of,
-    member_name,
-    npz_headers,
-    read_header,
-    reading,
-)
-from ..rows import (
-    ArrayRows,
-    Rows,
-    SameRows,
-    StreamedRows,
-)
+from ..headers import Header, digest_of, member_name, npz_headers, read_header, reading
+from ..rows import ArrayRows, Rows, SameRows, StreamedRows
 from ..values import check_finite, supplied
 
 

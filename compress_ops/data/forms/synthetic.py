@@ -12,20 +12,9 @@ import numpy as np
 from ...arrays import Array
 from ...errors import DataError, ModelError, raise_all
 from ...runtime import Arrays, Feeds, Port
-from ..base import (
-    Batch,
-    Dataset,
-    DataSettings,
-    at_most,
-)
+from ..base import Batch, Dataset, DataSettings, at_most
 from ..fit import settings_faults
-from ..sizes import (
-    Sizes,
-    batch_of,
-    candidate_sizes,
-    shape_of,
-    with_shapes,
-)
+from ..sizes import Sizes, batch_of, candidate_sizes, shape_of, with_shapes
 
 _HINT = "give sizes (--dim NAME=N, --shape INPUT=1,3,48,192), numbers (--value NAME=V), or real data (--data PATH)"
 

@@ -6,12 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import (
-    DataError,
-    Place,
-    did_you_mean,
-    raise_all,
-)
+from ...errors import DataError, Place, did_you_mean, raise_all
 from ...files.not_onnx import kind_of_file
 from ...files.reading import is_absent, unreadable
 from ...runtime import Port

@@ -24,13 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import (
-    DataError,
-    OnnxpressError,
-    Place,
-    did_you_mean,
-    raise_all,
-)
+from ...errors import DataError, OnnxpressError, Place, did_you_mean, raise_all
 from ...runtime import Arrays, Port
 from ..base import Batch, Dataset, DataSettings
 from ..fit import feed_faults

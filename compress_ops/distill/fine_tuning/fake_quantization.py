@@ -21,12 +21,7 @@ import numpy as np
 
 from ...arrays import Array
 from ...errors import PassError
-from ...graph.edit import (
-    Editor,
-    Writer,
-    attribute,
-    put_behind,
-)
+from ...graph.edit import Editor, Writer, attribute, put_behind
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from ...nodes import limits_of

@@ -11,13 +11,7 @@ from pydantic import Field
 
 from ...errors import NoGradient, PassError
 from ...model import Model
-from ...passes import (
-    Change,
-    Context,
-    Need,
-    Promise,
-    register,
-)
+from ...passes import Change, Context, Need, Promise, register
 from ..lesson.task import Task, lesson_of, training_data
 from ..lesson.teacher import load_teacher
 from ..options import Taught, Teacher, Temperature
@@ -25,13 +19,7 @@ from ..training.train_settings import Descent, Epochs, TrainSettings
 from .blockwise import Blockwise
 from .fake_quantization import other_forms
 from .trained_blocks import BlockName
-from .unrounded import (
-    Steps,
-    Unrounded,
-    stored_weights,
-    unrounded,
-    write_rounded,
-)
+from .unrounded import Steps, Unrounded, stored_weights, unrounded, write_rounded
 
 
 class FinetuneOptions(Taught, Descent):

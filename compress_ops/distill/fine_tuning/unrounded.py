@@ -29,12 +29,7 @@ from .fake_quantization import (
     with_floats,
 )
 from .float_weights import float_weights, pruned
-from .integer_biases import (
-    Bias,
-    find_biases,
-    stored,
-    with_float_biases,
-)
+from .integer_biases import Bias, find_biases, stored, with_float_biases
 from .learned_codebooks import units_of, with_units
 from .learned_steps import activation_scales, with_factors, with_weight_factors
 from .packed_codes import Packed, find_packed, with_packed

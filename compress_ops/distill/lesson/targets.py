@@ -9,28 +9,14 @@ import numpy as np
 
 from ...arrays import Array
 from ...data import Batch, Dataset
-from ...errors import (
-    DataError,
-    OnnxpressError,
-    PassError,
-    did_you_mean,
-    raise_all,
-)
+from ...errors import DataError, OnnxpressError, PassError, did_you_mean, raise_all
 from ...graph.part import find
 from ...measure.closeness.padding import kept_positions
 from ...measure.metrics.fitting_labels import IGNORED, class_labels
 from ...model import Model
 from ...passes import Context
 from ...runtime import Arrays, Feeds
-from ..losses import (
-    Inputs,
-    Kind,
-    Nature,
-    Target,
-    as_yes_or_no,
-    may_be_logits,
-    nature_of,
-)
+from ..losses import Inputs, Kind, Nature, Target, as_yes_or_no, may_be_logits, nature_of
 from ..losses.pairs import LabelForm, Shape
 from .adaptive import corrected, shares_of, two_classes
 from .teacher import Tensors, pairs_of

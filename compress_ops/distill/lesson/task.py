@@ -16,37 +16,16 @@ from ...lazy import ir
 from ...model import Model
 from ...passes import Change, Context
 from ...runtime import Arrays
-from ..losses import (
-    LOSSES,
-    TEMPERATURE,
-    Inputs,
-    Wanted,
-    Weights,
-    asks_for_classes,
-    build_objective,
-    chosen_weights,
-)
+from ..losses import LOSSES, TEMPERATURE, Inputs, Wanted, Weights, asks_for_classes, build_objective, chosen_weights
 from ..losses.objective import Objective
 from ..options import Taught
 from ..training.history import History
-from ..training.train import (
-    Training,
-    Write,
-    find_rate,
-    train,
-    write_weights,
-)
+from ..training.train import Training, Write, find_rate, train, write_weights
 from ..training.train_settings import TrainSettings
 from .adapters import Adapted, adapted
 from .held_out import HeldOut, weights_of
 from .masks import Mask
-from .samples import (
-    Rows,
-    Samples,
-    Split,
-    Store,
-    split,
-)
+from .samples import Rows, Samples, Split, Store, split
 from .targets import Enricher, Targets, find_targets
 from .teacher import Tensors, load_teacher, refuse_random
 

@@ -13,12 +13,7 @@ from ...graph.part import find
 from ...lazy import ir
 from ...model import Model, load
 from ...passes import Context
-from ...runtime import (
-    Arrays,
-    Feeds,
-    Session,
-    open_session,
-)
+from ...runtime import Arrays, Feeds, Session, open_session
 
 
 def load_teacher(path: str | None, ctx: Context) -> Model:

@@ -5,19 +5,8 @@ output holds, ``choice`` which losses suit it, ``graph`` writes nodes, ``build``
 from __future__ import annotations
 
 from .build import TEMPERATURE, Wanted, build_objective
-from .choice import (
-    Preset,
-    Weights,
-    asks_for_classes,
-    chosen_weights,
-)
-from .kinds import (
-    Kind,
-    Nature,
-    as_yes_or_no,
-    may_be_logits,
-    nature_of,
-)
+from .choice import Preset, Weights, asks_for_classes, chosen_weights
+from .kinds import Kind, Nature, as_yes_or_no, may_be_logits, nature_of
 from .pairs import Inputs, Target
 from .terms import LOSSES, Loss, LossName
 

@@ -16,13 +16,7 @@ from ...model import Model
 from .choice import Weights
 from .graph import LossGraph
 from .objective import Objective
-from .pairs import (
-    Inputs,
-    LabelForm,
-    Pairs,
-    Shape,
-    Target,
-)
+from .pairs import Inputs, LabelForm, Pairs, Shape, Target
 from .terms import LOSSES, LossName, Pair
 
 TEMPERATURE = "temperature"

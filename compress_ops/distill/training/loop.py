@@ -22,13 +22,7 @@ from ...runtime import Feeds
 from .checkpoint import read_checkpoint, refuse_other_training, write_checkpoint
 from .history import Epoch, History
 from .optimizers import Optimizer, norm
-from .rates import (
-    FEWEST,
-    Batches,
-    Diverged,
-    Search,
-    untried,
-)
+from .rates import FEWEST, Batches, Diverged, Search, untried
 from .schedules import factor
 from .state import Training
 from .train_settings import TrainSettings

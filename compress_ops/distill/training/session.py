@@ -20,12 +20,7 @@ import numpy as np
 from ...arrays import Array
 from ...autodiff import GradientModel, build_gradients
 from ...errors import DataError, PassError
-from ...runtime import (
-    Feeds,
-    Provider,
-    Session,
-    open_session,
-)
+from ...runtime import Feeds, Provider, Session, open_session
 from ..losses.objective import Objective
 from .buffers import Buffers
 

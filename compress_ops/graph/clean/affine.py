@@ -15,13 +15,7 @@ from ...arrays import Array
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from ..edit import constant_of, stand_in
-from ..layers.scaling import (
-    absorb,
-    linear_before,
-    numbers,
-    output_channels,
-    scale_and_shift,
-)
+from ..layers.scaling import absorb, linear_before, numbers, output_channels, scale_and_shift
 
 _PARTS: dict[str, Callable[[Any], tuple[Any, Any]]] = {
     "Mul": lambda constant: (constant, 0 * constant),

@@ -13,12 +13,7 @@ import numpy as np
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from ..edit import attribute, constant_of, stand_in
-from ..layers.scaling import (
-    absorb,
-    linear_before,
-    numbers,
-    scale_and_shift,
-)
+from ..layers.scaling import absorb, linear_before, numbers, scale_and_shift
 
 
 def fold_batchnorm(model: Model) -> None:

@@ -14,12 +14,7 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 
-from ...files.stored_half import (
-    StoredHalf,
-    mark_stored_half,
-    stored_bytes,
-    stored_half,
-)
+from ...files.stored_half import StoredHalf, mark_stored_half, stored_bytes, stored_half
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model, node_bytes
 from ...nodes import bodies, constant_of

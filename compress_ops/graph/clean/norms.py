@@ -10,17 +10,7 @@ from __future__ import annotations
 
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Only,
-    Promise,
-    Skip,
-    register,
-    selected,
-)
+from ...passes import ALL, NONE, Change, Context, Only, Promise, Skip, register, selected
 from ..edit import Editor, constant_of
 
 

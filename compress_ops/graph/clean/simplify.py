@@ -10,12 +10,7 @@ from pydantic import Field
 
 from ...lazy import ir, ir_passes
 from ...model import ONNX_DOMAINS, Model, make_uniform
-from ...passes import (
-    Change,
-    Context,
-    Promise,
-    register,
-)
+from ...passes import Change, Context, Promise, register
 from ..edit import constant_of, stand_in
 from .affine import fold_affine
 from .batchnorm import fold_batchnorm as fold_batchnorm_into_linear

@@ -14,12 +14,7 @@ from ...arrays import Array
 from ...lazy import ir
 from ...nodes import attribute, constant_of
 from ..fixed import why_fixed
-from .weights import (
-    PRODUCTS,
-    Site,
-    is_dequantized,
-    is_left,
-)
+from .weights import PRODUCTS, Site, is_dequantized, is_left
 
 INSIDE = "it is inside a branch or loop, whose values cannot be looked at"
 Fact: TypeAlias = Callable[[Site], str]

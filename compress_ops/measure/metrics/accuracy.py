@@ -17,12 +17,7 @@ from ...errors import DataError
 from ...progress import Progress, silent
 from ...runtime import Session
 from .bootstrap import replicates
-from .scores import (
-    MetricScores,
-    bootstrap_scores,
-    is_share,
-    share_scores,
-)
+from .scores import MetricScores, bootstrap_scores, is_share, share_scores
 from .table import Metric, parse_metric
 
 Records = dict[str, dict[str, Array]]  # by metric, then by model

@@ -16,14 +16,7 @@ from typing import Literal
 import numpy as np
 
 from ...arrays import Array
-from ..intervals import (
-    Interval,
-    finite,
-    paired_share_interval,
-    percentile_interval,
-    unseen_share,
-    wilson_interval,
-)
+from ..intervals import Interval, finite, paired_share_interval, percentile_interval, unseen_share, wilson_interval
 from .table import Metric
 
 Arrays = Mapping[str, Array]  # by model

@@ -10,13 +10,7 @@
 from __future__ import annotations
 
 from .cut import Kept, Trimmed, cut
-from .groups import (
-    Group,
-    Grouping,
-    Member,
-    Role,
-    find_groups,
-)
+from .groups import Group, Grouping, Member, Role, find_groups
 from .prepare import merge_copies, prepare
 
 __all__ = ["Group", "Grouping", "Kept", "Member", "Role", "Trimmed", "cut", "find_groups", "merge_copies", "prepare"]

@@ -14,12 +14,7 @@ import numpy as np
 from ...arrays import Array
 from ...graph.edit import Editor, constant_of
 from ...lazy import ir
-from .axes import (
-    Axis,
-    Count,
-    Folded,
-    live,
-)
+from .axes import Axis, Count, Folded, live
 from .groups import Grouping
 from .trace import Trace
 

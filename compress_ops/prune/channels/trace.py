@@ -15,12 +15,7 @@ from ...arrays import Array
 from ...graph.fixed import why_fixed
 from ...lazy import ir
 from ...model import Model
-from ...shapes.elements import (
-    Dim,
-    Element,
-    Elements,
-    Evaluator,
-)
+from ...shapes.elements import Dim, Element, Elements, Evaluator
 from .axes import (
     Axis,
     Count,

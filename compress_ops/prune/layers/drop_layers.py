@@ -27,17 +27,7 @@ from ...errors import PassError
 from ...graph.tap import tapped
 from ...lazy import ir
 from ...model import Model
-from ...passes import (
-    Change,
-    Context,
-    Fraction,
-    Need,
-    Promise,
-    Selection,
-    ShareOf,
-    register,
-    selected,
-)
+from ...passes import Change, Context, Fraction, Need, Promise, Selection, ShareOf, register, selected
 from ...runtime import Session, open_session
 from .residual import Block, bypass, find_blocks
 

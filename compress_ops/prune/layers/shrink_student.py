@@ -17,17 +17,7 @@ from pydantic import Field
 from ...errors import PassError
 from ...lazy import ir
 from ...model import Model
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Need,
-    Only,
-    Promise,
-    Skip,
-    register,
-)
+from ...passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register
 from ..prune_channels import prune_channels
 from .drop_layers import candidates_of, of_equal_shape
 from .residual import Block, bypass

@@ -21,17 +21,7 @@ from ...graph.tap import tapped
 from ...lazy import ir
 from ...measure.closeness.padding import kept_positions
 from ...model import Model
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Need,
-    Only,
-    Promise,
-    Skip,
-    register,
-)
+from ...passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register
 from .equation_rows import Misfit, pieces
 from .equations import Equations, best_ridge
 from .solvable import Layer, find_layers, sweeps

@@ -14,12 +14,7 @@ from ...graph.tap import constant, tapped
 from ...lazy import ir
 from ...model import Model
 from ...passes import Context
-from ..channels import (
-    Group,
-    Grouping,
-    Member,
-    Role,
-)
+from ..channels import Group, Grouping, Member, Role
 from .formulas import CannotScore, Evidence
 
 Magnitudes: TypeAlias = "dict[ir.Value, list[Array]]"

@@ -10,12 +10,7 @@ from ...arrays import Array
 from ...graph.edit import constant_of
 from ...graph.layers import reasons
 from ...graph.layers.view import View, view_of
-from ...graph.layers.weights import (
-    ON_CODES,
-    Site,
-    is_dequantized,
-    sites_of,
-)
+from ...graph.layers.weights import ON_CODES, Site, is_dequantized, sites_of
 from ...lazy import ir
 from ...model import Model
 from ...passes import Change, selected

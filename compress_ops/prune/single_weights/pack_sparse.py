@@ -18,26 +18,11 @@ import numpy as np
 from ...arrays import Array
 from ...files.stored_half import store_like, stored_bytes
 from ...graph.opset import require_opset
-from ...graph.packing import (
-    Unpacker,
-    editor_for,
-    owner,
-    packed_bytes,
-)
+from ...graph.packing import Unpacker, editor_for, owner, packed_bytes
 from ...lazy import ir
 from ...model import Model
 from ...nodes import bytes_of
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Only,
-    Promise,
-    Skip,
-    register,
-    selected,
-)
+from ...passes import ALL, NONE, Change, Context, Only, Promise, Skip, register, selected
 
 _BITS = (2,)  # the base of the digits that are packed
 _OPSET = 11  # since when there is CumSum

@@ -18,17 +18,7 @@ from ...arrays import Array
 from ...errors import PassError
 from ...lazy import ir
 from ...model import Model
-from ...passes import (
-    Change,
-    Context,
-    Fraction,
-    Gain,
-    Need,
-    Promise,
-    Selection,
-    ShareOf,
-    register,
-)
+from ...passes import Change, Context, Fraction, Gain, Need, Promise, Selection, ShareOf, register
 from .inputs import with_norms
 from .layout import Weight, find_weights
 from .pattern import SYNTAX, Pattern, readable

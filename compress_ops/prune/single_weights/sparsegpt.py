@@ -14,12 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
-from ...graph.compensation import (
-    WIDTH,
-    Factor,
-    factor_of,
-    settle,
-)
+from ...graph.compensation import WIDTH, Factor, factor_of, settle
 from ...graph.edit import attribute
 from ...graph.layer_inputs import in_groups, products
 from ...model import Model

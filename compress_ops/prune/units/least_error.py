@@ -22,12 +22,7 @@ from ..channels import Grouping
 from ..scores.evidence import require_data
 from ..scores.output_error import added_errors
 from .costs import Cost, multiply_adds, parameters
-from .selection import (
-    By,
-    Dial,
-    turn,
-    within_reach,
-)
+from .selection import By, Dial, turn, within_reach
 
 
 @dataclass(frozen=True)

@@ -17,32 +17,13 @@ from pydantic import Field
 
 from ...arrays import Array
 from ...graph.opset import require_opset
-from ...graph.packing import (
-    Unpacker,
-    editor_for,
-    owner,
-    radices,
-)
+from ...graph.packing import Unpacker, editor_for, owner, radices
 from ...lazy import ir
 from ...measure.quality import Quality, decibels
 from ...model import Model
-from ...passes import (
-    Change,
-    Context,
-    Gain,
-    Promise,
-    Selection,
-    register,
-)
+from ...passes import Change, Context, Gain, Promise, Selection, register
 from ..numbers.clustering import assign, centroids
-from .decoded import (
-    MINIMUM_OPSET,
-    OPERATORS,
-    Operator,
-    Stored,
-    find_stored,
-    gains,
-)
+from .decoded import MINIMUM_OPSET, OPERATORS, Operator, Stored, find_stored, gains
 
 
 class ClusterOptions(Selection):

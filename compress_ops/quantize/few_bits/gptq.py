@@ -11,12 +11,7 @@ import numpy as np
 
 from ...arrays import Array
 from ...graph.compensation import Factor, factor_of, settle
-from ..numbers.blocks import (
-    BlockFormat,
-    Grid,
-    part_of,
-    row_chunks,
-)
+from ..numbers.blocks import BlockFormat, Grid, part_of, row_chunks
 
 _ROWS = 2**23  # elements of a weight held as float32 at a time
 

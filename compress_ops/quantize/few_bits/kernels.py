@@ -11,15 +11,7 @@ from dataclasses import dataclass
 
 from ...arrays import Array
 from ...graph.edit import MICROSOFT, Editor
-from ...graph.packing import (
-    Unpacker,
-    editor_for,
-    owner,
-    pack,
-    per_byte,
-    radices,
-    table,
-)
+from ...graph.packing import Unpacker, editor_for, owner, pack, per_byte, radices, table
 from ...lazy import ir
 from ..numbers.blocks import Blocked
 from .sites import Weight

@@ -14,39 +14,17 @@ from ...errors import PassError
 from ...files.stored_half import stored_bytes
 from ...graph.layer_inputs import in_groups, products
 from ...graph.opset import require_opset
-from ...graph.packing import (
-    Unpacker,
-    pack,
-    packed_bytes,
-    radices,
-    unpack,
-)
+from ...graph.packing import Unpacker, pack, packed_bytes, radices, unpack
 from ...measure.quality import Quality
 from ...model import Model
-from ...passes import (
-    Change,
-    Context,
-    Promise,
-    Selection,
-    register,
-)
-from ..numbers.blocks import (
-    Blocked,
-    BlockFormat,
-    rounded_codes,
-    signal_to_noise,
-)
+from ...passes import Change, Context, Promise, Selection, register
+from ..numbers.blocks import Blocked, BlockFormat, rounded_codes, signal_to_noise
 from ..numbers.rounding import half_quadratic, nearest
 from . import kernels
 from . import standard_operators as standard
 from .gptq import compensated_codes
 from .hessians import rows_of
-from .sites import (
-    OPERATORS,
-    Operator,
-    Weight,
-    find_weights,
-)
+from .sites import OPERATORS, Operator, Weight, find_weights
 from .support import Storage, require_storage
 
 Method = Literal["rtn", "hqq", "gptq"]

@@ -16,12 +16,7 @@ import numpy as np
 from ...arrays import Array
 from ...graph.edit import Editor
 from ...graph.layers.weights import Site
-from ...graph.packing import (
-    Unpacker,
-    editor_for,
-    owner,
-    radices,
-)
+from ...graph.packing import Unpacker, editor_for, owner, radices
 from ...lazy import ir
 from ..numbers.blocks import Blocked
 from .sites import Weight

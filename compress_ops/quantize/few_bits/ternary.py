@@ -17,33 +17,12 @@ from pydantic import Field
 
 from ...arrays import Array
 from ...graph.opset import require_opset
-from ...graph.packing import (
-    Unpacker,
-    editor_for,
-    owner,
-    radices,
-)
+from ...graph.packing import Unpacker, editor_for, owner, radices
 from ...lazy import ir
 from ...measure.quality import Quality, decibels
 from ...model import Model
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Only,
-    Promise,
-    Skip,
-    register,
-)
-from .decoded import (
-    MINIMUM_OPSET,
-    OPERATORS,
-    Operator,
-    Stored,
-    find_stored,
-    gains,
-)
+from ...passes import ALL, NONE, Change, Context, Only, Promise, Skip, register
+from .decoded import MINIMUM_OPSET, OPERATORS, Operator, Stored, find_stored, gains
 
 _PerChannel = Annotated[
     bool,

@@ -18,22 +18,9 @@ from ...graph.opset import require_opset
 from ...lazy import ir
 from ...measure.quality import Quality, decibels, told
 from ...model import Model
-from ...passes import (
-    Change,
-    Context,
-    Need,
-    Promise,
-    Selection,
-    register,
-    selected,
-)
+from ...passes import Change, Context, Need, Promise, Selection, register, selected
 from .half_trials import WholeTrial, measured_quality
-from .half_types import (
-    Lowerable,
-    Types,
-    lowerable,
-    types_of,
-)
+from .half_types import Lowerable, Types, lowerable, types_of
 from .islands import integer_islands
 from .lowering import Lowering
 

@@ -17,38 +17,15 @@ import numpy as np
 from pydantic import Field
 
 from ...arrays import Array
-from ...graph.edit import (
-    MICROSOFT,
-    Editor,
-    attribute,
-    constant_of,
-)
+from ...graph.edit import MICROSOFT, Editor, attribute, constant_of
 from ...graph.layers.weights import sites_of, weight_indices
 from ...graph.opset import require_opset
 from ...lazy import ir
 from ...measure.quality import Quality, weight_sqnr
 from ...model import ONNX_DOMAINS, Model
-from ...passes import (
-    Change,
-    Context,
-    Promise,
-    Selection,
-    register,
-    selected,
-)
-from ..numbers.formats import (
-    AS_STORED,
-    Layout,
-    Symmetric,
-    as_half,
-    lazy_codes,
-)
-from ..numbers.portable import (
-    Candidate,
-    Portability,
-    Portable,
-    record,
-)
+from ...passes import Change, Context, Promise, Selection, register, selected
+from ..numbers.formats import AS_STORED, Layout, Symmetric, as_half, lazy_codes
+from ..numbers.portable import Candidate, Portability, Portable, record
 from .eligible import decline_quantized, reasons
 from .left import to_the_right
 from .slower import AllowSlower, refuse_slower

@@ -6,13 +6,7 @@ from collections.abc import Callable, Iterable
 
 from ...files.stored_half import stored_bytes
 from ...graph.layers import reasons as facts
-from ...graph.layers.weights import (
-    ON_CODES,
-    RECURRENT,
-    Site,
-    sites_of,
-    weight_indices,
-)
+from ...graph.layers.weights import ON_CODES, RECURRENT, Site, sites_of, weight_indices
 from ...lazy import ir
 from ...model import Model
 from ...nodes import attribute, constant_of

@@ -15,13 +15,7 @@ from ...graph.layers.view import output_axis
 from ...lazy import ir
 from ...measure.quality import Quality, weight_sqnr
 from ...model import Model
-from ..numbers.formats import (
-    AS_STORED,
-    Asymmetric,
-    Unsigned,
-    WeightFormat,
-    lazy_codes,
-)
+from ..numbers.formats import AS_STORED, Asymmetric, Unsigned, WeightFormat, lazy_codes
 from ..numbers.portable import Candidate, Portability
 
 _SIXTEEN_BITS = 21  # the opset from which on QuantizeLinear knows 16 bits; before it is onnxruntime's own

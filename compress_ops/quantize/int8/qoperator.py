@@ -13,21 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ...graph.edit import (
-    MICROSOFT,
-    Editor,
-    attribute,
-    constant_of,
-)
+from ...graph.edit import MICROSOFT, Editor, attribute, constant_of
 from ...lazy import ir
 from ...model import Model
-from .placement import (
-    ABSORBED,
-    ARITHMETIC,
-    CORE,
-    MOVING,
-    SENSITIVE,
-)
+from .placement import ABSORBED, ARITHMETIC, CORE, MOVING, SENSITIVE
 
 _STANDARD = ("Conv", "MatMul")
 _CONVERTED = {*CORE, *ARITHMETIC, *SENSITIVE}

@@ -17,15 +17,7 @@ from ...graph.layers.weights import RECURRENT
 from ...graph.opset import require_opset
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
-from ...passes import (
-    Change,
-    Context,
-    Need,
-    Promise,
-    Selection,
-    register,
-    selected,
-)
+from ...passes import Change, Context, Need, Promise, Selection, register, selected
 from ..numbers.formats import Asymmetric, Symmetric, Unsigned
 from ..numbers.portable import Portability, Portable, record
 from ..ranges.activation_quality import activation_quality
@@ -33,14 +25,7 @@ from ..ranges.calibrate import CalibratorName, Ranges, calibrate
 from ..ranges.clipping import quality
 from .eligible import decline_quantized, reasons
 from .left import to_the_right
-from .placement import (
-    CODED_OUTPUTS,
-    CORE,
-    SENSITIVE,
-    Placement,
-    absorbed_output,
-    place,
-)
+from .placement import CODED_OUTPUTS, CORE, SENSITIVE, Placement, absorbed_output, place
 from .qdq import Writer
 from .qoperator import to_operators
 from .slower import AllowSlower, refuse_slower

@@ -21,17 +21,7 @@ from ...arrays import Array
 from ...graph.tap import constant, tapped
 from ...lazy import ir
 from ...model import Model
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Need,
-    Only,
-    Promise,
-    Skip,
-    register,
-)
+from ...passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register
 from .add_to_bias import add_to_bias
 from .counterparts import Counterpart, counterparts, unquantized_of
 

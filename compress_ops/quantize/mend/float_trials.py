@@ -14,12 +14,7 @@ from ...measure.comparison import Comparison, compare_models
 from ...measure.feeds import Measure
 from ...measure.latency import ModelLatency
 from ...model import Model
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-)
+from ...passes import ALL, NONE, Change, Context
 from ...runtime import Session, open_session
 from .restore import Restorer, quantized_layers
 

@@ -17,14 +17,7 @@ from ...errors import PassError
 from ...measure.budget import parse_drop
 from ...measure.latency import ModelLatency
 from ...model import Model
-from ...passes import (
-    Change,
-    Context,
-    Need,
-    Promise,
-    Selection,
-    register,
-)
+from ...passes import Change, Context, Need, Promise, Selection, register
 from ...runtime import open_session
 from .counterparts import unquantized_of
 from .float_trials import Limit, Trial

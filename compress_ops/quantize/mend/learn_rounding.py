@@ -23,17 +23,7 @@ from ...graph.edit import attribute
 from ...graph.layer_inputs import Rows, in_groups, products
 from ...lazy import ir
 from ...model import Model
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Need,
-    Only,
-    Promise,
-    Skip,
-    register,
-)
+from ...passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register
 from ..few_bits.gptq import compensated_codes
 from ..few_bits.hessians import LARGEST_PATCH
 from ..numbers.blocks import BlockFormat, Grid

@@ -20,17 +20,7 @@ from ...arrays import Array
 from ...graph.edit import constant_of
 from ...lazy import ir
 from ...model import Model
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Only,
-    Promise,
-    Skip,
-    register,
-    selected,
-)
+from ...passes import ALL, NONE, Change, Context, Only, Promise, Skip, register, selected
 from .equalize_links import Link, find_links
 from .equalize_weights import rescale, sizes_of
 

@@ -8,12 +8,7 @@ from dataclasses import dataclass, field
 from ...graph.edit import attribute, constant_of
 from ...graph.layers import reasons
 from ...graph.layers.scaling import output_channels
-from ...graph.layers.weights import (
-    LINEAR,
-    PRODUCTS,
-    Site,
-    is_dequantized,
-)
+from ...graph.layers.weights import LINEAR, PRODUCTS, Site, is_dequantized
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
 from .equalize_weights import input_channels

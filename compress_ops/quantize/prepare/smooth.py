@@ -23,18 +23,7 @@ from ...graph.layers.weights import Site
 from ...graph.tap import constant, tapped
 from ...lazy import ir
 from ...model import Model
-from ...passes import (
-    ALL,
-    NONE,
-    Change,
-    Context,
-    Need,
-    Only,
-    Promise,
-    Skip,
-    register,
-    selected,
-)
+from ...passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register, selected
 from ..int8.eligible import why_not
 from ..numbers.formats import Asymmetric, Symmetric
 

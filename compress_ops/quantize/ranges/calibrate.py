@@ -19,12 +19,7 @@ from ...graph.tap import tapped
 from ...lazy import ir
 from ...model import Model
 from ...passes import Context
-from .clipping import (
-    RULES,
-    Bounds,
-    Clipping,
-    Rule,
-)
+from .clipping import RULES, Bounds, Clipping, Rule
 from .histogram import Histogram, Span, histograms
 
 MOMENTUM = 0.9

@@ -10,14 +10,7 @@ import numpy as np
 import pytest
 
 from compress_ops.distill.lesson import samples as module
-from compress_ops.distill.lesson.samples import (
-    Anew,
-    Feeds,
-    Rows,
-    Samples,
-    Store,
-    split,
-)
+from compress_ops.distill.lesson.samples import Anew, Feeds, Rows, Samples, Store, split
 from compress_ops.errors import DataError
 
 Arrays = dict[str, np.ndarray]

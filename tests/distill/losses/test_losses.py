@@ -10,14 +10,7 @@ import onnx_ir as ir
 import pytest
 
 from compress_ops.autodiff import build_gradients
-from compress_ops.distill.losses import (
-    LOSSES,
-    Kind,
-    Nature,
-    Target,
-    Wanted,
-    build_objective,
-)
+from compress_ops.distill.losses import LOSSES, Kind, Nature, Target, Wanted, build_objective
 from compress_ops.distill.losses.choice import chosen_weights
 from compress_ops.errors import PassError
 from compress_ops.model import Model

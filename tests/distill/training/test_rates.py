@@ -10,20 +10,8 @@ import onnx_ir as ir
 import pytest
 
 from compress_ops.distill import distill, sparsify
-from compress_ops.distill.training.rates import (
-    FEWEST,
-    GRIDS,
-    chosen,
-    limit,
-    trial_steps,
-    untried,
-)
-from compress_ops.distill.training.train import (
-    History,
-    TrainSettings,
-    find_rate,
-    train,
-)
+from compress_ops.distill.training.rates import FEWEST, GRIDS, chosen, limit, trial_steps, untried
+from compress_ops.distill.training.train import History, TrainSettings, find_rate, train
 from compress_ops.errors import PassError
 from compress_ops.model import Model
 from compress_ops.passes import Change

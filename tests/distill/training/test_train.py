@@ -12,12 +12,7 @@ import pytest
 
 from compress_ops.distill.losses.objective import Objective
 from compress_ops.distill.training import session as step_session
-from compress_ops.distill.training.train import (
-    History,
-    Training,
-    TrainSettings,
-    train,
-)
+from compress_ops.distill.training.train import History, Training, TrainSettings, train
 from compress_ops.errors import DataError, PassError, ProviderError
 from compress_ops.model import Model
 from compress_ops.runtime import Provider

@@ -14,13 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from compress_ops.model import Model, load
-from compress_ops.prune.channels import (
-    Grouping,
-    Kept,
-    cut,
-    find_groups,
-    prepare,
-)
+from compress_ops.prune.channels import Grouping, Kept, cut, find_groups, prepare
 from compress_ops.prune.channels.axes import live
 from compress_ops.runtime import open_session
 

@@ -15,12 +15,7 @@ import onnx
 import pytest
 
 from compress_ops.model import Model, load
-from compress_ops.prune.channels import (
-    Grouping,
-    cut,
-    find_groups,
-    prepare,
-)
+from compress_ops.prune.channels import Grouping, cut, find_groups, prepare
 from tests.helpers import SAMPLES
 from tests.prune.channels.channel_proof import (
     Feeds,

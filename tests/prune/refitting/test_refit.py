@@ -13,12 +13,7 @@ from compress_ops.errors import PassError
 from compress_ops.graph.clean.simplify import simplify
 from compress_ops.model import Model, load
 from compress_ops.passes import Change
-from compress_ops.prune import (
-    prune_channels,
-    prune_heads,
-    prune_weights,
-    refit,
-)
+from compress_ops.prune import prune_channels, prune_heads, prune_weights, refit
 from compress_ops.prune.refitting.equations import RIDGES, Equations, best_ridge
 from compress_ops.prune.refitting.solvable import find_layers, sweeps
 from compress_ops.runtime import open_session

@@ -13,13 +13,7 @@ from compress_ops.graph.clean.simplify import simplify
 from compress_ops.quantize.few_bits import support
 from compress_ops.quantize.few_bits.gptq import compensated_codes
 from compress_ops.quantize.few_bits.quantize_weights import quantize_weights
-from compress_ops.quantize.numbers.blocks import (
-    Blocked,
-    BlockFormat,
-    Grid,
-    rounded_codes,
-    signal_to_noise,
-)
+from compress_ops.quantize.numbers.blocks import Blocked, BlockFormat, Grid, rounded_codes, signal_to_noise
 from compress_ops.quantize.numbers.rounding import half_quadratic, nearest
 from compress_ops.runtime import open_session
 from tests.helpers import Given, context, model_of, noise, op_types, outputs, proto, proto_of, reloaded

@@ -10,14 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from compress_ops.graph.layers.reasons import is_finite
-from compress_ops.quantize.numbers.formats import (
-    AS_STORED,
-    Asymmetric,
-    Layout,
-    Symmetric,
-    as_half,
-    lazy_codes,
-)
+from compress_ops.quantize.numbers.formats import AS_STORED, Asymmetric, Layout, Symmetric, as_half, lazy_codes
 from tests.helpers import noise, outputs, proto_of
 
 FLOATS = arrays(np.float32, (6, 5), elements=st.floats(-1e6, 1e6, width=32))

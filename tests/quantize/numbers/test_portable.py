@@ -13,12 +13,7 @@ from hypothesis.extra.numpy import arrays
 from compress_ops.quantize.int8.dynamic import quantize_dynamic
 from compress_ops.quantize.int8.static import quantize_static
 from compress_ops.quantize.numbers.formats import Symmetric
-from compress_ops.quantize.numbers.portable import (
-    LEAST_SQNR,
-    METADATA,
-    Candidate,
-    Portability,
-)
+from compress_ops.quantize.numbers.portable import LEAST_SQNR, METADATA, Candidate, Portability
 from tests.helpers import Given, context, model_of, noise, outputs, proto_of, reloaded
 
 MATMUL = "g (float[N,40] x) => (float[N,24] y) { y = MatMul(x, w) }"

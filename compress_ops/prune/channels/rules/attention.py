@@ -13,14 +13,7 @@ import numpy as np
 from ....arrays import Array
 from ....lazy import ir
 from ....model import ONNX_DOMAINS, Model
-from ..axes import (
-    Axis,
-    Layout,
-    Unclear,
-    labels_of,
-    live,
-    size_of,
-)
+from ..axes import Axis, Layout, Unclear, labels_of, live, size_of
 from ..trace import Trace
 
 

@@ -7,12 +7,7 @@ from __future__ import annotations
 
 from ....graph.edit import attribute
 from ....lazy import ir
-from ..axes import (
-    Axis,
-    Layout,
-    Unclear,
-    size_of,
-)
+from ..axes import Axis, Layout, Unclear, size_of
 from ..trace import Trace
 
 

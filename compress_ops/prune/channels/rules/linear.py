@@ -10,13 +10,7 @@ import numpy as np
 from ....arrays import Array
 from ....graph.edit import attribute
 from ....lazy import ir
-from ..axes import (
-    Axis,
-    Layout,
-    Unclear,
-    labels_of,
-    live,
-)
+from ..axes import Axis, Layout, Unclear, labels_of, live
 from ..even import balance
 from ..trace import Trace
 from .views import columns

@@ -11,13 +11,7 @@ from ....arrays import Array
 from ....graph.edit import attribute
 from ....lazy import ir
 from ....shapes.elements import Element, Elements
-from ..axes import (
-    Axis,
-    Layout,
-    Unclear,
-    live,
-    subgraphs,
-)
+from ..axes import Axis, Layout, Unclear, live, subgraphs
 from ..trace import Trace
 
 

@@ -10,12 +10,7 @@ import numpy as np
 
 from ....graph.edit import attribute
 from ....lazy import ir
-from ..axes import (
-    Axis,
-    Layout,
-    Unclear,
-    live,
-)
+from ..axes import Axis, Layout, Unclear, live
 from ..even import balance
 from ..trace import Trace
 from .views import columns

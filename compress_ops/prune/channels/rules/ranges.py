@@ -11,14 +11,7 @@ from ....arrays import Array
 from ....graph.edit import attribute
 from ....lazy import ir
 from ....shapes.elements import Elements
-from ..axes import (
-    Axis,
-    Layout,
-    Unclear,
-    labels_of,
-    live,
-    size_of,
-)
+from ..axes import Axis, Layout, Unclear, labels_of, live, size_of
 from ..labels import NEVER
 from ..trace import Trace
 from .views import columns

@@ -16,16 +16,7 @@ from ....arrays import Array
 from ....graph.edit import attribute
 from ....lazy import ir
 from ....shapes.elements import Element
-from ..axes import (
-    Axis,
-    Folded,
-    Layout,
-    Unclear,
-    declared,
-    labels_of,
-    live,
-    size_of,
-)
+from ..axes import Axis, Folded, Layout, Unclear, declared, labels_of, live, size_of
 from ..trace import Trace
 from .demands import demanded
 from .views import columns, merge, split

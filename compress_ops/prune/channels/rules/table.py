@@ -8,16 +8,8 @@ from ....lazy import ir
 from ....model import ONNX_DOMAINS
 from ..axes import Unclear
 from ..trace import Trace
-from . import (
-    attention,
-    linear,
-    movement,
-    pointwise,
-    ranges,
-)
-from . import (
-    by_index as indexing,
-)
+from . import attention, linear, movement, pointwise, ranges
+from . import by_index as indexing
 from .reshape import flatten, reshape
 
 Rule = Callable[[Trace, "ir.Node"], None]

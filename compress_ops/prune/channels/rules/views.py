@@ -14,12 +14,7 @@ import numpy as np
 
 from ....arrays import Array
 from ....lazy import ir
-from ..axes import (
-    Axis,
-    Layout,
-    Unclear,
-    live,
-)
+from ..axes import Axis, Layout, Unclear, live
 from ..labels import NEVER
 from ..trace import Trace
 
