@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import Parameter, Signature, signature
 from typing import Any, get_type_hints
 
 
@@ -12,32 +13,31 @@ class Flags:
     def __init__(self, **given: Any) -> None:
         self.__dict__.update(given)
 
+    @classmethod
+    def parameters(cls) -> list[Parameter]:
+        hints = get_type_hints(cls, include_extras=True)
+        return [_parameter(name, hint, getattr(cls, name)) for name, hint in hints.items()]
+
+
+def _parameter(name: str, hint: Any, default: Any) -> Parameter:
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+
 
 def spliced(command: Callable[..., None]) -> Callable[..., None]:
     """The command as Typer shall read it: in the place of a parameter that is a set of flags, those flags."""
-    from inspect import Parameter, Signature, signature
-
     hints, parameters = get_type_hints(command, include_extras=True), signature(command).parameters
-    sets = {name: get_type_hints(hints[name], include_extras=True) for name in parameters if _is_set(hints[name])}
+    sets = {name: hints[name].parameters() for name in parameters if _is_set(hints[name])}
 
     def call(**given: Any) -> None:
-        shared = {name: hints[name](**{flag: given.pop(flag) for flag in flags}) for name, flags in sets.items()}
-        command(**given, **shared)
+        for name, flags in sets.items():
+            given[name] = hints[name](**{flag.name: given.pop(flag.name) for flag in flags})
+        command(**given)
 
-    def flags_of(name: str, default: Any) -> dict[str, tuple[Any, Any]]:
-        if name not in sets:
-            return {name: (hints[name], default)}
-        return {flag: (hint, getattr(hints[name], flag)) for flag, hint in sets[name].items()}
-
-    flags = {flag: told for name, p in parameters.items() for flag, told in flags_of(name, p.default).items()}
-    call.__name__, call.__doc__, call.__module__ = command.__name__, command.__doc__, command.__module__
-    call.__annotations__ = {flag: hint for flag, (hint, _) in flags.items()}
-    call.__signature__ = Signature(  # type: ignore[attr-defined]
-        [
-            Parameter(flag, Parameter.KEYWORD_ONLY, default=value, annotation=hint)
-            for flag, (hint, value) in flags.items()
-        ]
-    )
+    listed = [sets.get(name) or [_parameter(name, hints[name], p.default)] for name, p in parameters.items()]
+    flags = [flag for several in listed for flag in several]
+    call.__name__, call.__doc__ = command.__name__, command.__doc__
+    call.__annotations__ = {flag.name: flag.annotation for flag in flags}
+    call.__signature__ = Signature(flags)  # type: ignore[attr-defined]
     return call
 
 
