@@ -34,7 +34,7 @@ class Guarded(TyperGroup):
         run = super().main
         extra |= {"prog_name": "onnxpress", "standalone_mode": False}
         with patient_streams(), _signals(is_program=args is None):
-            status = guarded(lambda: run(words, *more, **extra) if _is_somewhere(words) else 0, "--json" in words)
+            status = guarded(lambda: run(words, *more, **extra) if _is_ready(words) else 0, "--json" in words)
         sys.exit(status)
 
 
@@ -52,7 +52,6 @@ def guarded(action: Callable[[], object], as_json: bool) -> int:
 def _ended(action: Callable[[], object], as_json: bool) -> int:
     try:
         try:
-            _silence_logs()
             with _no_warnings():
                 status = action()
         except (KeyboardInterrupt, typer.Abort):
@@ -126,16 +125,17 @@ def _ending_signals() -> list[Any]:
     return [getattr(signal, name) for name in _ENDING if hasattr(signal, name)]
 
 
-def _is_somewhere(words: Sequence[str]) -> bool:
-    """Raises UsageError where the working folder is gone, and with it the meaning of every path."""
+def _is_ready(words: Sequence[str]) -> bool:
+    """Raises UsageError where the working folder is gone, and with it the meaning of every path; help needs none."""
     import os
 
-    from compress_ops.errors import UsageError
-
     if _HELPS.isdisjoint(words):
+        _silence_logs()
         try:
             os.getcwd()
         except OSError as error:
+            from compress_ops.errors import UsageError
+
             message = f"the working folder cannot be found: {error.strerror}"
             raise UsageError(message, hint="change to a folder that exists") from error
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from inspect import Parameter, Signature, signature
 from typing import Any, get_type_hints
 
@@ -13,10 +14,11 @@ class Flags:
     def __init__(self, **given: Any) -> None:
         self.__dict__.update(given)
 
-    @classmethod
-    def parameters(cls) -> list[Parameter]:
-        hints = get_type_hints(cls, include_extras=True)
-        return [_parameter(name, hint, getattr(cls, name)) for name, hint in hints.items()]
+
+@cache
+def _flags(of: type[Flags]) -> list[Parameter]:
+    hints = get_type_hints(of, include_extras=True)
+    return [_parameter(name, hint, getattr(of, name)) for name, hint in hints.items()]
 
 
 def _parameter(name: str, hint: Any, default: Any) -> Parameter:
@@ -26,7 +28,7 @@ def _parameter(name: str, hint: Any, default: Any) -> Parameter:
 def spliced(command: Callable[..., None]) -> Callable[..., None]:
     """The command as Typer shall read it: in the place of a parameter that is a set of flags, those flags."""
     hints, parameters = get_type_hints(command, include_extras=True), signature(command).parameters
-    sets = {name: hints[name].parameters() for name in parameters if _is_set(hints[name])}
+    sets = {name: _flags(hints[name]) for name in parameters if _is_set(hints[name])}
 
     def call(**given: Any) -> None:
         for name, flags in sets.items():
