@@ -21,8 +21,7 @@ from ..model import Model
 from ..passes import Context
 from ..runtime import Arrays, Session, open_session
 from .channels import Group, Grouping, Member, cut, find_groups, prepare
-from .scores.evidence import evidence_of
-from .scores.formulas import CannotScore
+from .scores.evidence import CannotScore, evidence_of
 from .scores.table import SCORES
 from .units.costs import Cost, parameters
 from .units.multiples import block_of

@@ -12,8 +12,7 @@ from ..arrays import Array
 from ..model import Model
 from ..passes import Change, Context, Need, matches, selected
 from .channels import Group, Grouping, Role, Trimmed, cut
-from .scores.evidence import evidence_of, measure
-from .scores.formulas import CannotScore
+from .scores.evidence import CannotScore, evidence_of, measure
 from .scores.table import SCORES, Normalize, ScoreName, normalized
 from .units.costs import multiply_adds, parameters
 from .units.least_error import least_error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,9 +16,31 @@ from ...lazy import ir
 from ...model import Model
 from ...passes import Context
 from ..channels import Group, Grouping, Member, Role
-from .formulas import CannotScore, Evidence
 
 Magnitudes: TypeAlias = "dict[ir.Value, list[Array]]"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a group of n units.
+
+    ``makes`` and ``scales`` are [n, numbers]; ``reads`` holds for each reading weight [n, channels, numbers], and
+    ``activations`` beside it [n, channels]. ``measured`` [n] is what a pass over the data found for a score of its own.
+    """
+
+    makes: Array
+    scales: Array
+    reads: list[Array]
+    activations: list[Array]
+    rng: np.random.Generator
+    measured: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.makes)
+
+
+class CannotScore(Exception):
+    """The group lacks what the score looks at; the message is the reason."""
 
 
 def evidence_of(

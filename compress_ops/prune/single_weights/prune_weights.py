@@ -19,6 +19,7 @@ from ...errors import PassError
 from ...lazy import ir
 from ...model import Model
 from ...passes import Change, Context, Fraction, Gain, Need, Promise, Selection, ShareOf, register
+from ..scores.evidence import require_data
 from .inputs import with_norms
 from .layout import Weight, find_weights
 from .pattern import SYNTAX, Pattern, readable
@@ -156,10 +157,8 @@ def _check(settings: Settings, score: ScoreName, ctx: Context) -> None:
             f"score {score} chooses layer by layer: the weights that stay change as others go",
             hint="take scope tensor, or score activation or magnitude",
         )
-    if _SCORES[score].needs_data and ctx.calibration is None:
-        raise PassError(
-            f"score '{score}' needs calibration data", hint="give --data, or data.calibration in the recipe"
-        )
+    if _SCORES[score].needs_data:
+        require_data(ctx, score)
 
 
 def _write(weight: Weight, new: New, settings: Settings, change: Change) -> int:

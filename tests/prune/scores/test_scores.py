@@ -9,8 +9,7 @@ import pytest
 
 from compress_ops.errors import PassError
 from compress_ops.prune.channels import find_groups, prepare
-from compress_ops.prune.scores.evidence import evidence_of, measure
-from compress_ops.prune.scores.formulas import CannotScore, Evidence
+from compress_ops.prune.scores.evidence import CannotScore, Evidence, evidence_of, measure
 from compress_ops.prune.scores.table import SCORES, ScoreName, normalized
 from tests.helpers import Given, context, model_of, noise
 
