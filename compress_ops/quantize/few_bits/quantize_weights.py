@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
@@ -106,28 +105,21 @@ def quantize_weights(model: Model, ctx: Context, options: BlocksOptions) -> Chan
     bits are stored as 3 bits and computed in the 4-bit kernel. Weights that another operator needs as they are, that
     are not finite or too small to gain, are declined.
     """
-    chosen: Method = options.method or ("gptq" if ctx.calibration is not None else "hqq")
+    chosen = options.method or ("gptq" if ctx.calibration is not None else "hqq")
     if chosen == "gptq" and ctx.calibration is None:
         raise PassError("method gptq needs calibration data", hint="give --data, or take method hqq or rtn")
     require_storage(ctx, options.storage, options.bits)
     require_opset(model, _OPSET[options.storage])
     clipped = options.clip if options.clip is not None else chosen == "rtn" or options.bits < 4
-    settings = _Settings(
-        BlockFormat(options.bits, options.block_size, options.symmetric),
-        chosen,
-        options.storage,
-        clipped,
-        options.damping,
-        options.activation_order,
-    )
+    options = options.but(method=chosen, clip=clipped)
     change = Change(chosen={"method": chosen})
     found = find_weights(model, options.operators, options.only, options.skip, change)
     least = int(_LEAST * model.weight_bytes())
-    weights = [weight for weight in found if _gains(weight, settings, least, change)]
+    weights = [weight for weight in found if _gains(weight, options, least, change)]
     quality, unpacker = Quality(), Unpacker(model)
-    for weight, blocked in [*_quantized(model, ctx, weights, settings)]:
+    for weight, blocked in [*_quantized(model, ctx, weights, options)]:
         quality.add(weight.name, signal_to_noise(weight.matrix(), blocked))
-        _write(unpacker, weight, blocked, settings, options.accuracy_level)
+        _write(unpacker, weight, blocked, options)
         for site in weight.sites:
             change.touch(site.node.name, f"{options.bits} bits in blocks of {blocked.format.size} by {blocked.method}")
     model.drop_unused()
@@ -135,44 +127,34 @@ def quantize_weights(model: Model, ctx: Context, options: BlocksOptions) -> Chan
     return change
 
 
-@dataclass(frozen=True)
-class _Settings:
-    form: BlockFormat
-    method: Method
-    storage: Storage
-    clip: bool
-    damping: float
-    activation_order: bool
-
-
-def _form(weight: Weight, settings: _Settings) -> BlockFormat:
+def _form(weight: Weight, options: BlocksOptions) -> BlockFormat:
     """The format for one weight: scales of its own type; standard operators need no whole block of a short row."""
-    form, dtype = settings.form, weight.tensor.dtype.numpy().name
-    if _in_qdq(weight, settings):
-        size = standard.equal_blocks(weight.inner, form.size, by_columns="matrix" in weight.roles)
-    else:
-        size = form.size if _uses_kernels(weight, settings) else min(form.size, weight.inner)
-    return BlockFormat(form.bits, size, form.symmetric, dtype)
+    size: int = options.block_size
+    if _in_qdq(weight, options):
+        size = standard.equal_blocks(weight.inner, size, by_columns="matrix" in weight.roles)
+    elif not _uses_kernels(weight, options):
+        size = min(size, weight.inner)
+    return BlockFormat(options.bits, size, options.symmetric, weight.tensor.dtype.numpy().name)
 
 
-def _in_qdq(weight: Weight, settings: _Settings) -> bool:
-    return settings.storage == "qdq" and weight.roles != {"table"}
+def _in_qdq(weight: Weight, options: BlocksOptions) -> bool:
+    return options.storage == "qdq" and weight.roles != {"table"}
 
 
-def _uses_kernels(weight: Weight, settings: _Settings) -> bool:
-    return settings.storage == "MatMulNBits" and not weight.roles & {"kernel", "gates"}
+def _uses_kernels(weight: Weight, options: BlocksOptions) -> bool:
+    return options.storage == "MatMulNBits" and not weight.roles & {"kernel", "gates"}
 
 
-def _gains(weight: Weight, settings: _Settings, least: int, change: Change) -> bool:
+def _gains(weight: Weight, options: BlocksOptions, least: int, change: Change) -> bool:
     """Whether the weight can be stored so, and is smaller then; declines it where not."""
-    reason = _why_not(weight, settings, least)
+    reason = _why_not(weight, options, least)
     for site in weight.sites if reason else ():
         change.decline(site.node.name, f"{site.node.op_type}: {reason}")
     return not reason
 
 
-def _why_not(weight: Weight, settings: _Settings, least: int) -> str:
-    form = _form(weight, settings)
+def _why_not(weight: Weight, options: BlocksOptions, least: int) -> str:
+    form = _form(weight, options)
     present = stored_bytes(weight.value)
     if present < least:
         return f"its weight of {present} bytes is below 0.1 % of the model's"
@@ -180,32 +162,32 @@ def _why_not(weight: Weight, settings: _Settings, least: int) -> str:
     scales = blocks * (weight.tensor.dtype.itemsize + (0 if form.symmetric else 1))
     stored = packed_bytes(blocks * form.size, radices(1 << form.bits)) + int(scales) + _OVERHEAD
     if stored >= present:
-        equal = "equal " if _in_qdq(weight, settings) else ""
+        equal = "equal " if _in_qdq(weight, options) else ""
         return f"its weight of {present} bytes would take {stored} in {equal}blocks of {form.size}"
     return ""
 
 
 def _quantized(
-    model: Model, ctx: Context, weights: list[Weight], settings: _Settings
+    model: Model, ctx: Context, weights: list[Weight], options: BlocksOptions
 ) -> Iterator[tuple[Weight, Blocked]]:
     """Every weight with its blocks. Hessians are those of the model as it came, whatever is written later."""
-    rows = {weight.value: rows_of(model, weight) if settings.method == "gptq" else [] for weight in weights}
+    rows = {weight.value: rows_of(model, weight) if options.method == "gptq" else [] for weight in weights}
     for group in in_groups(weights, lambda weight: rows[weight.value]):
         wanted = [one for weight in group for one in rows[weight.value]]
         hessians = products(model, ctx, wanted, "quantize_weights: Hessians")
         for weight in ctx.progress(group, "quantize_weights"):
             found = [hessians[one.key] for one in rows[weight.value]]
-            yield weight, _rounded(weight, settings, found)
+            yield weight, _rounded(weight, options, found)
 
 
-def _rounded(weight: Weight, settings: _Settings, hessians: list[Array]) -> Blocked:
-    matrix, form = weight.matrix(), _form(weight, settings)
-    if settings.method == "gptq" and (usable := _usable(hessians)) is not None:
-        return _compensated(weight, form, settings, usable)
-    if settings.method == "rtn":
-        grid, method = nearest(matrix, form, settings.clip), "rtn"
+def _rounded(weight: Weight, options: BlocksOptions, hessians: list[Array]) -> Blocked:
+    matrix, form = weight.matrix(), _form(weight, options)
+    if options.method == "gptq" and (usable := _usable(hessians)) is not None:
+        return _compensated(weight, form, options, usable)
+    if options.method == "rtn":
+        grid, method = nearest(matrix, form, bool(options.clip)), "rtn"
     else:
-        grid, method = half_quadratic(matrix, form), _why_hqq(settings, hessians)
+        grid, method = half_quadratic(matrix, form), _why_hqq(options, hessians)
     return Blocked(form, weight.rows, weight.inner, grid, lambda: rounded_codes(weight.matrix(), form, grid), method)
 
 
@@ -217,29 +199,29 @@ def _usable(hessians: list[Array]) -> Array | None:
     return total if np.isfinite(total).all() and total.any() else None
 
 
-def _why_hqq(settings: _Settings, hessians: list[Array]) -> str:
-    if settings.method == "hqq":
+def _why_hqq(options: BlocksOptions, hessians: list[Array]) -> str:
+    if options.method == "hqq":
         return "hqq"
     reason = "its inputs are zero or not finite on the calibration data" if hessians else "no inputs to go by"
     return f"hqq ({reason})"
 
 
-def _compensated(weight: Weight, form: BlockFormat, settings: _Settings, hessian: Array) -> Blocked:
+def _compensated(weight: Weight, form: BlockFormat, options: BlocksOptions, hessian: Array) -> Blocked:
     """GPTQ's codes depend on data, so they are kept, packed."""
     matrix = weight.matrix()
-    grid = nearest(matrix, form, settings.clip)
-    codes = compensated_codes(matrix, hessian, form, grid, settings.damping, settings.activation_order)
+    grid = nearest(matrix, form, bool(options.clip))
+    codes = compensated_codes(matrix, hessian, form, grid, options.damping, options.activation_order)
     base, columns = 1 << form.bits, codes.shape[1]
     packed = pack(codes, base)
     return Blocked(form, weight.rows, weight.inner, grid, lambda: unpack(packed, base, columns), "gptq")
 
 
-def _write(unpacker: Unpacker, weight: Weight, blocked: Blocked, settings: _Settings, accuracy_level: int) -> None:
-    if _uses_kernels(weight, settings):
-        kernels.write(unpacker, weight, blocked, accuracy_level)
+def _write(unpacker: Unpacker, weight: Weight, blocked: Blocked, options: BlocksOptions) -> None:
+    if _uses_kernels(weight, options):
+        kernels.write(unpacker, weight, blocked, options.accuracy_level)
     elif weight.roles == {"table"}:
         standard.write_lookups(unpacker, weight, blocked)
-    elif _in_qdq(weight, settings):
+    elif _in_qdq(weight, options):
         standard.write_qdq(unpacker, weight, blocked)
     else:
         standard.write_decoded(unpacker, weight, blocked)

@@ -10,13 +10,12 @@ loaded.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
-from ...arrays import Array
 from ...graph.edit import MICROSOFT, Editor, attribute, constant_of
 from ...graph.layers.weights import sites_of, weight_indices
 from ...graph.opset import require_opset
@@ -24,7 +23,7 @@ from ...lazy import ir
 from ...measure.quality import Quality, weight_sqnr
 from ...model import ONNX_DOMAINS, Model
 from ...passes import Change, Context, Promise, Selection, register, selected
-from ..numbers.formats import AS_STORED, Layout, Symmetric, as_half, lazy_codes
+from ..numbers.formats import Layout, Symmetric, as_half, lazy_codes
 from ..numbers.portable import Candidate, Portability, Portable, record
 from .eligible import decline_quantized, reasons
 from .left import to_the_right
@@ -34,6 +33,7 @@ Operator = Literal["MatMul", "Gemm", "Conv", "Gather", "LSTM", "GRU", "RNN"]
 OPERATORS: list[Operator] = ["MatMul", "Gemm", "Conv", "Gather", "LSTM", "GRU", "RNN"]
 _WEIGHTS_ALONE = {"Gather", "GRU", "RNN"}  # what reads these reads floats, from operators that all providers have
 _MINIMUM_OPSET = 11  # DynamicQuantizeLinear
+_FORM = Symmetric()
 
 
 class DynamicOptions(Selection):
@@ -85,25 +85,23 @@ def quantize_dynamic(model: Model, ctx: Context, options: DynamicOptions) -> Cha
     ]
     change = Change()
     found = reasons(to_the_right(model, wanted, change))
-    able = [node for node, reason in found.items() if not reason]
-    products = [node for node in able if node.op_type not in _WEIGHTS_ALONE]
-    work = _Work(model, options.per_channel, Symmetric(), change, Portability(options.portable))
+    has_products = any(not reason and node.op_type not in _WEIGHTS_ALONE for node, reason in found.items())
+    work = _Work(model, options.per_channel, change, Portability(options.portable))
     decline_quantized(model, options.operators, options.only, options.skip, change)
     for node, reason in ctx.progress(found.items(), "quantize_dynamic", len(wanted)):
         _quantize(work, node, reason)
-    if products:
-        work.change.notes = dict(work.portability.notes())
+    if has_products:
+        change.notes = dict(work.portability.notes())
         record(model, work.portability.whole)
-    work.change.notes |= work.quality.notes()
+    change.notes |= work.quality.notes()
     model.drop_unused()
-    return work.change
+    return change
 
 
 @dataclass
 class _Work:
     model: Model
     per_channel: bool
-    weights: Symmetric
     change: Change
     portability: Portability
     quality: Quality = field(default_factory=Quality)
@@ -123,54 +121,28 @@ def _quantize(work: _Work, node: ir.Node, reason: str) -> None:
     work.change.touch(node.name, f"{kind} weights to int8, {told}")
 
 
-def _candidate(node: ir.Node, weight: ir.Value | None, per_channel: bool) -> Candidate:
-    """A weight of a product as it is reduced to scales."""
-    assert weight is not None and weight.const_value is not None
-    array = _layout(node).apply(weight.const_value.numpy())
-    summed = tuple(range(1, array.ndim)) if node.op_type == "Conv" else (-2,)
-    along = None if node.op_type == "Conv" else -2
-    return Candidate(weight.name or "", array, summed if per_channel else None, along)
-
-
-def _layout(node: ir.Node) -> Layout:
-    return Layout(node.op_type == "LSTM" or (node.op_type == "Gemm" and bool(attribute(node, "transB", 0))))
-
-
-def _matmul(work: _Work, node: ir.Node) -> None:
-    edit, weight = Editor(work.model, node), node.inputs[1]
-    assert weight is not None and weight.const_value is not None
-    *stack, _, columns = weight.const_value.shape.numpy()
-    scale_shape = (*stack, 1, columns) if stack else (columns,)
-    edit.replace(_integer_product(work, edit, "MatMulInteger", weight, (-2,), scale_shape))
-
-
-def _gemm(work: _Work, node: ir.Node) -> None:
-    edit, layout = Editor(work.model, node), _layout(node)
+def _product(work: _Work, node: ir.Node) -> None:
+    """MatMul and Gemm; a matrix has a flat scale, a stack of them one that broadcasts."""
+    edit, sizes = Editor(work.model, node), _sizes(node, 1)
+    product = _integer_product(work, edit, "MatMulInteger", (-1,) if len(sizes) == 2 else (*sizes[:-2], 1, sizes[-1]))
     bias = node.inputs[2] if len(node.inputs) > 2 else None
-    assert node.inputs[1] is not None
-    product = _integer_product(work, edit, "MatMulInteger", node.inputs[1], (-2,), (-1,), layout)
     edit.replace(product if bias is None else edit.op("Add", product, bias))
 
 
 def _conv(work: _Work, node: ir.Node) -> None:
-    edit, weight = Editor(work.model, node), node.inputs[1]
-    assert weight is not None and weight.const_value is not None
-    rank = len(weight.const_value.shape)
-    axes = tuple(range(1, rank))
+    edit, by_channel = Editor(work.model, node), (1, -1, *[1] * (len(_sizes(node, 1)) - 2))
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     attributes = {name: attr.value for name, attr in node.attributes.items()}
-    product = _integer_product(work, edit, "ConvInteger", weight, axes, (1, -1) + (1,) * (rank - 2), **attributes)
+    product = _integer_product(work, edit, "ConvInteger", by_channel, **attributes)
     if bias is not None:
-        shape = edit.constant(f"{node.name}/bias_shape", np.array([1, -1] + [1] * (rank - 2), np.int64))
+        shape = edit.constant(f"{node.name}/bias_shape", np.array(by_channel, np.int64))
         product = edit.op("Add", product, edit.op("Reshape", bias, shape))
     edit.replace(product)
 
 
 def _gather(work: _Work, node: ir.Node) -> None:
-    edit = Editor(work.model, node)
-    table, rows = node.inputs
-    assert table is not None
-    codes, scale = _coded(work, edit, table, (-1,), (-1, 1), half_scale=work.per_channel)
+    edit, rows = Editor(work.model, node), node.inputs[1]
+    codes, scale = _coded(work, node, 0, (-1, 1))
     picked = edit.op("Cast", edit.op("Gather", codes, rows, axis=0), to=ir.DataType.FLOAT.value)
     is_half = scale.dtype == ir.DataType.FLOAT16
     if work.per_channel:
@@ -185,11 +157,8 @@ def _lstm(work: _Work, node: ir.Node) -> None:
     edit = Editor(work.model, node)
     inputs: list[ir.Value | None] = [*node.inputs, *[None] * (8 - len(node.inputs))]
     for index in weight_indices(node):
-        weight = inputs[index]
-        assert weight is not None and weight.const_value is not None
-        directions, gates, _ = weight.const_value.shape.numpy()
-        shape = (directions, gates) if work.per_channel else (directions,)
-        inputs[index], scale = _coded(work, edit, weight, (-2,), shape, Layout(transposed=True), whole=(-2, -1))
+        shape = _sizes(node, index)[: 2 if work.per_channel else 1]
+        inputs[index], scale = _coded(work, node, index, shape)
         inputs += [scale, _zero(work, edit, shape)]
     node.domain, node.op_type = MICROSOFT, "DynamicQuantizeLSTM"
     node.attributes.pop("layout", None)
@@ -202,19 +171,17 @@ def _lstm(work: _Work, node: ir.Node) -> None:
 def _decoded(work: _Work, node: ir.Node) -> None:
     """Codes times scale in front of the node: onnxruntime folds that when it loads the model."""
     for index in weight_indices(node):
-        weight = node.inputs[index]
-        assert weight is not None and weight.const_value is not None
-        edit, (directions, gates, _) = Editor(work.model, node), weight.const_value.shape.numpy()
-        key = ("decoded", weight, edit.graph)
+        edit = Editor(work.model, node)
+        key = ("decoded", node.inputs[index], edit.graph)
         if key not in work.inputs:
-            codes, scale = _coded(work, edit, weight, (-1,), (directions, gates, 1))
+            codes, scale = _coded(work, node, index, (*_sizes(node, index)[:2], 1))
             work.inputs[key] = (edit.op("Mul", edit.op("Cast", codes, to=ir.DataType.FLOAT.value), scale),)
         node.replace_input_with(index, work.inputs[key][0])
 
 
 _REWRITES: dict[str, Callable[[_Work, Any], None]] = {
-    "MatMul": _matmul,
-    "Gemm": _gemm,
+    "MatMul": _product,
+    "Gemm": _product,
     "Conv": _conv,
     "Gather": _gather,
     "LSTM": _lstm,
@@ -224,20 +191,12 @@ _REWRITES: dict[str, Callable[[_Work, Any], None]] = {
 
 
 def _integer_product(
-    work: _Work,
-    edit: Editor,
-    op_type: str,
-    weight: ir.Value,
-    axes: tuple[int, ...],
-    scale_shape: tuple[int, ...],
-    layout: Layout = AS_STORED,
-    **attributes: Any,
+    work: _Work, edit: Editor, op_type: str, scale_shape: tuple[int, ...], **attributes: Any
 ) -> ir.Value:
     """s_X * s_W * (X_q op W_q), written in the order that onnxruntime's fusion looks for."""
-    codes, scale = _coded(work, edit, weight, axes, scale_shape, layout)
+    codes, scale = _coded(work, edit.node, 1, scale_shape)
     x, x_scale, x_zero = _quantized_input(work, edit)
-    zero = _zero(work, edit)
-    product = edit.op(op_type, x, codes, x_zero, zero, **attributes)
+    product = edit.op(op_type, x, codes, x_zero, _zero(work, edit), **attributes)
     as_float = edit.op("Cast", product, to=ir.DataType.FLOAT.value)
     return edit.op("Mul", as_float, edit.op("Mul", x_scale, scale))
 
@@ -259,37 +218,36 @@ def _zero(work: _Work, edit: Editor, shape: tuple[int, ...] = ()) -> ir.Value:
     return work.coded[key][0]
 
 
-def _coded(
-    work: _Work,
-    edit: Editor,
-    weight: ir.Value,
-    axes: tuple[int, ...],
-    scale_shape: tuple[int, ...],
-    layout: Layout = AS_STORED,
-    half_scale: bool = False,
-    whole: tuple[int, ...] | None = None,
-) -> tuple[ir.Value, ir.Value]:
-    """The weight's int8 codes and its scale as initializers; made once for a weight used several times.
+def _sizes(node: ir.Node, index: int) -> tuple[int, ...]:
+    tensor = constant_of(node.inputs[index])
+    assert tensor is not None
+    return tuple(tensor.shape.numpy())
 
-    They stand in the weight's own graph, where all that read it see them. ``half_scale`` stores float16 scales where
-    they lose nothing that matters (a table has one for each of many rows). Where channels have no scales of their own,
-    there is one over the axes ``whole``.
+
+def _coded(work: _Work, node: ir.Node, index: int, scale_shape: tuple[int, ...]) -> tuple[ir.Value, ir.Value]:
+    """The int8 codes and the scale of an operator's weight as initializers; made once for a weight used several times.
+
+    They stand in the weight's own graph, where all that read it see them. A table has one scale for each of many rows:
+    float16 where that loses nothing that matters. Where channels have no scales of their own, there is one for all, of
+    an LSTM one for each direction.
     """
-    reduced = axes if work.per_channel else whole
+    weight, kind = node.inputs[index], node.op_type
+    assert weight is not None and weight.const_value is not None and isinstance(weight.graph, ir.Graph)
+    source, whole = weight.const_value, (-2, -1) if kind == "LSTM" else None
+    summed = tuple(range(1, len(source.shape))) if kind == "Conv" else (-1,) if kind in _WEIGHTS_ALONE else (-2,)
+    reduced = summed if work.per_channel else whole
+    layout = Layout(kind == "LSTM" or (kind == "Gemm" and bool(attribute(node, "transB", 0))))
     key = (weight, layout, reduced)
     if key not in work.coded:
-        source = weight.const_value
-        assert source is not None and isinstance(weight.graph, ir.Graph)
-        array = layout.apply(source.numpy())
-        least: Array | float = 0.0
-        if edit.node.op_type not in _WEIGHTS_ALONE:
-            candidate = _candidate(edit.node, weight, work.per_channel)
-            least = work.portability.least(replace(candidate, axes=reduced))
-        scale = work.weights.scale(array, reduced, least)
-        scale = as_half(scale) if half_scale else scale
-        work.quality.add(weight.name, weight_sqnr(array, work.weights.restored(array, scale)))
-        stored = scale.reshape(scale_shape) if work.per_channel or whole else scale.reshape(())
-        coded = lazy_codes(source, scale, work.weights, layout)
+        array, least = layout.apply(source.numpy()), np.zeros(())
+        if kind not in _WEIGHTS_ALONE:
+            along = None if kind == "Conv" else -2
+            least = work.portability.least(Candidate(weight.name or "", array, reduced, along))
+        scale = _FORM.scale(array, reduced, least)
+        scale = as_half(scale) if kind == "Gather" and work.per_channel else scale
+        work.quality.add(weight.name, weight_sqnr(array, _FORM.restored(array, scale)))
+        stored = scale.reshape(scale_shape if work.per_channel or whole else ())
+        coded = lazy_codes(source, scale, _FORM, layout)
         work.coded[key] = (
             work.model.add_weight(f"{weight.name}_int8", coded, weight.graph),
             work.model.add_weight(f"{weight.name}_scale", ir.Tensor(stored), weight.graph),

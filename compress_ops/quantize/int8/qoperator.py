@@ -7,9 +7,7 @@ Pairs that no such operator takes stay.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -22,31 +20,19 @@ _STANDARD = ("Conv", "MatMul")
 _CONVERTED = {*CORE, *ARITHMETIC, *SENSITIVE}
 
 
-@dataclass(frozen=True)
-class _Coded:
-    """A quantized value: its codes, scale and zero point."""
-
-    codes: ir.Value
-    scale: ir.Value
-    zero: ir.Value
-
-    @property
-    def inputs(self) -> list[ir.Value | None]:
-        return [self.codes, self.scale, self.zero]
-
-
 def to_operators(model: Model, quantized: Collection[ir.Node]) -> None:
     """Rewrite those of the quantized nodes for which there is such an operator."""
     for node in [node for node in model.graph if node in quantized]:
         quantizer = _quantizer(node)
         inputs = [_coded(value) for value in _data(node)]
-        if quantizer is None or any(found is None for found in inputs):
+        if quantizer is None or not all(inputs):
             continue
         edit = Editor(model, quantizer)  # what it emits stands behind all that the operator reads
         if node.op_type in MOVING:
-            edit.replace(_moved(edit, node, [found for found in inputs if found is not None]))
+            attributes = {name: held.value for name, held in node.attributes.items()}
+            edit.replace(edit.op(node.op_type, inputs[0][0], *node.inputs[1:], **attributes))
         elif node.op_type in _CONVERTED:
-            edit.replace(_converted(edit, node, [found for found in inputs if found is not None], quantizer))
+            edit.replace(_converted(edit, node, [value for coded in inputs for value in coded]))
     model.drop_unused()
 
 
@@ -55,12 +41,12 @@ def _data(node: ir.Node) -> list[ir.Value | None]:
     return list(node.inputs[: several.get(node.op_type, 1)])
 
 
-def _coded(value: ir.Value | None) -> _Coded | None:
+def _coded(value: ir.Value | None) -> Sequence[ir.Value | None]:
+    """Codes, scale and zero point of a quantized value; nothing of another."""
     producer = value.producer() if value is not None else None
     if producer is None or producer.op_type != "DequantizeLinear" or len(producer.inputs) < 3:
-        return None
-    codes, scale, zero = producer.inputs
-    return _Coded(codes, scale, zero) if codes is not None and scale is not None and zero is not None else None
+        return ()
+    return () if None in producer.inputs else producer.inputs
 
 
 def _quantizer(node: ir.Node) -> ir.Node | None:
@@ -90,48 +76,26 @@ def _is_needless(limiter: ir.Node, quantizer: ir.Node) -> bool:
     )
 
 
-def _moved(edit: Editor, node: ir.Node, inputs: list[_Coded]) -> ir.Value:
-    attributes = {name: held.value for name, held in node.attributes.items()}
-    return edit.op(node.op_type, inputs[0].codes, *node.inputs[1:], **attributes)
-
-
-def _converted(edit: Editor, node: ir.Node, inputs: list[_Coded], quantizer: ir.Node) -> ir.Value:
-    output = list(quantizer.inputs[1:3])
-    flat = [value for found in inputs for value in found.inputs]
-    order = _ORDERS.get(node.op_type, _inputs_then_output)
-    attributes = {name: held.value for name, held in node.attributes.items() if held.name not in ("beta",)}
+def _converted(edit: Editor, node: ir.Node, inputs: list[ir.Value | None]) -> ir.Value:
+    attributes = {name: held.value for name, held in node.attributes.items() if name != "beta"}
     if node.op_type == "Softmax":
         attributes["opset"] = edit.model.opset
         attributes.setdefault("axis", attribute(node, "axis", -1))
     name = "QGemm" if node.op_type == "Gemm" else f"QLinear{node.op_type}"
     domain = "" if node.op_type in _STANDARD else MICROSOFT
-    return edit.op(name, *order(node, flat, output), domain=domain, **attributes)
+    return edit.op(name, *_ordered(node, inputs, edit.node.inputs[1:3]), domain=domain, **attributes)
 
 
-Values = list[Any]  # of ir.Value | None
-
-
-def _inputs_then_output(node: Any, inputs: Values, output: Values) -> Values:
-    return [*inputs, *output]
-
-
-def _conv(node: Any, inputs: Values, output: Values) -> Values:
-    bias = _bias(node)
-    return [*inputs, *output, *([bias] if bias is not None else [])]
-
-
-def _gemm(node: Any, inputs: Values, output: Values) -> Values:
-    return [*inputs, _bias(node), *output]
-
-
-def _concat(node: Any, inputs: Values, output: Values) -> Values:
-    return [*output, *inputs]
-
-
-def _bias(node: Any) -> Any:
-    """The int32 codes of the bias."""
-    bias = node.inputs[2] if len(node.inputs) > 2 else None
-    return bias.producer().inputs[0] if bias is not None else None
-
-
-_ORDERS: dict[str, Callable[[Any, Values, Values], Values]] = {"Conv": _conv, "Gemm": _gemm, "Concat": _concat}
+def _ordered(
+    node: ir.Node, inputs: Sequence[ir.Value | None], output: Sequence[ir.Value | None]
+) -> Sequence[ir.Value | None]:
+    """What the operator on codes reads: its inputs, scale and zero point of its output, and the codes of the bias."""
+    if node.op_type == "Concat":
+        return [*output, *inputs]
+    bias = node.inputs[2] if node.op_type in ("Conv", "Gemm") and len(node.inputs) > 2 else None
+    made = bias.producer() if bias is not None else None
+    assert bias is None or made is not None
+    codes = made.inputs[0] if made is not None else None
+    if node.op_type == "Gemm":
+        return [*inputs, codes, *output]
+    return [*inputs, *output] if codes is None else [*inputs, *output, codes]
