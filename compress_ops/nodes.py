@@ -1,10 +1,12 @@
-"""Read single things off a graph: a node's attribute, the tensor behind a value, its bytes."""
+"""Read single things off a graph: a node's attribute, the tensor behind a value, its bytes; and a tensor made later."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any
 
+from .arrays import Array
 from .lazy import ir
 
 ONNX_DOMAINS = ("", "ai.onnx")
@@ -13,6 +15,13 @@ ONNX_DOMAINS = ("", "ai.onnx")
 def constant_of(value: ir.Value | None) -> ir.TensorProtocol | None:
     """The tensor behind a value that is an initializer, else None."""
     return value.const_value if value is not None and value.is_initializer() else None
+
+
+def later(
+    numbers: Callable[[], Array], dtype: ir.DataType, sizes: Iterable[int], name: str | None = None
+) -> ir.LazyTensor:
+    """A tensor that is computed when it is needed, which is while a file is written: one at a time is in memory."""
+    return ir.LazyTensor(lambda: ir.Tensor(numbers(), name=name), dtype=dtype, shape=ir.Shape(sizes), name=name)
 
 
 def attribute(node: ir.Node, name: str, default: Any) -> Any:

@@ -22,7 +22,7 @@ from ..lazy import ir
 from ..model import Model
 from ..passes import Context
 from .edit import attribute
-from .tap import constant, tapped
+from .tap import constant, reduced, tapped
 
 HELD = 2**27  # bytes of products held at a time; more of them take several passes over the data
 PATCHES = 2**23  # numbers of a layer's patches in one batch
@@ -124,17 +124,10 @@ def _squares(model: Model, rows: Rows, step: int) -> ir.Node:
     value = _float(rows.value)
     if rows.conv is None:
         laid = ir.node("Reshape", [value, constant([-1, rows.inner])]).outputs[0]
-        return _reduce(model, "ReduceSumSquare", laid, [0], keep=False)
-    summed = _reduce(model, "ReduceSumSquare", value, [0], keep=True).outputs[0]
+        return reduced(model, "ReduceSumSquare", laid, [0])
+    summed = reduced(model, "ReduceSumSquare", value, [0], keep=True).outputs[0]
     laid = ir.node("Reshape", [_patches(summed, rows.conv, step), constant([0, 0, -1])]).outputs[0]
-    return _reduce(model, "ReduceL1", laid, [0, 2], keep=False)
-
-
-def _reduce(model: Model, operator: str, value: ir.Value, axes: list[int], keep: bool) -> ir.Node:
-    """A reduction, in the form of the model's opset."""
-    if model.opset >= 18:
-        return ir.node(operator, [value, constant(axes)], {"keepdims": int(keep)})
-    return ir.node(operator, [value], {"axes": axes, "keepdims": int(keep)})
+    return reduced(model, "ReduceL1", laid, [0, 2])
 
 
 def _float(value: ir.Value) -> ir.Value:

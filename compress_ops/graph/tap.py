@@ -44,6 +44,13 @@ def constant(value: Any) -> ir.Value:
     return ir.node("Constant", [], {"value": ir.tensor(np.asarray(value))}).outputs[0]
 
 
+def reduced(model: Model, op_type: str, value: ir.Value, axes: list[int], keep: bool = False) -> ir.Node:
+    """A tap that reduces over axes, in the form of the model's opset."""
+    if model.opset >= 18:
+        return ir.node(op_type, [value, constant(axes)], {"keepdims": int(keep)})
+    return ir.node(op_type, [value], {"axes": axes, "keepdims": int(keep)})
+
+
 def _insert_early(graph: ir.Graph, node: ir.Node) -> None:
     """Put a node right behind what it reads: a session in graph order then frees the tapped tensor early."""
     producers = [value.producer() for value in node.inputs if value is not None]

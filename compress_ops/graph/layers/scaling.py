@@ -11,7 +11,7 @@ from ...arrays import Array
 from ...files.stored_half import stored_half
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
-from ...nodes import attribute, constant_of
+from ...nodes import attribute, constant_of, later
 from .view import view_of, view_of_weight
 
 _WITH_BIAS = ("Conv", "ConvTranspose", "Gemm")
@@ -32,12 +32,7 @@ def scale_weight(node: ir.Node, outputs: Array | float = 1.0, inputs: Array | fl
     parts = [part for part, given in ((by_output, outputs), (by_input, inputs)) if isinstance(given, np.ndarray)]
     factor = parts[0] if len(parts) == 1 else by_output * by_input
     shaped = slim.back(np.broadcast_to(factor.astype(np.float32), slim.shape))
-    value.const_value = ir.LazyTensor(
-        lambda: ir.Tensor((old.numpy() * shaped).astype(old.dtype.numpy()), name=old.name),
-        dtype=old.dtype,
-        shape=ir.Shape(sizes),
-        name=old.name,
-    )
+    value.const_value = later(lambda: (old.numpy() * shaped).astype(old.dtype.numpy()), old.dtype, sizes, old.name)
 
 
 def linear_before(node: ir.Node, index: int) -> ir.Node | None:

@@ -48,6 +48,10 @@ class View:
         """[groups, outputs, inputs, taps], without a copy."""
         return stored.reshape(self.split).transpose(self.order)
 
+    def matrix(self, stored: Array) -> Array:
+        """[outputs of all groups, what each sums over]."""
+        return self.of(stored).reshape(self.rows, self.inner)
+
     def back(self, seen: Array) -> Array:
         """What ``of`` undid."""
         return seen.transpose(np.argsort(self.order)).reshape(self.sizes)
