@@ -20,7 +20,7 @@ from ...measure.quality import Quality, decibels, told
 from ...model import Model
 from ...passes import Change, Context, Need, Promise, Selection, register, selected
 from .half_trials import WholeTrial, measured_quality
-from .half_types import Lowerable, Types, lowerable, types_of
+from .half_types import Lowerable, lowerable, types_of
 from .islands import integer_islands
 from .lowering import Lowering
 
@@ -70,6 +70,11 @@ class HalfOptions(Selection):
         ),
     ] = 40.0
 
+    @property
+    def half(self) -> ir.DataType:
+        """The format as a type of tensors."""
+        return ir.DataType[self.format.upper()]
+
 
 @register("to_float16", promises=Promise.SHRINKS, needs={Need.SHAPES})
 def to_float16(model: Model, ctx: Context, options: HalfOptions) -> Change:
@@ -87,10 +92,10 @@ def to_float16(model: Model, ctx: Context, options: HalfOptions) -> Change:
     require_format(ctx, options.format)
     require_opset(model, _OPSET[options.format])
     model.infer_shapes()
-    change, trial = Change(), WholeTrial(model, ctx, _half(options.format))
-    chosen, followers = _choose(model, ctx, options.format, options.min_sqnr_db, (options.only, options.skip), change)
+    change, trial = Change(), WholeTrial(model, ctx, options.half)
+    chosen, followers = _choose(model, ctx, options, change)
     chosen = trial.settle(chosen, followers, change)
-    Lowering(model, _half(options.format), chosen, followers).apply()
+    Lowering(model, options.half, chosen, followers).apply()
     model.drop_unused()
     for node in chosen:
         change.touch(node.name, f"{node.op_type} in {options.format}")
@@ -107,44 +112,30 @@ def require_format(ctx: Context, format: str) -> None:
         )
 
 
-def _half(format: str) -> ir.DataType:
-    return ir.DataType[format.upper()]
-
-
 def _choose(
-    model: Model,
-    ctx: Context,
-    format: Format,
-    least: float,
-    patterns: tuple[list[str], list[str]],
-    change: Change,
+    model: Model, ctx: Context, options: HalfOptions, change: Change
 ) -> tuple[dict[ir.Node, Lowerable], dict[ir.Node, Lowerable]]:
     """Nodes that are lowered, and those that read what they are given, each with the parts concerned."""
-    types = types_of(model)
-    able, followers = _candidates(model, types, format, patterns)
-    for node in integer_islands(model) & able.keys():
+    able, followers = _candidates(model, options)
+    islands = integer_islands(model)
+    for node in [node for node in able if node in islands]:
         able.pop(node)
         change.decline(node.name, f"{node.op_type}: it stands between codes, where an integer kernel takes its place")
-    spoiled = _spoiled_weights(model, able, _half(format), least, change)
+    spoiled = _spoiled_weights(model, able, options, change)
     if ctx.calibration is None:
         spoiled |= _readers(spoiled, able, change)
     able = {node: parts for node, parts in able.items() if node not in spoiled}
-    for node in _sensitive(model, ctx, able, _half(format), least, change):
+    for node in _sensitive(model, ctx, able, options, change):
         able.pop(node, None)
     return _without_lone_moves(able), followers
 
 
-def _candidates(
-    model: Model,
-    types: Types,
-    format: str,
-    patterns: tuple[list[str], list[str]],
-) -> tuple[dict[ir.Node, Lowerable], dict[ir.Node, Lowerable]]:
+def _candidates(model: Model, options: HalfOptions) -> tuple[dict[ir.Node, Lowerable], dict[ir.Node, Lowerable]]:
     """Nodes that can be lowered; and those without float outputs, which can read either type."""
-    able, followers = {}, {}
+    able, followers, types = {}, {}, types_of(model)
     for node in model.nodes():
-        parts = lowerable(model, node, types, format)
-        if parts.outputs and selected(node, *patterns):
+        parts = lowerable(model, node, types, options.format)
+        if parts.outputs and selected(node, options.only, options.skip):
             able[node] = parts
         elif parts.inputs and not parts.outputs and len(parts.inputs) == 1:
             followers[node] = parts
@@ -152,7 +143,7 @@ def _candidates(
 
 
 def _spoiled_weights(
-    model: Model, able: Mapping[ir.Node, Lowerable], half: ir.DataType, least: float, change: Change
+    model: Model, able: Mapping[ir.Node, Lowerable], options: HalfOptions, change: Change
 ) -> set[ir.Node]:
     """Nodes with a weight that the format cannot hold well enough; the worst SQNRs go into the report."""
     quality = Quality()
@@ -161,13 +152,13 @@ def _spoiled_weights(
         readers = [node for node, index in value.uses() if node in able and index in able[node].inputs]
         if not readers or value.const_value is None:
             continue
-        found = rounding_quality(value.const_value.numpy(), half)
-        if found >= least:
+        found = rounding_quality(value.const_value.numpy(), options.half)
+        if found >= options.min_sqnr_db:
             quality.add(value.name, found)
             continue
         spoiled.update(readers)
         for node in readers:
-            change.decline(node.name, f"{node.op_type}: {value.name} keeps {told(found)} in {half.name.lower()}")
+            change.decline(node.name, f"{node.op_type}: {value.name} keeps {told(found)} in {options.format}")
     change.notes["sqnr_db"] = quality.by_name()
     return spoiled
 
@@ -193,19 +184,19 @@ def rounding_quality(numbers: Any, half: ir.DataType) -> float:
 
 
 def _sensitive(
-    model: Model, ctx: Context, able: Mapping[ir.Node, Lowerable], half: ir.DataType, least: float, change: Change
+    model: Model, ctx: Context, able: Mapping[ir.Node, Lowerable], options: HalfOptions, change: Change
 ) -> set[ir.Node]:
     """Nodes that stay float32 for what they compute: measured where data reaches them, by their type elsewhere."""
     measured = {node for node in able if ctx.calibration is not None and node.graph is model.graph}
-    by_type = {node for node in able if node not in measured and node.op_type in SENSITIVE}
+    by_type = [node for node in able if node not in measured and node.op_type in SENSITIVE]
     for node in by_type:
-        change.decline(node.name, f"{node.op_type}: stays float32 unless data shows that {half.name.lower()} serves")
-    losers = set()
-    for node, found in measured_quality(model, ctx, {n: able[n] for n in able if n in measured}, half).items():
-        if found is None or not found >= least:
-            change.decline(node.name, f"{node.op_type}: {_told(found)} in {half.name.lower()} on the calibration data")
+        change.decline(node.name, f"{node.op_type}: stays float32 unless data shows that {options.format} serves")
+    losers: set[ir.Node] = set()
+    for node, found in measured_quality(model, ctx, {n: able[n] for n in able if n in measured}, options.half).items():
+        if found is None or not found >= options.min_sqnr_db:
+            change.decline(node.name, f"{node.op_type}: {_told(found)} in {options.format} on the calibration data")
             losers |= {node, *_feeders(node, able[node])}
-    return by_type | losers
+    return {*by_type, *losers}
 
 
 def _told(quality: float | None) -> str:

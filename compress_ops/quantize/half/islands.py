@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 
 from ...graph.edit import constant_of
+from ...graph.layers.weights import is_dequantized
 from ...lazy import ir
 from ...model import Model
 from ..int8.placement import MOVING
@@ -39,14 +40,9 @@ def integer_islands(model: Model) -> set[ir.Node]:
 def _reads_codes(node: ir.Node, decoded: set[ir.Value]) -> bool:
     """Whether all that it computes with was codes, biases apart; or a stored weight was."""
     values = [value for value in node.inputs if value is not None]
-    if any(value in decoded and _is_stored(value) for value in values):
+    if any(value in decoded and is_dequantized(value) for value in values):
         return True
     return any(v in decoded for v in values) and all(v in decoded or _is_small(v) or not _is_float(v) for v in values)
-
-
-def _is_stored(value: ir.Value) -> bool:
-    producer = value.producer()
-    return producer is not None and producer.op_type == _DECODES and constant_of(producer.inputs[0]) is not None
 
 
 def _is_small(value: ir.Value) -> bool:

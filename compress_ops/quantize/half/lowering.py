@@ -13,6 +13,7 @@ from typing import Any
 from ...graph.edit import Writer
 from ...lazy import ir
 from ...model import Model
+from ...nodes import later
 from .half_types import Lowerable, makes_float
 
 
@@ -68,11 +69,8 @@ class Lowering:
             if self._wants(node, index):
                 if value not in self.low:
                     node.replace_input_with(index, self._as(value, self.half, node))
-            elif value in self.low and index not in self._follows(node):
-                node.replace_input_with(index, self._as(value, _float(), node))
-
-    def _follows(self, node: ir.Node) -> tuple[int, ...]:
-        return self.followers[node].inputs if node in self.followers else ()
+            elif value in self.low and (node not in self.followers or index not in self.followers[node].inputs):
+                node.replace_input_with(index, self._as(value, ir.DataType.FLOAT, node))
 
     def _as(self, value: ir.Value, dtype: ir.DataType, node: ir.Node) -> ir.Value:
         """The value in another type: a copy of a weight, or a Cast right behind what makes the value."""
@@ -100,21 +98,12 @@ class Lowering:
         """Cast an output back to float32, under its own name."""
         producer = value.producer()
         assert producer is not None and isinstance(graph, ir.Graph)
-        restored = self._as(value, _float(), producer)
+        restored = self._as(value, ir.DataType.FLOAT, producer)
         graph.outputs[:] = [restored if output is value else output for output in graph.outputs]
         name = value.name
         value.name, restored.name = self.model.fresh(f"{name}_{self.half.name.lower()}"), name
 
 
-def _float() -> ir.DataType:
-    return ir.DataType.FLOAT
-
-
 def lowered(tensor: ir.TensorProtocol, dtype: ir.DataType) -> ir.LazyTensor:
     """The tensor rounded to another float type, when it is needed."""
-    return ir.LazyTensor(
-        lambda: ir.Tensor(tensor.numpy().astype(dtype.numpy()), name=tensor.name),
-        dtype=dtype,
-        shape=ir.Shape(tensor.shape.numpy()),
-        name=tensor.name,
-    )
+    return later(lambda: tensor.numpy().astype(dtype.numpy()), dtype, tensor.shape.numpy(), tensor.name)
