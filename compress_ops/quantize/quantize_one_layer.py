@@ -8,7 +8,7 @@ its ranges come from one pass over the data, by minimum and maximum.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,17 +16,16 @@ import numpy as np
 from ..arrays import Array
 from ..errors import PassError
 from ..graph.edit import Editor
-from ..graph.layers.reasons import INSIDE
-from ..graph.layers.view import output_axis
+from ..graph.layers.view import output_axis, view_of_weight
 from ..graph.layers.weights import weight_indices
 from ..graph.opset import require_opset
 from ..graph.overridable import altered, compared, overridable
 from ..lazy import ir
 from ..measure.sensitivity import Effect, Part, effect_of
-from ..model import ONNX_DOMAINS, Model
-from ..passes import Context
+from ..model import Model
+from ..passes import ALL, NONE, Change, Context
 from ..runtime import Arrays
-from .int8.eligible import reasons
+from .int8.eligible import able, chosen
 from .int8.placement import CORE
 from .int8.qdq import candidate_of
 from .numbers.blocks import BlockFormat
@@ -55,10 +54,11 @@ def scan_layers(model: Model, ctx: Context, *, bits: int | None = None, operator
     """
     model = model.copy()
     require_opset(model, _OPSET)
-    declined: dict[str, str] = {}
-    nodes = list(_layers(model, operators, declined))
-    switches = _insert_switches(model, ctx, nodes, declined) if bits is None else {}
-    layers = [_Layer(node, bits, switches.get(node)) for node in nodes if (node.name or "?") not in declined]
+    change = Change()
+    nodes = able(model, chosen(model, operators, ALL, NONE), change)
+    switches = _insert_switches(model, ctx, nodes, change) if bits is None else {}
+    layers = [_Layer(node, bits, switches.get(node)) for node in nodes if bits is not None or node in switches]
+    declined = {found.name: found.reason for found in change.declined}
     if not layers:
         told = "; ".join(f"{name}: {reason}" for name, reason in declined.items())
         raise PassError(f"there is no layer to quantize: {told or 'no operator has a weight that can be'}")
@@ -68,16 +68,6 @@ def scan_layers(model: Model, ctx: Context, *, bits: int | None = None, operator
         found = compared(ctx, session, altered(session, versions, ctx, "one layer at a time"))
     effects = [effect_of(layer.part(), found, str(i)) for i, layer in enumerate(layers)]
     return LayerScan(effects, found.samples, declined)
-
-
-def _layers(model: Model, operators: Collection[str], declined: dict[str, str]) -> Iterator[ir.Node]:
-    wanted = [node for node in model.nodes() if node.op_type in operators and node.domain in ONNX_DOMAINS]
-    inside = {node: INSIDE for node in wanted if node.graph is not model.graph}
-    for node, reason in {**reasons(node for node in wanted if node not in inside), **inside}.items():
-        if reason:
-            declined[node.name or "?"] = reason
-        else:
-            yield node
 
 
 @dataclass(frozen=True)
@@ -106,11 +96,8 @@ class _Layer:
     def part(self) -> Part:
         tensor = self.weight.const_value
         assert tensor is not None
-        scales = (
-            math.ceil(tensor.size / _BLOCK)
-            if self.bits
-            else tensor.shape.numpy()[output_axis(self.node, len(tensor.shape))]
-        )
+        sizes = tensor.shape.numpy()
+        scales = math.ceil(tensor.size / _BLOCK) if self.bits else sizes[output_axis(self.node, len(sizes))]
         stored = tensor.size * (self.bits or 8) / 8 + 4 * scales
         what = f"{self.node.op_type}, {self.bits or 8} bits{', weight alone' if self.bits else ''}"
         return Part([self.node.name or "?"], what, tensor.size, round(tensor.nbytes - stored))
@@ -122,30 +109,16 @@ def _rounded(node: ir.Node, bits: int | None) -> Array:
     if bits is None:
         codes, scale = Symmetric().fit(candidate.weight, candidate.axes)
         return np.asarray(codes.restored(candidate.weight, scale))
-    rows = _rows(node, candidate.weight)
+    view = view_of_weight(node)
+    rows = view.matrix(candidate.weight)
     form = BlockFormat(bits, _BLOCK, symmetric=False)
     blocks = form.blocked(rows)
     grid = form.grid(blocks)
     back = form.values(form.codes(blocks, grid), grid).reshape(len(rows), -1)[:, : rows.shape[1]]
-    return _stored(node, back, candidate.weight.shape)
+    return np.ascontiguousarray(view.back(back.reshape(view.shape)))
 
 
-def _rows(node: ir.Node, weight: Array) -> Array:
-    """[outputs, what each sums over]."""
-    if output_axis(node, weight.ndim) == 0:
-        return weight.reshape(len(weight), -1)
-    return weight.swapaxes(-1, -2).reshape(-1, weight.shape[-2])
-
-
-def _stored(node: ir.Node, rows: Array, shape: tuple[int, ...]) -> Array:
-    if output_axis(node, len(shape)) == 0:
-        return rows.reshape(shape)
-    return np.ascontiguousarray(rows.reshape(*shape[:-2], shape[-1], shape[-2]).swapaxes(-1, -2))
-
-
-def _insert_switches(
-    model: Model, ctx: Context, nodes: Sequence[ir.Node], declined: dict[str, str]
-) -> dict[ir.Node, ir.Value]:
+def _insert_switches(model: Model, ctx: Context, nodes: Sequence[ir.Node], change: Change) -> dict[ir.Node, ir.Value]:
     """A pair behind a switch in front of each node, off by default; nodes that read no finite values are declined."""
     values = list(dict.fromkeys(node.inputs[0] for node in nodes if node.inputs[0] is not None))
     ranges = calibrate(model, ctx, values, "minmax")
@@ -153,7 +126,7 @@ def _insert_switches(
     for node in nodes:
         found = ranges[node.inputs[0].name or ""] if node.inputs[0] is not None else None
         if found is None or not math.isfinite(found.high - found.low) or found.low > found.high:
-            declined[node.name or "?"] = f"{node.op_type}: what it reads is not finite on the calibration data"
+            change.decline(node.name, f"{node.op_type}: what it reads is not finite on the calibration data")
         else:
             switches[node] = _insert_switch(model, node, Asymmetric.of(found.low, found.high, _ACTIVATIONS))
     return switches

@@ -21,11 +21,11 @@ from ...graph.layers.weights import sites_of, weight_indices
 from ...graph.opset import require_opset
 from ...lazy import ir
 from ...measure.quality import Quality, weight_sqnr
-from ...model import ONNX_DOMAINS, Model
-from ...passes import Change, Context, Promise, Selection, register, selected
-from ..numbers.formats import Layout, Symmetric, as_half, lazy_codes
+from ...model import Model
+from ...passes import Change, Context, Promise, Selection, register
+from ..numbers.formats import Layout, PerChannel, Symmetric, as_half, lazy_codes
 from ..numbers.portable import Candidate, Portability, Portable, record
-from .eligible import decline_quantized, reasons
+from .eligible import chosen, decline_quantized, reasons
 from .left import to_the_right
 from .slower import AllowSlower, refuse_slower
 
@@ -46,20 +46,8 @@ class DynamicOptions(Selection):
             "on CPUs, which have no fast ConvInteger."
         ),
     ] = OPERATORS
-    per_channel: Annotated[
-        bool,
-        Field(
-            description="One scale per output channel, else one per weight. On by default: more accurate, for a "
-            "few bytes per channel."
-        ),
-    ] = True
-    portable: Annotated[
-        Portable,
-        Field(
-            description="The same outputs on CPUs without VNNI, for 0-1 bit. auto by default: each weight that keeps "
-            "30 dB SQNR so is portable, the others keep all 8 bits; the report names the worst of them."
-        ),
-    ] = "auto"
+    per_channel: PerChannel = True
+    portable: Portable = "auto"
     allow_slower: AllowSlower = False
 
 
@@ -76,14 +64,7 @@ def quantize_dynamic(model: Model, ctx: Context, options: DynamicOptions) -> Cha
     if not set(options.operators) <= _WEIGHTS_ALONE:
         refuse_slower(ctx, "dynamic", allowed=options.allow_slower)
     require_opset(model, _MINIMUM_OPSET)
-    wanted = [
-        node
-        for node in model.nodes()
-        if node.op_type in options.operators
-        and node.domain in ONNX_DOMAINS
-        and selected(node, options.only, options.skip)
-    ]
-    change = Change()
+    change, wanted = Change(), chosen(model, options.operators, options.only, options.skip)
     found = reasons(to_the_right(model, wanted, change))
     has_products = any(not reason and node.op_type not in _WEIGHTS_ALONE for node, reason in found.items())
     work = _Work(model, options.per_channel, change, Portability(options.portable))
@@ -105,7 +86,7 @@ class _Work:
     change: Change
     portability: Portability
     quality: Quality = field(default_factory=Quality)
-    inputs: dict[Any, tuple[ir.Value, ...]] = field(default_factory=dict)
+    shared: dict[Any, tuple[ir.Value, ...]] = field(default_factory=dict)
     coded: dict[Any, tuple[ir.Value, ir.Value]] = field(default_factory=dict)
 
 
@@ -173,10 +154,10 @@ def _decoded(work: _Work, node: ir.Node) -> None:
     for index in weight_indices(node):
         edit = Editor(work.model, node)
         key = ("decoded", node.inputs[index], edit.graph)
-        if key not in work.inputs:
+        if key not in work.shared:
             codes, scale = _coded(work, node, index, (*_sizes(node, index)[:2], 1))
-            work.inputs[key] = (edit.op("Mul", edit.op("Cast", codes, to=ir.DataType.FLOAT.value), scale),)
-        node.replace_input_with(index, work.inputs[key][0])
+            work.shared[key] = (edit.op("Mul", edit.op("Cast", codes, to=ir.DataType.FLOAT.value), scale),)
+        node.replace_input_with(index, work.shared[key][0])
 
 
 _REWRITES: dict[str, Callable[[_Work, Any], None]] = {
@@ -205,17 +186,16 @@ def _quantized_input(work: _Work, edit: Editor) -> tuple[ir.Value, ...]:
     """The node's input as (codes, scale, zero_point); quantized once where several nodes of a graph read it."""
     value = edit.node.inputs[0]
     key = (value, edit.graph)
-    if key not in work.inputs:
-        work.inputs[key] = edit.ops("DynamicQuantizeLinear", value, outputs=3, label="int8")
-    return work.inputs[key]
+    if key not in work.shared:
+        work.shared[key] = edit.ops("DynamicQuantizeLinear", value, outputs=3, label="int8")
+    return work.shared[key]
 
 
 def _zero(work: _Work, edit: Editor, shape: tuple[int, ...] = ()) -> ir.Value:
     key = ("zero_point", shape, edit.graph)
-    if key not in work.coded:
-        zero = edit.constant("weight_zero_point", np.zeros(shape, np.int8))
-        work.coded[key] = (zero, zero)
-    return work.coded[key][0]
+    if key not in work.shared:
+        work.shared[key] = (edit.constant("weight_zero_point", np.zeros(shape, np.int8)),)
+    return work.shared[key][0]
 
 
 def _sizes(node: ir.Node, index: int) -> tuple[int, ...]:

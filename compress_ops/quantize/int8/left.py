@@ -12,8 +12,9 @@ from ...graph.edit import Editor
 from ...graph.layers.weights import is_left
 from ...lazy import ir
 from ...model import Model
+from ...nodes import later
 from ...passes import Change
-from .eligible import why_not_left
+from .eligible import float_reader, why_not_left
 
 
 def to_the_right(model: Model, nodes: Iterable[ir.Node], change: Change, *, stored: bool = True) -> list[ir.Node]:
@@ -35,13 +36,10 @@ def to_the_right(model: Model, nodes: Iterable[ir.Node], change: Change, *, stor
 
 
 def _needed_elsewhere(node: ir.Node, left: list[ir.Node]) -> str:
-    """Whether something reads the matrix as it is: it would have to be stored twice."""
     weight = node.inputs[0]
     assert weight is not None
-    others = [user.name for user, index in weight.uses() if user not in left or index != 0]
-    if others or weight.is_graph_output():
-        return f"MatMul: its left matrix stays float for {others[0] if others else 'an output of the model'}"
-    return ""
+    reader = float_reader(weight, lambda user, index: user in left and index == 0)
+    return f"MatMul: its left matrix stays float for {reader}" if reader else ""
 
 
 def _several_matrices(node: ir.Node) -> str:
@@ -93,10 +91,5 @@ def _turn(weight: ir.Value) -> None:
     tensor = weight.const_value
     assert tensor is not None
     *stack, rows, columns = tensor.shape.numpy()
-    weight.shape = ir.Shape([*stack, columns, rows])
-    weight.const_value = ir.LazyTensor(
-        lambda: ir.Tensor(tensor.numpy().swapaxes(-1, -2).copy(), name=weight.name),
-        dtype=tensor.dtype,
-        shape=ir.Shape([*stack, columns, rows]),
-        name=weight.name,
-    )
+    weight.shape, sizes = ir.Shape([*stack, columns, rows]), (*stack, columns, rows)
+    weight.const_value = later(lambda: tensor.numpy().swapaxes(-1, -2).copy(), tensor.dtype, sizes, weight.name)

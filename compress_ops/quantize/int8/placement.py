@@ -102,14 +102,8 @@ def absorbed_output(node: ir.Node) -> ir.Value:
     """The node's output, or that of the Relu or Clip which is the only one to read it."""
     output = node.outputs[0]
     users = list(output.consumers())
-    if (
-        len(users) == 1
-        and users[0].op_type in ABSORBED
-        and not output.is_graph_output()
-        and users[0].graph is node.graph
-    ):
-        return users[0].outputs[0]
-    return output
+    alone = len(users) == 1 and users[0].graph is node.graph and not output.is_graph_output()
+    return users[0].outputs[0] if alone and users[0].op_type in ABSORBED else output
 
 
 def _is_glue(node: ir.Node) -> bool:

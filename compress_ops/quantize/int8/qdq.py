@@ -46,6 +46,12 @@ def _weight_and_axis(node: ir.Node, per_channel: bool) -> tuple[ir.Value, int | 
     return weight, output_axis(node, rank)
 
 
+def dequantizer(value: ir.Value | None) -> ir.Node | None:
+    """The DequantizeLinear that gives a value, ONNX's or onnxruntime's own; None where there is none."""
+    node = value.producer() if value is not None else None
+    return node if node is not None and node.op_type == "DequantizeLinear" else None
+
+
 @dataclass
 class Writer:
     """Writes the pairs of one model; a weight or activation that several nodes read is written once.
@@ -151,16 +157,12 @@ class Writer:
     def _node(
         self, op_type: str, inputs: list[ir.Value], name: str, behind: ir.Node | None, **attributes: Any
     ) -> ir.Value:
-        """Right behind a node, or where the graph begins."""
+        """Right behind a node, or where the graph begins; of 16 bits in onnxruntime's domain where ONNX has none."""
         graph = self.model.graph
         place = partial(graph.insert_before, graph[0]) if behind is None else partial(graph.insert_after, behind)
         writer = edit.Writer(self.model, inputs[0].name or "", place)
-        return writer.op(op_type, *inputs, called=name, domain=self._domain(inputs[-1]), **attributes)
-
-    def _domain(self, zero_point: ir.Value) -> str:
-        if zero_point.dtype not in (ir.DataType.INT16, ir.DataType.UINT16) or self.model.opset >= _SIXTEEN_BITS:
-            return ""
-        return MICROSOFT
+        wide = inputs[-1].dtype in (ir.DataType.INT16, ir.DataType.UINT16) and self.model.opset < _SIXTEEN_BITS
+        return writer.op(op_type, *inputs, called=name, domain=MICROSOFT if wide else "", **attributes)
 
     def _constant(self, name: str, array: Any) -> ir.Value:
         return self.model.add_weight(name, ir.Tensor(np.asarray(array)))

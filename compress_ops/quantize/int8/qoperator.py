@@ -15,6 +15,7 @@ from ...graph.edit import MICROSOFT, Editor, attribute, constant_of
 from ...lazy import ir
 from ...model import Model
 from .placement import ABSORBED, ARITHMETIC, CORE, MOVING, SENSITIVE
+from .qdq import dequantizer
 
 _STANDARD = ("Conv", "MatMul")
 _CONVERTED = {*CORE, *ARITHMETIC, *SENSITIVE}
@@ -43,10 +44,8 @@ def _data(node: ir.Node) -> list[ir.Value | None]:
 
 def _coded(value: ir.Value | None) -> Sequence[ir.Value | None]:
     """Codes, scale and zero point of a quantized value; nothing of another."""
-    producer = value.producer() if value is not None else None
-    if producer is None or producer.op_type != "DequantizeLinear" or len(producer.inputs) < 3:
-        return ()
-    return () if None in producer.inputs else producer.inputs
+    source = dequantizer(value)
+    return () if source is None or len(source.inputs) < 3 or None in source.inputs else source.inputs
 
 
 def _quantizer(node: ir.Node) -> ir.Node | None:

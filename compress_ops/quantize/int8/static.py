@@ -12,18 +12,17 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ...errors import PassError
-from ...graph.layers.reasons import INSIDE
 from ...graph.layers.weights import RECURRENT
 from ...graph.opset import require_opset
 from ...lazy import ir
-from ...model import ONNX_DOMAINS, Model
+from ...model import Model
 from ...passes import Change, Context, Need, Promise, Selection, register, selected
-from ..numbers.formats import Asymmetric, Symmetric, Unsigned
+from ..numbers.formats import Asymmetric, PerChannel, Symmetric, Unsigned
 from ..numbers.portable import Portability, Portable, record
 from ..ranges.activation_quality import activation_quality
 from ..ranges.calibrate import CalibratorName, Ranges, calibrate
 from ..ranges.clipping import quality
-from .eligible import decline_quantized, reasons
+from .eligible import able, chosen, decline_quantized
 from .left import to_the_right
 from .placement import CODED_OUTPUTS, CORE, SENSITIVE, Placement, absorbed_output, place
 from .qdq import Writer
@@ -35,6 +34,8 @@ OPERATORS: list[Operator] = ["Conv", "Gemm", "MatMul"]
 assert tuple(OPERATORS) == CORE
 ActivationType = Literal["uint8", "int8", "uint16", "int16"]
 _MINIMUM_OPSET = 13  # DequantizeLinear with an axis
+_NO_KERNEL = "it has no integer kernel with fixed ranges; quantize_dynamic and quantize_weights store it in few bits"
+"""Of recurrent layers, which hold most bytes of many models: they are not passed over without a word."""
 
 
 class StaticOptions(Selection):
@@ -44,13 +45,7 @@ class StaticOptions(Selection):
         list[Operator],
         Field(description="Operator types to quantize. All with integer kernels by default: speed needs them all."),
     ] = OPERATORS
-    per_channel: Annotated[
-        bool,
-        Field(
-            description="One scale per output channel, else one per weight. On by default: more accurate, for a "
-            "few bytes per channel."
-        ),
-    ] = True
+    per_channel: PerChannel = True
     activation_type: Annotated[
         ActivationType,
         Field(
@@ -76,13 +71,7 @@ class StaticOptions(Selection):
             "a bit, and CPUs gain nothing."
         ),
     ] = False
-    portable: Annotated[
-        Portable,
-        Field(
-            description="The same outputs on CPUs without VNNI, for 0-1 bit. auto by default: each weight that keeps "
-            "30 dB SQNR so is portable, the others keep all 8 bits; the report names the worst of them."
-        ),
-    ] = "auto"
+    portable: Portable = "auto"
     calibrator: Annotated[
         CalibratorName,
         Field(
@@ -125,13 +114,16 @@ def quantize_static(model: Model, ctx: Context, options: StaticOptions) -> Chang
     codes, activations from the histograms of the calibrator or else on one batch.
     """
     change = Change()
-    _refuse_what_cannot_run(ctx, options.activation_type, options.form)
+    _refuse_what_cannot_run(ctx, options)
     from_0 = options.is_symmetric and options.activation_type == "int8"
     refuse_slower(ctx, options.form, allowed=options.allow_slower, zero_point_is_0=from_0)
     require_opset(model, _MINIMUM_OPSET)
     decline_quantized(model, options.operators, options.only, options.skip, change)
-    _decline_recurrent(model, options.only, options.skip, change)
-    core = _eligible(model, [node for node in model.nodes() if _wanted(node, options)], change)
+    for node in chosen(model, RECURRENT, options.only, options.skip):
+        change.decline(node.name, f"{node.op_type}: {_NO_KERNEL}")
+    wanted = chosen(model, options.operators, options.only, options.skip)
+    turned = to_the_right(model, [node for node in wanted if node.graph is model.graph], change)
+    core = able(model, [*turned, *(node for node in wanted if node.graph is not model.graph)], change)
     placement, ranges = _placed(model, ctx, core, options, change)
     if placement.core:
         _quantize(model, ctx, placement, ranges, options, change)
@@ -157,12 +149,13 @@ def _quantize(
         to_operators(model, {*placement.core, *placement.glue})
 
 
-def _refuse_what_cannot_run(ctx: Context, activation_type: str, form: str) -> None:
-    if activation_type.endswith("16") and form == "qoperator":
-        raise PassError(f"form qoperator has no {activation_type} activations", hint="form: qdq has")
-    if activation_type.endswith("16") and not ctx.providers[0].facts.int16_activations:
+def _refuse_what_cannot_run(ctx: Context, options: StaticOptions) -> None:
+    kind, first = options.activation_type, ctx.providers[0]
+    if kind.endswith("16") and options.form == "qoperator":
+        raise PassError(f"form qoperator has no {kind} activations", hint="form: qdq has")
+    if kind.endswith("16") and not first.facts.int16_activations:
         raise PassError(
-            f"provider '{ctx.providers[0].name}' has no {activation_type} activations",
+            f"provider '{first.name}' has no {kind} activations",
             hint="activation_type: int8 runs there; the CPU provider runs 16 bits, in float",
         )
 
@@ -177,37 +170,6 @@ def _add_quality(writer: Writer, ctx: Context, forms: dict[ir.Value, Asymmetric]
         writer.quality.add(value.name, *(seen[value.name or ""] if histogram is None else quality(histogram, form)))
 
 
-def _wanted(node: ir.Node, options: StaticOptions) -> bool:
-    known = node.op_type in options.operators and node.domain in ONNX_DOMAINS
-    return known and selected(node, options.only, options.skip)
-
-
-def _decline_recurrent(model: Model, only: list[str], skip: list[str], change: Change) -> None:
-    """They hold most bytes of many models, so that they are not passed over without a word."""
-    for node in model.nodes():
-        if node.op_type in RECURRENT and node.domain in ONNX_DOMAINS and selected(node, only, skip):
-            reason = (
-                "it has no integer kernel with fixed ranges; quantize_dynamic and quantize_weights store it in few bits"
-            )
-            change.decline(node.name, f"{node.op_type}: {reason}")
-
-
-def _glue_allowed(node: ir.Node, options: StaticOptions) -> bool:
-    """Sensitive operators have to be named by their type."""
-    named = node.op_type not in SENSITIVE or node.op_type in options.only
-    return named and selected(node, options.only, options.skip)
-
-
-def _eligible(model: Model, nodes: list[ir.Node], change: Change) -> list[ir.Node]:
-    inside = {node: INSIDE for node in nodes if node.graph is not model.graph}
-    outside = to_the_right(model, [node for node in nodes if node not in inside], change)
-    found = {**reasons(outside), **inside}
-    for node, reason in found.items():
-        if reason:
-            change.decline(node.name, reason)
-    return [node for node, reason in found.items() if not reason]
-
-
 def _placed(
     model: Model, ctx: Context, core: list[ir.Node], options: StaticOptions, change: Change
 ) -> tuple[Placement, Ranges]:
@@ -220,7 +182,9 @@ def _placed(
     coded = CORE if options.form == "qoperator" else CODED_OUTPUTS
 
     def allowed(node: ir.Node) -> bool:
-        return _glue_allowed(node, options) and not _touches(node, bad)
+        """Of glue; sensitive operators have to be named by their type."""
+        named = node.op_type not in SENSITIVE or node.op_type in options.only
+        return named and selected(node, options.only, options.skip) and not _touches(node, bad)
 
     while True:
         placement = place(model, core, allowed, coded)
@@ -238,9 +202,7 @@ def _placed(
 
 
 def _touches(node: ir.Node, names: set[str]) -> bool:
-    return bool(
-        names & {node.inputs[0].name if node.inputs[0] else "", node.outputs[0].name, absorbed_output(node).name}
-    )
+    return any(value.name in names for value in (node.inputs[0], node.outputs[0], absorbed_output(node)) if value)
 
 
 def _forms(placement: Placement, ranges: Ranges, options: StaticOptions) -> dict[ir.Value, Asymmetric]:

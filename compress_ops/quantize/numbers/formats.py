@@ -7,12 +7,22 @@ copy of the weights is held.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from ...arrays import Array
 from ...lazy import ir
+from ...nodes import later
+
+PerChannel = Annotated[
+    bool,
+    Field(
+        description="One scale per output channel, else one per weight. On by default: more accurate, for a "
+        "few bytes per channel."
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -40,10 +50,8 @@ class Symmetric:
         None is smaller than ``least``. All-zero slices without such get scale 1, so that their codes are zeros.
         """
         largest = np.maximum(weight.max(axis=axes, keepdims=True), -weight.min(axis=axes, keepdims=True))
-        scale = np.maximum(largest.astype(np.float32) / np.float32(self.limit), np.float32(least))
-        tiny = np.finfo(np.float32).tiny
-        scale = np.where(scale < tiny, np.float32(1), scale)
-        return raised(scale) if self.power_of_two else scale
+        scale = largest.astype(np.float32) / np.float32(self.limit)
+        return _usable(scale, np.asarray(least, np.float32), self.power_of_two)
 
     def fit(self, weight: Array, axes: tuple[int, ...] | None, least: Array | float = 0.0) -> tuple[Symmetric, Array]:
         """The format to code this weight with, and its scales."""
@@ -83,9 +91,7 @@ class Unsigned:
             return replace(self, zero_point=np.full(scale.shape, 128, np.uint8)), scale
         low = np.minimum(weight.min(axis=axes, keepdims=True), 0).astype(np.float64)
         high = np.maximum(weight.max(axis=axes, keepdims=True), 0).astype(np.float64)
-        scale = np.maximum((high - low) / 255, least).astype(np.float32)
-        scale = np.where(scale < np.finfo(np.float32).tiny, np.float32(1), scale)
-        scale = raised(scale) if self.power_of_two else scale
+        scale = _usable((high - low) / 255, least, self.power_of_two)
         return replace(self, zero_point=np.clip(np.rint(-low / scale), 0, 255).astype(np.uint8)), scale
 
     def codes(self, weight: Array, scale: Array) -> Array:
@@ -137,6 +143,13 @@ class Asymmetric:
         return (limits.min - zero) * float(self.scale), (limits.max - zero) * float(self.scale)
 
 
+def _usable(scale: Array, least: Array | float, power_of_two: bool) -> Array:
+    """float32 scales, none below ``least``, 1 where they are too small to divide by."""
+    wide = np.maximum(scale, least).astype(np.float32)
+    wide = np.where(wide < np.finfo(np.float32).tiny, np.float32(1), wide)
+    return raised(wide) if power_of_two else wide
+
+
 def raised(scale: Any) -> Any:
     """Scales rounded up to powers of two, float32."""
     fraction, exponent = np.frexp(scale)  # scale = fraction 2^exponent, fraction in [1/2, 1)
@@ -164,12 +177,8 @@ def as_half(scale: Array) -> Array:
 
 def lazy_codes(source: ir.TensorProtocol, scale: Array, number_format: WeightFormat, layout: Layout) -> ir.LazyTensor:
     """An 8-bit tensor whose codes are computed from ``source`` when they are needed."""
-    shape = layout.shape(tuple(source.shape.numpy()))
-    return ir.LazyTensor(
-        lambda: ir.Tensor(number_format.codes(layout.apply(source.numpy()), scale)),
-        dtype=number_format.dtype,
-        shape=ir.Shape(shape),
-    )
+    sizes = layout.shape(tuple(source.shape.numpy()))
+    return later(lambda: number_format.codes(layout.apply(source.numpy()), scale), number_format.dtype, sizes)
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,23 @@ one sign count. Depthwise QLinearConv has a kernel of its own in onnxruntime, wh
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from ...arrays import Array
 from ...measure.quality import told, weight_sqnr
 from ...model import Model
 from .formats import Symmetric
 
-Portable = bool | Literal["auto"]
+Portable = Annotated[
+    bool | Literal["auto"],
+    Field(
+        description="The same outputs on CPUs without VNNI, for 0-1 bit. auto by default: each weight that keeps "
+        "30 dB SQNR so is portable, the others keep all 8 bits; the report names the worst of them."
+    ),
+]
 LEAST_SQNR = 30.0
 """dB that each portable weight must keep for ``auto``: noise of a thousandth of its power, a cosine of 0.9995."""
 METADATA = "onnxpress.portable"

@@ -7,7 +7,7 @@ only a few numbers per tensor and batch come out. Rules that clip outliers take 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from ...graph.tap import tapped
 from ...lazy import ir
 from ...model import Model
 from ...passes import Context
-from .clipping import RULES, Bounds, Clipping, Rule
+from .clipping import RULES, Clipping, Rule
 from .histogram import Histogram, Span, histograms
 
 MOMENTUM = 0.9
@@ -59,13 +59,18 @@ def moving_average(model: Model, ctx: Context, values: Sequence[ir.Value], setti
 
 
 def clipped(model: Model, ctx: Context, values: Sequence[ir.Value], settings: Clipping, rule: Rule) -> Ranges:
-    """What a rule makes of the histograms; values that float32 cannot divide into bins keep their extremes."""
+    """What a rule makes of the histograms, no wider than what was seen.
+
+    Values that float32 cannot divide into bins keep their extremes.
+    """
     spans = _spans(model, ctx, values)
     countable = [value for value in values if spans[value.name or ""].can_be_counted]
     counted = histograms(model, ctx, countable, spans)
     ranges = {name: Range(span.low, span.high) for name, span in spans.items()}
     for name, histogram in counted.items():
-        ranges[name] = replace(_within(ranges[name], rule(histogram, settings)), histogram=histogram)
+        seen = spans[name]
+        low, high = (min(max(bound, seen.low), seen.high) for bound in rule(histogram, settings))
+        ranges[name] = Range(low, high, histogram)
     return ranges
 
 
@@ -95,12 +100,6 @@ def calibrate(
     if not values:
         return {}
     return CALIBRATORS[calibrator](model, ctx, values, Clipping(percentile, kind, symmetric))
-
-
-def _within(whole: Range, bounds: Bounds) -> Range:
-    """A rule's bounds, no wider than what was seen."""
-    low, high = (min(max(bound, whole.low), whole.high) for bound in bounds)
-    return Range(low, high)
 
 
 def _spans(model: Model, ctx: Context, values: Sequence[ir.Value]) -> dict[str, Span]:
