@@ -19,11 +19,11 @@ from ...arrays import Array
 from ...graph.opset import require_opset
 from ...graph.packing import Unpacker, editor_for, owner, radices
 from ...lazy import ir
-from ...measure.quality import Quality, decibels
+from ...measure.quality import Quality
 from ...model import Model
 from ...passes import Change, Context, Gain, Promise, Selection, register
 from ..numbers.clustering import assign, centroids
-from .decoded import MINIMUM_OPSET, OPERATORS, Operator, Stored, find_stored, gains
+from .decoded import MINIMUM_OPSET, OPERATORS, Operator, Stored, find_stored, gains, signal_to_noise
 
 
 class ClusterOptions(Selection):
@@ -96,10 +96,8 @@ class _Book:
         return assign(self.stored.rows(self.by_channel), self.values)
 
     def signal_to_noise(self) -> float:
-        rows, codes = self.stored.rows(self.by_channel), self.codes()
-        error = rows - np.take_along_axis(self.values, codes.astype(np.intp), axis=1)
-        signal = np.einsum("ri,ri->", rows, rows, dtype=np.float64)
-        return decibels(float(signal), float(np.einsum("ri,ri->", error, error, dtype=np.float64)))
+        restored = np.take_along_axis(self.values, self.codes().astype(np.intp), axis=1)
+        return signal_to_noise(self.stored.rows(self.by_channel), restored)
 
     def write(self, unpacker: Unpacker) -> None:
         """Let the weight's readers read Gather(values, codes)."""
@@ -110,18 +108,13 @@ class _Book:
         )
         book = unpacker.model.add_weight(f"{self.stored.name}_values", ir.Tensor(self.values.reshape(-1)), graph)
         codes = unpacker.unpack(edit, planes, bases, "int32", size)
-        shape, back = self.stored.turned() if self.by_channel else (list(self.stored.sizes), [])
+        shape, back = self.stored.turned(self.by_channel)
         if self.by_channel:
             codes = edit.op("Reshape", codes, unpacker.shape([self.values.shape[0], -1]))
-            codes = edit.op("Add", codes, self._offsets(unpacker, graph))
-        codes = edit.op("Reshape", codes, unpacker.shape(shape))
-        numbers = edit.op("Gather", book, codes, axis=0)
+            begins = (np.arange(len(self.values), dtype=np.int32) * self.values.shape[1]).reshape(-1, 1)
+            begin = unpacker.model.add_weight(f"{self.stored.name}_offsets", ir.Tensor(begins), graph)
+            codes = edit.op("Add", codes, begin)
+        numbers = edit.op("Gather", book, edit.op("Reshape", codes, unpacker.shape(shape)), axis=0)
         if back != sorted(back):
             numbers = edit.op("Transpose", numbers, perm=back)
         value.replace_all_uses_with(numbers)
-
-    def _offsets(self, unpacker: Unpacker, graph: ir.Graph) -> ir.Value:
-        """Where each channel's values begin."""
-        channels, clusters = self.values.shape
-        starts = (np.arange(channels, dtype=np.int32) * clusters).reshape(-1, 1)
-        return unpacker.model.add_weight(f"{self.stored.name}_offsets", ir.Tensor(starts), graph)

@@ -20,8 +20,10 @@ from ...graph.layers.view import output_axis
 from ...graph.layers.weights import Site, sites_of
 from ...graph.packing import packed_bytes
 from ...lazy import ir
-from ...model import ONNX_DOMAINS, Model
+from ...measure.quality import decibels
+from ...model import Model
 from ...passes import Change, selected
+from ..int8.eligible import chosen
 
 Operator = Literal["Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "LSTM", "GRU", "RNN"]
 OPERATORS: list[Operator] = ["Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "LSTM", "GRU", "RNN"]
@@ -47,18 +49,20 @@ class Stored:
 
     def rows(self, by_channel: bool) -> Array:
         """The numbers as [channels, others], or all in one row."""
-        numbers = self.tensor.numpy()
-        return (
-            np.moveaxis(numbers, self.axis, 0).reshape(self.sizes[self.axis], -1)
-            if by_channel
-            else numbers.reshape(1, -1)
-        )
+        numbers, first = self.tensor.numpy(), self.axis if by_channel else 0
+        return np.moveaxis(numbers, first, 0).reshape(self.sizes[first] if by_channel else 1, -1)
 
-    def turned(self) -> tuple[list[int], list[int]]:
+    def turned(self, by_channel: bool) -> tuple[list[int], list[int]]:
         """The shape with the channels first, and the permutation that puts them back."""
-        others = [i for i in range(len(self.sizes)) if i != self.axis]
-        order = [self.axis, *others]
-        return [self.sizes[i] for i in order], [order.index(i) for i in range(len(order))]
+        first = self.axis if by_channel else 0
+        order = [first, *(i for i in range(len(self.sizes)) if i != first)]
+        return [self.sizes[i] for i in order], np.argsort(order).tolist()
+
+
+def signal_to_noise(rows: Array, restored: Array) -> float:
+    """SQNR in dB of the rows of a weight."""
+    parts = (rows, rows - restored)
+    return decibels(*(float(np.einsum("ri,ri->", part, part, dtype=np.float64)) for part in parts))
 
 
 def find_stored(
@@ -66,18 +70,15 @@ def find_stored(
 ) -> list[Stored]:
     """The float weights of the given operators, each once, in the order of their first readers."""
     found: dict[ir.Value, Stored | None] = {}
-    for node in model.nodes():
-        if node.op_type not in operators or node.domain not in ONNX_DOMAINS or not selected(node, only, skip):
+    for site in (site for node in chosen(model, operators, only, skip) for site in _sites_of(node)):
+        value, tensor = site.value, site.tensor
+        if value is None or tensor is None or value in found:
             continue
-        for site in _sites_of(node):
-            value, tensor = site.value, site.tensor
-            if value is None or tensor is None or value in found:
-                continue
-            reason = _why_not(site, only, skip)
-            if reason:
-                change.decline(value.name, f"{node.op_type}: {reason}")
-            axis = output_axis(node, len(tensor.shape), site.index)
-            found[value] = None if reason else Stored(value, tensor, axis)
+        reason = _why_not(site, only, skip)
+        if reason:
+            change.decline(value.name, f"{site.node.op_type}: {reason}")
+        axis = output_axis(site.node, len(tensor.shape), site.index)
+        found[value] = None if reason else Stored(value, tensor, axis)
     return [stored for stored in found.values() if stored is not None]
 
 

@@ -13,17 +13,17 @@ from ...arrays import Array
 from ...graph.edit import MICROSOFT, Editor
 from ...graph.packing import Unpacker, editor_for, owner, pack, per_byte, radices, table
 from ...lazy import ir
+from ...nodes import later
 from ..numbers.blocks import Blocked
 from .sites import Weight
 
 
 @dataclass(frozen=True)
 class _Codes:
-    """Packed codes with scales and zero points, as both kernels read them."""
+    """Packed codes with scales and perhaps zero points (``grid``), as both kernels read them."""
 
     packed: ir.Value
-    scale: ir.Value
-    zero: ir.Value | None
+    grid: list[ir.Value]
     bits: int
     columns: int
     tied: bool
@@ -47,13 +47,16 @@ def _store(unpacker: Unpacker, weight: Weight, blocked: Blocked) -> _Codes:
     shape = [blocked.rows, columns * bits // 8]
     if weight.roles == {"matrix"}:
         shape = [blocked.rows, blocked.blocks, blocked.format.size * bits // 8]
-    packed = _widened(unpacker, weight, blocked, shape) if bits != blocked.format.bits else None
-    if packed is None:
-        packed = add(f"{weight.name}_int{bits}", _packed(blocked, columns, shape), graph)
-    scale = add(f"{weight.name}_scale", ir.Tensor(blocked.grid.scale), graph)
-    zeros = None if blocked.grid.zero is None else ir.Tensor(pack(blocked.grid.zero, 1 << bits))
-    zero = None if zeros is None else add(f"{weight.name}_zero_point", zeros, graph)
-    return _Codes(packed, scale, zero, bits, columns, tied="table" in weight.roles)
+    if bits != blocked.format.bits:
+        packed = _widened(unpacker, weight, blocked, shape)
+    else:
+        base = 1 << bits
+        codes = later(lambda: pack(blocked.codes()[:, :columns], base).reshape(shape), ir.DataType.UINT8, shape)
+        packed = add(f"{weight.name}_int{bits}", codes, graph)
+    grid = [add(f"{weight.name}_scale", ir.Tensor(blocked.grid.scale), graph)]
+    if blocked.grid.zero is not None:
+        grid.append(add(f"{weight.name}_zero_point", ir.Tensor(pack(blocked.grid.zero, 1 << bits)), graph))
+    return _Codes(packed, grid, bits, columns, tied="table" in weight.roles)
 
 
 def _columns(weight: Weight, blocked: Blocked, bits: int) -> int:
@@ -61,15 +64,6 @@ def _columns(weight: Weight, blocked: Blocked, bits: int) -> int:
     if weight.roles != {"table"} or bits != blocked.format.bits:
         return blocked.blocks * blocked.format.size
     return -(-blocked.inner // per_byte(1 << bits)) * per_byte(1 << bits)
-
-
-def _packed(blocked: Blocked, columns: int, shape: list[int]) -> ir.LazyTensor:
-    base = 1 << blocked.format.bits
-    return ir.LazyTensor(
-        lambda: ir.Tensor(pack(blocked.codes()[:, :columns], base).reshape(shape)),
-        dtype=ir.DataType.UINT8,
-        shape=ir.Shape(shape),
-    )
 
 
 def _widened(unpacker: Unpacker, weight: Weight, blocked: Blocked, shape: list[int]) -> ir.Value:
@@ -99,8 +93,7 @@ def _product(unpacker: Unpacker, edit: Editor, codes: _Codes, blocked: Blocked, 
         "MatMulNBits",
         node.inputs[0],
         packed,
-        codes.scale,
-        *([codes.zero] if codes.zero is not None else []),
+        *codes.grid,
         domain=MICROSOFT,
         K=blocked.inner,
         N=blocked.rows,
@@ -117,8 +110,7 @@ def _gather(unpacker: Unpacker, edit: Editor, codes: _Codes, blocked: Blocked) -
         "GatherBlockQuantized",
         codes.packed,
         edit.node.inputs[1],
-        codes.scale,
-        *([codes.zero] if codes.zero is not None else []),
+        *codes.grid,
         domain=MICROSOFT,
         gather_axis=0,
         quantize_axis=1,

@@ -21,8 +21,7 @@ from ..numbers.blocks import Blocked, BlockFormat, rounded_codes, signal_to_nois
 from ..numbers.rounding import half_quadratic, nearest
 from . import kernels
 from . import standard_operators as standard
-from .gptq import compensated_codes
-from .hessians import rows_of
+from .gptq import compensated_codes, rows_of
 from .sites import OPERATORS, Operator, Weight, find_weights
 from .support import Storage, require_storage
 

@@ -18,6 +18,7 @@ from ...graph.edit import Editor
 from ...graph.layers.weights import Site
 from ...graph.packing import Unpacker, editor_for, owner, radices
 from ...lazy import ir
+from ...nodes import later
 from ..numbers.blocks import Blocked
 from .sites import Weight
 
@@ -56,11 +57,8 @@ def write_qdq(unpacker: Unpacker, weight: Weight, blocked: Blocked) -> None:
 def _integers(blocked: Blocked) -> ir.LazyTensor:
     """The codes [inner, rows], unpadded, in the integer type that DequantizeLinear reads."""
     kind = ("INT" if blocked.format.symmetric else "UINT") + str(blocked.format.bits)
-    return ir.LazyTensor(
-        lambda: ir.Tensor(_typed(_turned(blocked.codes()[:, : blocked.inner]), blocked)),
-        dtype=ir.DataType[kind],
-        shape=ir.Shape((blocked.inner, blocked.rows)),
-    )
+    sizes = (blocked.inner, blocked.rows)
+    return later(lambda: _typed(_turned(blocked.codes()[:, : blocked.inner]), blocked), ir.DataType[kind], sizes)
 
 
 def _typed(codes: Array, blocked: Blocked) -> Array:

@@ -19,32 +19,34 @@ from ...arrays import Array
 from ...graph.opset import require_opset
 from ...graph.packing import Unpacker, editor_for, owner, radices
 from ...lazy import ir
-from ...measure.quality import Quality, decibels
+from ...measure.quality import Quality
 from ...model import Model
-from ...passes import ALL, NONE, Change, Context, Only, Promise, Skip, register
-from .decoded import MINIMUM_OPSET, OPERATORS, Operator, Stored, find_stored, gains
-
-_PerChannel = Annotated[
-    bool,
-    Field(
-        description="A scale for each output channel, else one for the whole weight. On by default: more exact, for 4"
-        " bytes a channel."
-    ),
-]
-_Operators = Annotated[
-    list[Operator],
-    Field(
-        description="Operator types whose weights are changed. All by default: decoding costs no speed; name few "
-        "where accuracy counts."
-    ),
-]
+from ...passes import Change, Context, Promise, Selection, register
+from .decoded import MINIMUM_OPSET, OPERATORS, Operator, Stored, find_stored, gains, signal_to_noise
 
 
-@register("ternarize_weights", promises=Promise.SHRINKS)
-def ternarize_weights(
-    model: Model,
-    ctx: Context,
-    *,
+class BinaryOptions(Selection):
+    """What binarize_weights takes."""
+
+    per_channel: Annotated[
+        bool,
+        Field(
+            description="A scale for each output channel, else one for the whole weight. On by default: more exact, "
+            "for 4 bytes a channel."
+        ),
+    ] = True
+    operators: Annotated[
+        list[Operator],
+        Field(
+            description="Operator types whose weights are changed. All by default: decoding costs no speed; name few "
+            "where accuracy counts."
+        ),
+    ] = OPERATORS
+
+
+class TernaryOptions(BinaryOptions):
+    """What ternarize_weights takes."""
+
     threshold: Annotated[
         float | None,
         Field(
@@ -53,12 +55,11 @@ def ternarize_weights(
             description="Zero up to this times the mean of |w| (the paper: 0.7). Absent: the one with the least "
             "squared error.",
         ),
-    ] = None,
-    per_channel: _PerChannel = True,
-    operators: _Operators = OPERATORS,
-    only: Only = ALL,
-    skip: Skip = NONE,
-) -> Change:
+    ] = None
+
+
+@register("ternarize_weights", promises=Promise.SHRINKS)
+def ternarize_weights(model: Model, ctx: Context, options: TernaryOptions) -> Change:
     """Store weights as -1, 0 or 1 times a scale, five to a byte (ternary weight networks).
 
     Li & Liu 2016 (arXiv:1605.04711). By default the threshold is the one of least squared error, found exactly; the
@@ -67,19 +68,11 @@ def ternarize_weights(
     costs much accuracy (digits-mlp 0.978 -> 0.961, digits-cnn 1.000 -> 0.530; with finetune_quantized behind it
     0.998): train, or leave out the first and the last layer.
     """
-    return _apply(model, ctx, lambda rows: _ternary(rows, threshold), 3, per_channel, operators, only, skip)
+    return _apply(model, ctx, options, lambda rows: _ternary(rows, options.threshold), 3)
 
 
 @register("binarize_weights", promises=Promise.SHRINKS)
-def binarize_weights(
-    model: Model,
-    ctx: Context,
-    *,
-    per_channel: _PerChannel = True,
-    operators: _Operators = OPERATORS,
-    only: Only = ALL,
-    skip: Skip = NONE,
-) -> Change:
+def binarize_weights(model: Model, ctx: Context, options: BinaryOptions) -> Change:
     """Store weights as their signs times a scale, eight to a byte (binary weight networks).
 
     XNOR-Net's weights (Rastegari et al. 2016, arXiv:1603.05279): the scale is the mean of |w|, zero counts as positive.
@@ -87,7 +80,7 @@ def binarize_weights(
     model takes. Without training afterwards much accuracy is lost (digits-mlp 0.978 -> 0.941, digits-cnn to 0.152; with
     finetune_quantized behind it 0.989).
     """
-    return _apply(model, ctx, _binary, 2, per_channel, operators, only, skip)
+    return _apply(model, ctx, options, _binary, 2)
 
 
 def _binary(rows: Array) -> tuple[Array, Array]:
@@ -115,23 +108,16 @@ def _best_ternary(rows: Array) -> tuple[Array, Array]:
 
 
 def _apply(
-    model: Model,
-    ctx: Context,
-    rule: Callable[[Array], tuple[Array, Array]],
-    levels: int,
-    per_channel: bool,
-    operators: list[Operator],
-    only: list[str],
-    skip: list[str],
+    model: Model, ctx: Context, options: BinaryOptions, rule: Callable[[Array], tuple[Array, Array]], levels: int
 ) -> Change:
     require_opset(model, MINIMUM_OPSET)
-    change, unpacker, quality = Change(), Unpacker(model), Quality()
-    for stored in ctx.progress(find_stored(model, operators, only, skip, change), "signs"):
+    change, unpacker, quality, per_channel = Change(), Unpacker(model), Quality(), options.per_channel
+    weights = find_stored(model, options.operators, options.only, options.skip, change)
+    for stored in ctx.progress(weights, "signs"):
         scales = stored.sizes[stored.axis] if per_channel else 1
         if not gains(stored, radices(levels), int(scales * stored.tensor.dtype.itemsize), change):
             continue
-        rows = stored.rows(per_channel)
-        signs = _Signs(stored, *rule(rows), levels, per_channel)
+        signs = _Signs(stored, *rule(stored.rows(per_channel)), levels, per_channel)
         quality.add(stored.name, signs.signal_to_noise())
         signs.write(unpacker)
         told = f", {float((signs.codes() == 0).mean()):.0%} of them zero" if levels > 2 else ""
@@ -159,26 +145,20 @@ class _Signs:
 
     def signal_to_noise(self) -> float:
         rows = self.stored.rows(self.per_channel)
-        error = rows - self.codes() * self.scale.astype(rows.dtype)
-        signal = float(np.einsum("ri,ri->", rows, rows, dtype=np.float64))
-        return decibels(signal, float(np.einsum("ri,ri->", error, error, dtype=np.float64)))
-
-    def _packed(self) -> Array:
-        return ((self.codes().reshape(1, -1) + 1) // self._step).astype(np.uint8)
-
-    @property
-    def _step(self) -> int:
-        """How far apart the signs are."""
-        return 2 if self.levels == 2 else 1
+        return signal_to_noise(rows, self.codes() * self.scale.astype(rows.dtype))
 
     def write(self, unpacker: Unpacker) -> None:
         """Let the weight's readers read scale * (code - 1), codes being 0 and 2, or 0, 1 and 2."""
         value, graph, size = self.stored.value, owner(self.stored.value), self.stored.tensor.size
         edit, bases = editor_for(unpacker.model, value), radices(self.levels)
-        dtype = self.stored.tensor.dtype.numpy()
-        planes = unpacker.store(f"{self.stored.name}_signs", self._packed, (1, size), bases, graph)
-        codes = unpacker.unpack(edit, planes, bases, dtype.name, size, factor=self._step)
-        shape, back = self.stored.turned() if self.per_channel else (list(self.stored.sizes), [])
+        dtype, apart = self.stored.tensor.dtype.numpy(), 2 if self.levels == 2 else 1
+
+        def packed() -> Array:
+            return ((self.codes().reshape(1, -1) + 1) // apart).astype(np.uint8)
+
+        planes = unpacker.store(f"{self.stored.name}_signs", packed, (1, size), bases, graph)
+        codes = unpacker.unpack(edit, planes, bases, dtype.name, size, factor=apart)
+        shape, back = self.stored.turned(self.per_channel)
         along = (-1, *[1] * (len(shape) - 1)) if self.per_channel else ()
         add = unpacker.model.add_weight
         scale = add(f"{self.stored.name}_scale", ir.Tensor(self.scale.reshape(along).astype(dtype)), graph)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ...arrays import Array
-from ...graph.edit import Editor, constant_of
+from ...graph.edit import Editor, Writer, constant_of
+from ...graph.layers.weights import is_dequantized
 from ...lazy import ir
 from ...model import Model
-from .counterparts import Counterpart
+from ..int8.qdq import dequantizer
+from .counterparts import Counterpart, made_by
 
 NO_BIAS = "it has no bias, and add_missing is false"
 
@@ -23,9 +26,8 @@ def add_to_bias(model: Model, pair: Counterpart, shift: Array, *, add_missing: b
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     if bias is None:
         return _new_bias(model, node, shift) if add_missing else NO_BIAS
-    source = bias.producer()
-    if source is not None and source.op_type == "DequantizeLinear" and constant_of(source.inputs[0]) is not None:
-        return _add_to_codes(model, node, source, shift)
+    if is_dequantized(bias):
+        return _add_to_codes(model, node, made_by(bias), shift)
     if constant_of(bias) is None:
         return "its bias is computed, not stored"
     _add_to_constant(model, node, 2, shift)
@@ -55,9 +57,8 @@ def _int32(numbers: Array) -> Array:
 def _read_int32(model: Model, node: ir.Node, wish: str, codes: Array, scale: ir.Value | None) -> None:
     """Let the node read its bias from new codes: the old ones may have other readers."""
     stored = model.add_weight(wish, ir.Tensor(codes))
-    attributes: dict[str, Any] = (
-        {"axis": 0} if scale is not None and scale.shape is not None and len(scale.shape) else {}
-    )
+    by_channel = scale is not None and scale.shape is not None and len(scale.shape)
+    attributes: dict[str, Any] = {"axis": 0} if by_channel else {}
     edit = Editor(model, model.graph[0], stored.name)
     bias = edit.op("DequantizeLinear", stored, scale, called=f"{stored.name}_dequantized", **attributes)
     node.resize_inputs(3)
@@ -82,8 +83,8 @@ def _new_bias(model: Model, node: ir.Node, shift: Array) -> str:
 
 def _scale(value: ir.Value | None) -> Array | None:
     """Scale of an int8 value or weight (one number, or one for each output channel); None where it has another form."""
-    source = value.producer() if value is not None else None
-    if source is None or source.op_type != "DequantizeLinear" or "block_size" in source.attributes:
+    source = dequantizer(value)
+    if source is None or "block_size" in source.attributes:
         return None
     tensor = constant_of(source.inputs[1])
     return None if tensor is None or len(tensor.shape) > 1 else np.asarray(tensor.numpy())
@@ -133,12 +134,10 @@ def _insert_addition(model: Model, pair: Counterpart, shift: Array) -> None:
     """All that read the output, the model's outputs included, read the sum instead."""
     value, shape = pair.output, shift.shape if pair.channels_last else (-1, *[1] * (len(pair.weight.shape) - 2))
     added = model.add_weight(f"{pair.name}_bias", ir.Tensor(shift.astype(np.float32).reshape(shape)))
-    node: ir.Node = ir.node("Add", [value, added], name=model.fresh(f"{pair.name}/correct_bias"))
-    result, producer, is_output = node.outputs[0], value.producer(), value.is_graph_output()
-    assert producer is not None
+    writer, is_output = Writer(model, pair.name, partial(model.graph.insert_after, pair.maker)), value.is_graph_output()
+    (result,) = writer.ops("Add", value, added, outputs=1, label="correct_bias")
     result.name, result.type, result.shape = model.fresh(f"{value.name}_corrected"), value.type, value.shape
     value.replace_all_uses_with(result, replace_graph_outputs=True)
-    node.replace_input_with(0, value)
-    model.graph.insert_after(producer, node)
+    made_by(result).replace_input_with(0, value)
     if is_output:
         value.name, result.name = result.name, value.name

@@ -11,19 +11,19 @@ so that each sees those before it corrected: all at once, later ones would make 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
 from ...arrays import Array
-from ...graph.tap import constant, tapped
+from ...graph.tap import constant, reduced, tapped
 from ...lazy import ir
 from ...model import Model
 from ...passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register
 from .add_to_bias import add_to_bias
-from .counterparts import Counterpart, counterparts, unquantized_of
+from .counterparts import Counterpart, computed, counterparts, unquantized_of
 
 
 @register("correct_bias", promises=Promise.IMPROVES, needs={Need.CALIBRATION, Need.UNQUANTIZED})
@@ -51,12 +51,12 @@ def correct_bias(
     """
     original, change = unquantized_of(ctx, "correct_bias"), Change()
     pairs = counterparts(model, original, only, skip, change)
-    exact = dict(zip(pairs, _means(original, ctx, [(pair.exact.outputs[0].name, pair) for pair in pairs]), strict=True))
+    exact = _means(original, ctx, {pair.exact.outputs[0].name or "": pair for pair in pairs})
     for group in ctx.progress([*_independent(model, pairs)], "correct_bias"):
-        names = [(pair.output.name, pair) for pair in group]
-        found = _means(_leading_to(model, [name for name, _ in names]), ctx, names)
-        for pair, mean in zip(group, found, strict=True):
-            _correct(model, pair, exact[pair] - mean, change, add_missing=add_missing)
+        layers = {pair.output.name or "": pair for pair in group}
+        found = _means(_leading_to(model, layers), ctx, layers)
+        for pair in group:
+            _correct(model, pair, exact[pair] - found[pair], change, add_missing=add_missing)
     model.drop_unused()
     return change
 
@@ -92,22 +92,22 @@ def _correct(model: Model, pair: Counterpart, error: Array, change: Change, *, a
         change.touch(pair.name, f"bias shifted by up to {np.abs(error).max():.3g}")
 
 
-def _leading_to(model: Model, names: Sequence[str | None]) -> Model:
+def _leading_to(model: Model, names: Iterable[str]) -> Model:
     """A copy of the model that ends at the named values: nothing behind them is run."""
     part = model.copy()
-    values = {value.name: value for node in part.graph for value in node.outputs}
+    values = computed(part)
     part.graph.outputs[:] = [values[name] for name in names]
     part.drop_unused()
     return part
 
 
-def _means(model: Model, ctx: Context, layers: Sequence[tuple[str | None, Counterpart]]) -> list[Array]:
-    """float64 [channels] for each named value: its mean over all data, batches weighted by their size."""
+def _means(model: Model, ctx: Context, layers: Mapping[str, Counterpart]) -> dict[Counterpart, Array]:
+    """float64 [channels] of each named value: its mean over all data, batches weighted by their size."""
     if not layers:
-        return []
-    values = {value.name: value for node in model.graph for value in node.outputs}
-    taps = [tap for name, pair in layers for tap in _taps(model, values[name], pair)]
-    sums, counts = [np.zeros(pair.channels) for _, pair in layers], np.zeros(len(layers))
+        return {}
+    values = computed(model)
+    taps = [tap for name, pair in layers.items() for tap in _taps(model, values[name], pair)]
+    sums, counts = [np.zeros(pair.channels) for pair in layers.values()], np.zeros(len(layers))
     with tapped(model, ctx, taps) as session:
         for feeds in ctx.calibration_batches("correct_bias: means"):
             seen = list(session.run(feeds).values())
@@ -116,18 +116,12 @@ def _means(model: Model, ctx: Context, layers: Sequence[tuple[str | None, Counte
                     sums[i] += mean.astype(np.float64) * float(size)
                     counts[i] += size
     with np.errstate(invalid="ignore"):
-        return [total / count for total, count in zip(sums, counts, strict=True)]
+        return {pair: total / count for pair, total, count in zip(layers.values(), sums, counts, strict=True)}
 
 
 def _taps(model: Model, value: ir.Value, pair: Counterpart) -> list[ir.Node]:
     """The mean of each channel, and how many numbers the value has."""
-    rank = len(pair.weight.shape)
-    rows = [0] if pair.channels_last else [0, *range(2, rank)]
-    if pair.channels_last:
-        value_of_rows: Any = ir.node("Reshape", [value, constant(np.array([-1, pair.channels], np.int64))]).outputs[0]
-    else:
-        value_of_rows = value
-    by_input = model.opset >= 18
-    axes = [constant(np.array(rows, np.int64))] if by_input else []
-    attributes = {"keepdims": 0, **({} if by_input else {"axes": rows})}
-    return [ir.node("ReduceMean", [value_of_rows, *axes], attributes), ir.node("Size", [value])]
+    if not pair.channels_last:
+        return [reduced(model, "ReduceMean", value, [0, *range(2, len(pair.weight.shape))]), ir.node("Size", [value])]
+    flat = ir.node("Reshape", [value, constant(np.array([-1, pair.channels], np.int64))]).outputs[0]
+    return [reduced(model, "ReduceMean", flat, [0]), ir.node("Size", [value])]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ...errors import PassError
 from ...graph.edit import constant_of
-from ...graph.layers.view import output_axis, view_of
+from ...graph.layers.view import view_of_weight
 from ...graph.layers.weights import LINEAR, PRODUCTS
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
@@ -40,14 +40,18 @@ class Counterpart:
     @property
     def channels(self) -> int:
         """How many output channels the layer has."""
-        sizes = tuple(self.weight.shape.numpy())
-        groups = view_of(self.exact, sizes).shape[0] if self.exact.op_type == "ConvTranspose" else 1
-        return int(sizes[output_axis(self.exact, len(sizes))] * groups)
+        groups, outputs, *_ = view_of_weight(self.exact).shape
+        return outputs if self.channels_last else groups * outputs
 
     @property
     def channels_last(self) -> bool:
         """Whether the output's channels are its last axis, else axis 1."""
         return self.exact.op_type in PRODUCTS
+
+    @property
+    def maker(self) -> ir.Node:
+        """What makes the output."""
+        return made_by(self.output)
 
 
 def unquantized_of(ctx: Context, step: str) -> Model:
@@ -61,13 +65,23 @@ def unquantized_of(ctx: Context, step: str) -> Model:
 def counterparts(model: Model, original: Model, only: list[str], skip: list[str], change: Change) -> list[Counterpart]:
     """The quantized layers in graph order; those that cannot be found are declined, those still float passed over."""
     nodes = {node.name: node for node in model.graph}
-    values = {value.name: value for node in model.graph for value in node.outputs}
-    found = [
-        _counterpart(exact, nodes, values, change) for exact in float_layers(original) if selected(exact, only, skip)
-    ]
+    values, pairs = computed(model), []
+    for exact in (exact for exact in float_layers(original) if selected(exact, only, skip)):
+        node, output = nodes.get(exact.name), values.get(exact.outputs[0].name or "")
+        if node is not None and node.op_type == exact.op_type:
+            if constant_of(node.inputs[1]) is None:
+                pairs.append(Counterpart(exact, node.outputs[0], node))
+        elif output is None:
+            change.decline(exact.name, f"{exact.op_type}: nothing in the quantized model has the name of its output")
+        else:
+            pairs.append(Counterpart(exact, output, None))
     place = {node: i for i, node in enumerate(model.graph)}
-    pairs = [pair for pair in found if pair is not None]
-    return sorted(pairs, key=lambda pair: place[_producer(pair.output)])
+    return sorted(pairs, key=lambda pair: place[pair.maker])
+
+
+def computed(model: Model) -> dict[str, ir.Value]:
+    """What the nodes of the main graph give, by name."""
+    return {value.name or "": value for node in model.graph for value in node.outputs}
 
 
 def float_layers(original: Model) -> Iterator[ir.Node]:
@@ -79,21 +93,8 @@ def float_layers(original: Model) -> Iterator[ir.Node]:
                 yield node
 
 
-def _counterpart(
-    exact: ir.Node, nodes: dict[str | None, ir.Node], values: dict[str | None, ir.Value], change: Change
-) -> Counterpart | None:
-    node = nodes.get(exact.name)
-    if node is not None and node.op_type == exact.op_type:
-        stays_float = constant_of(node.inputs[1]) is not None
-        return None if stays_float else Counterpart(exact, node.outputs[0], node)
-    output = values.get(exact.outputs[0].name)
-    if output is None:
-        change.decline(exact.name, f"{exact.op_type}: nothing in the quantized model has the name of its output")
-        return None
-    return Counterpart(exact, output, None)
-
-
-def _producer(value: ir.Value) -> ir.Node:
+def made_by(value: ir.Value) -> ir.Node:
+    """What computes a value that is known to be computed."""
     node = value.producer()
     assert node is not None
     return node

@@ -19,10 +19,10 @@ from ...measure.latency import ModelLatency
 from ...model import Model
 from ...passes import Change, Context, Need, Promise, Selection, register
 from ...runtime import open_session
-from .counterparts import unquantized_of
+from .counterparts import Counterpart, unquantized_of
 from .float_trials import Limit, Trial
 from .noise import noise_added
-from .restore import Layer, Restorer, quantized_layers
+from .restore import Restorer, quantized_layers
 
 _TRIED = 16  # layers that are returned one at a time to see what that gives; the others follow in order of noise
 _SECONDS = 1.0  # to time one layer
@@ -103,7 +103,7 @@ def keep_float(model: Model, ctx: Context, options: KeepFloatOptions) -> Change:
     return change
 
 
-def _named(found: Sequence[Layer], layers: Sequence[str]) -> list[str]:
+def _named(found: Sequence[Counterpart], layers: Sequence[str]) -> list[str]:
     unknown = sorted({*layers} - {layer.name for layer in found})
     if unknown:
         hint = "layers that are: " + (", ".join(layer.name for layer in found[:10]) or "none")
@@ -111,9 +111,12 @@ def _named(found: Sequence[Layer], layers: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(layers))
 
 
-def _chosen(trial: Trial, found: Sequence[Layer], most: int | None, change: Change) -> tuple[list[str], dict[str, str]]:
+def _chosen(
+    trial: Trial, found: Sequence[Counterpart], most: int | None, change: Change
+) -> tuple[list[str], dict[str, str]]:
     """Names of the layers to return, in order, and what each gives and costs, as text."""
-    noisy = _noisiest(trial, found)
+    noise = noise_added(trial.original, trial.model, trial.ctx, [layer.exact for layer in found])
+    noisy = sorted(noise, key=noise.__getitem__, reverse=True)
     if trial.ctx.dry_run:
         return noisy[:1], dict.fromkeys(noisy, ", or others or more, as measured in a run")
     unmet = trial.unmet([])
@@ -129,11 +132,6 @@ def _chosen(trial: Trial, found: Sequence[Layer], most: int | None, change: Chan
         return [], {}
     costs = _costs(trial, order[:number])
     return order[:number], {name: f"{gains.get(name, '')}{cost}" for name, cost in costs.items()}
-
-
-def _noisiest(trial: Trial, found: Sequence[Layer]) -> list[str]:
-    noise = noise_added(trial.original, trial.model, trial.ctx, [layer.exact for layer in found])
-    return sorted(noise, key=noise.__getitem__, reverse=True)
 
 
 def _ranked(trial: Trial, order: Sequence[str]) -> tuple[list[str], dict[str, str]]:

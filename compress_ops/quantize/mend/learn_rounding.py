@@ -19,13 +19,12 @@ import numpy as np
 from pydantic import Field
 
 from ...arrays import Array
-from ...graph.edit import attribute
 from ...graph.layer_inputs import Rows, in_groups, products
+from ...graph.layers.view import view_of_weight
 from ...lazy import ir
 from ...model import Model
 from ...passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register
-from ..few_bits.gptq import compensated_codes
-from ..few_bits.hessians import LARGEST_PATCH
+from ..few_bits.gptq import LARGEST_PATCH, compensated_codes
 from ..numbers.blocks import BlockFormat, Grid
 from .counterparts import Counterpart, counterparts, unquantized_of
 from .descent import descend, errors
@@ -109,7 +108,8 @@ def _is_feasible(task: _Task, change: Change) -> bool:
 
 
 def _round(task: _Task, hessian: Array, damping: float, sweeps: int, change: Change) -> None:
-    before, scale, weight = task.codes.matrix(), task.codes.scales(), _matrix(task.pairs[0])
+    before, scale, first = task.codes.matrix(), task.codes.scales(), task.pairs[0]
+    weight = view_of_weight(first.exact).matrix(first.weight.numpy())
     reason = _why_not(weight, before, scale, hessian)
     if not reason:
         after, gain = _best_codes(weight, task.codes, hessian, damping, sweeps)
@@ -122,14 +122,6 @@ def _round(task: _Task, hessian: Array, damping: float, sweeps: int, change: Cha
             change.touch(pair.name, what)
     if not reason:
         task.codes.write(after)
-
-
-def _matrix(pair: Counterpart) -> Array:
-    """The float weight as [rows, inner], rows being outputs."""
-    weight = pair.weight.numpy()
-    if pair.exact.op_type == "Conv":
-        return weight.reshape(weight.shape[0], -1)
-    return weight if attribute(pair.exact, "transB", 0) else weight.T
 
 
 def _why_not(weight: Array, codes: Array, scale: Array, hessian: Array) -> str:

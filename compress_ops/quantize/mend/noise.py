@@ -15,6 +15,7 @@ from ...graph.tap import tapped
 from ...lazy import ir
 from ...model import Model
 from ...passes import Context
+from .counterparts import computed
 
 _BATCHES = 2
 
@@ -22,17 +23,14 @@ _BATCHES = 2
 def noise_added(original: Model, model: Model, ctx: Context, layers: Sequence[ir.Node]) -> dict[str, float]:
     """What each layer of the original adds in the quantized model, by its name; 0 where its output cannot be seen."""
     ends = {node.name or "": (_name(node.inputs[0]), _name(node.outputs[0])) for node in layers}
-    values = sorted({name for pair in ends.values() for name in pair} & _computed(original) & _computed(model))
+    named = {name for pair in ends.values() for name in pair}
+    values = sorted(named & computed(original).keys() & computed(model).keys())
     ratios = _noise_ratios(original, model, values, ctx) if values else {}
     return {layer: ratios.get(y, 0.0) - ratios.get(x, 0.0) if y in ratios else 0.0 for layer, (x, y) in ends.items()}
 
 
 def _name(value: ir.Value | None) -> str:
     return (value.name or "") if value is not None else ""
-
-
-def _computed(model: Model) -> set[str]:
-    return {_name(value) for node in model.graph for value in node.outputs}
 
 
 def _noise_ratios(original: Model, model: Model, values: Sequence[str], ctx: Context) -> dict[str, float]:
@@ -53,5 +51,5 @@ def _energies(exact: Array, rounded: Array) -> tuple[float, float]:
 
 
 def _taps(model: Model, values: Sequence[str]) -> list[ir.Node]:
-    named = {value.name: value for node in model.graph for value in node.outputs}
-    return [ir.node("Identity", [named[name]]) for name in values]
+    found = computed(model)
+    return [ir.node("Identity", [found[name]]) for name in values]

@@ -14,47 +14,41 @@ from dataclasses import dataclass, field
 from ...graph.edit import Editor, constant_of, stand_in
 from ...lazy import ir
 from ...model import Model
+from ...nodes import later
 from ...passes import Change, selected
 from ..int8.placement import ABSORBED, absorbed_output
-from .counterparts import Counterpart, counterparts, float_layers
+from ..int8.qdq import dequantizer
+from .counterparts import Counterpart, counterparts, float_layers, made_by
 
-_OPERATORS = {"QLinearConv": "Conv", "QLinearMatMul": "MatMul", "QGemm": "Gemm"}
+_OPERATORS = ("QLinearConv", "QLinearMatMul", "QGemm")
 _REWRITTEN = ("DynamicQuantizeLinear", "MatMulNBits", "MatMul", "Gemm", "Conv")  # these read what the layer read
 _BETWEEN = ("Add", "Mul", "Cast", "Reshape", "MatMulInteger", "ConvInteger")  # and these lead from them to its output
 _PAIRED = ("Gemm", "MatMul")  # these have integer kernels that write floats
 _CODES = "_quantized"  # what the codes of a value are called beside its own name
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A float layer, and the form it has in the quantized model: a counterpart, or an operator on codes."""
+def quantized_layers(
+    model: Model, original: Model, only: list[str], skip: list[str], change: Change
+) -> list[Counterpart]:
+    """The quantized layers, operators on codes first; those whose place in the model cannot be found are declined.
 
-    exact: ir.Node
-    pair: Counterpart | None
-    operator: ir.Node | None = None
-
-    @property
-    def name(self) -> str:
-        return self.exact.name or "?"
-
-
-def quantized_layers(model: Model, original: Model, only: list[str], skip: list[str], change: Change) -> list[Layer]:
-    """The quantized layers; those whose place in the quantized model cannot be found are declined."""
-    coded = {node.outputs[0].name: node for node in model.graph if node.op_type in _OPERATORS}
+    What stands for the output of a layer that became an operator on codes are these codes.
+    """
+    coded = {node.outputs[0].name: node.outputs[0] for node in model.graph if node.op_type in _OPERATORS}
     operators = {
-        exact: coded[f"{absorbed_output(exact).name}{_CODES}"]
+        exact: Counterpart(exact, coded[f"{absorbed_output(exact).name}{_CODES}"], None)
         for exact in float_layers(original)
         if f"{absorbed_output(exact).name}{_CODES}" in coded and selected(exact, only, skip)
     }
     told, names = Change(), {exact.name for exact in operators}
     pairs = [pair for pair in counterparts(model, original, only, skip, told) if pair.exact not in operators]
     change.declined += [declined for declined in told.declined if declined.name not in names]
-    found = [Layer(exact, None, operator) for exact, operator in operators.items()]
+    found = [*operators.values()]
     for pair in pairs:
-        if pair.node is None and _input_of(_producer(pair.output)) is None:
+        if pair.node is None and _input_of(pair.maker) is None:
             change.decline(pair.name, f"{pair.exact.op_type}: it is written in a form that is not known here")
         else:
-            found.append(Layer(pair.exact, pair))
+            found.append(pair)
     return found
 
 
@@ -65,20 +59,16 @@ class Restorer:
     model: Model
     weights: dict[str, ir.Value] = field(default_factory=dict)
 
-    def restore(self, layers: Sequence[Layer]) -> None:
+    def restore(self, layers: Sequence[Counterpart]) -> None:
         """Make these layers of the model float again."""
         for layer in layers:
-            made = self._restored(layer)
-            _settle(made)
+            if layer.node is not None:
+                _settle(self._unwrapped(layer.exact, layer.node))
+            elif layer.maker.op_type in _OPERATORS:
+                _settle(self._from_operator(layer.exact, layer.maker))
+            else:
+                _settle(self._written(layer.exact, layer.maker))
         self.model.drop_unused()
-
-    def _restored(self, layer: Layer) -> ir.Node:
-        if layer.operator is not None:
-            return self._from_operator(layer.exact, layer.operator)
-        assert layer.pair is not None
-        if layer.pair.node is not None:
-            return self._unwrapped(layer.exact, layer.pair.node)
-        return self._written(layer.exact, layer.pair.output)
 
     def _unwrapped(self, exact: ir.Node, node: ir.Node) -> ir.Node:
         """A node in QDQ form reads the float weight and bias."""
@@ -87,13 +77,12 @@ class Restorer:
             node.replace_input_with(index, stored)
         return node
 
-    def _written(self, exact: ir.Node, output: ir.Value) -> ir.Node:
+    def _written(self, exact: ir.Node, maker: ir.Node) -> ir.Node:
         """The float node in place of what makes its output now."""
-        producer = _producer(output)
-        edit = Editor(self.model, producer)
-        made = self._float_node(edit, exact, _input_of(producer))
+        edit = Editor(self.model, maker)
+        made = self._float_node(edit, exact, _input_of(maker))
         edit.replace(made)
-        return _producer(made)
+        return made_by(made)
 
     def _from_operator(self, exact: ir.Node, operator: ir.Node) -> ir.Node:
         """DequantizeLinear, the float node with the Relu that the codes stood for, and QuantizeLinear."""
@@ -102,8 +91,9 @@ class Restorer:
         absorbed = absorbed_output(exact)
         limiter = absorbed.producer() if absorbed is not exact.outputs[0] else None
         y = made if limiter is None else self._float_node(edit, limiter, made)
-        edit.replace(edit.op("QuantizeLinear", y, *_output_form(operator)))
-        return _producer(made)
+        at = 7 if operator.op_type == "QGemm" else 6  # scale and zero point of what it gives
+        edit.replace(edit.op("QuantizeLinear", y, *operator.inputs[at : at + 2]))
+        return made_by(made)
 
     def _float_node(self, edit: Editor, exact: ir.Node, x: ir.Value | None) -> ir.Value:
         attributes = {name: held.value for name, held in exact.attributes.items()}
@@ -111,7 +101,7 @@ class Restorer:
         for index, stored in self._stored(exact):
             inputs[index] = stored
         made = edit.op(exact.op_type, *inputs, domain=exact.domain, **attributes)
-        _producer(made).name = exact.name
+        made_by(made).name = exact.name
         return made
 
     def _stored(self, exact: ir.Node) -> Iterator[tuple[int, ir.Value]]:
@@ -121,20 +111,10 @@ class Restorer:
             if value is not None and tensor is not None:
                 name = value.name or ""
                 if name not in self.weights:
-                    self.weights[name] = self.model.graph.initializers.get(name) or _added(self.model, name, tensor)
+                    here = self.model.graph.initializers.get(name)
+                    shared = later(tensor.numpy, tensor.dtype, tensor.shape.numpy())  # the other keeps its name
+                    self.weights[name] = here or self.model.add_weight(name, shared)
                 yield index, self.weights[name]
-
-
-def _added(model: Model, name: str, tensor: ir.TensorProtocol) -> ir.Value:
-    """The tensor as a weight of this model too; the one of the float model keeps its name."""
-    shared = ir.LazyTensor(lambda: ir.Tensor(tensor.numpy()), dtype=tensor.dtype, shape=ir.Shape(tensor.shape.numpy()))
-    return model.add_weight(name, shared)
-
-
-def _producer(value: ir.Value) -> ir.Node:
-    node = value.producer()
-    assert node is not None
-    return node
 
 
 def _input_of(node: ir.Node) -> ir.Value | None:
@@ -143,11 +123,6 @@ def _input_of(node: ir.Node) -> ir.Value | None:
         return node.inputs[0]
     makers = [value.producer() for value in node.inputs if value is not None] if node.op_type in _BETWEEN else []
     return next((found for made in makers if made is not None and (found := _input_of(made)) is not None), None)
-
-
-def _output_form(operator: ir.Node) -> list[ir.Value | None]:
-    """Scale and zero point of what an operator on codes gives."""
-    return list(operator.inputs[7:9] if operator.op_type == "QGemm" else operator.inputs[6:8])
 
 
 def _settle(node: ir.Node) -> None:
@@ -184,8 +159,8 @@ def _give_floats(node: ir.Node) -> list[ir.Node]:
 
 def _quantized_from(value: ir.Value | None) -> ir.Value | None:
     """What a dequantized value was before it was quantized; None for other values, stored codes among them."""
-    source = value.producer() if value is not None else None
-    codes = source.inputs[0] if source is not None and source.op_type == "DequantizeLinear" else None
+    source = dequantizer(value)
+    codes = source.inputs[0] if source is not None else None
     quantizer = codes.producer() if codes is not None else None
     return quantizer.inputs[0] if quantizer is not None and quantizer.op_type == "QuantizeLinear" else None
 
@@ -195,23 +170,18 @@ def _is_made_by_kernel(value: ir.Value) -> bool:
     node = value.producer()
     if node is not None and node.op_type in ABSORBED and node.inputs[0] is not None:
         node = node.inputs[0].producer()
-    return node is not None and node.op_type not in _PAIRED and any(map(_is_dequantized, node.inputs))
+    return node is not None and node.op_type not in _PAIRED and any(map(dequantizer, node.inputs))
 
 
 def _is_integer(node: ir.Node) -> bool:
     """Whether a reader of dequantized values computes on their codes: it is quantized on both sides."""
     behind = {user.op_type for user in absorbed_output(node).consumers()}
     computed = [value for value in node.inputs if value is not None and constant_of(value) is None]
-    return _is_core(node) or (behind == {"QuantizeLinear"} and all(map(_is_dequantized, computed)))
+    return _is_core(node) or (behind == {"QuantizeLinear"} and all(map(dequantizer, computed)))
 
 
 def _is_core(node: ir.Node) -> bool:
     """Whether a layer computes with stored codes."""
-    return any(_is_dequantized(value) and _quantized_from(value) is None for value in node.inputs[1:2]) or (
-        node.op_type in _PAIRED and all(_is_dequantized(value) for value in node.inputs[:2])
+    return any(dequantizer(value) and _quantized_from(value) is None for value in node.inputs[1:2]) or (
+        node.op_type in _PAIRED and all(map(dequantizer, node.inputs[:2]))
     )
-
-
-def _is_dequantized(value: ir.Value | None) -> bool:
-    source = value.producer() if value is not None else None
-    return source is not None and source.op_type == "DequantizeLinear"

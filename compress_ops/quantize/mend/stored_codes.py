@@ -10,6 +10,7 @@ from ...arrays import Array
 from ...graph.edit import attribute, constant_of
 from ...graph.layers.weights import Site
 from ...lazy import ir
+from ..int8.qdq import dequantizer
 from .counterparts import Counterpart
 
 _INTEGER = ("MatMulInteger", "ConvInteger")
@@ -90,8 +91,8 @@ def _dequantized(pair: Counterpart) -> StoredCodes | None:
     """Codes -> DequantizeLinear -> layer."""
     assert pair.node is not None
     value = pair.node.inputs[1]
-    source = value.producer() if value is not None else None
-    if value is None or source is None or source.op_type != "DequantizeLinear" or "block_size" in source.attributes:
+    source = dequantizer(value)
+    if value is None or source is None or "block_size" in source.attributes:
         return None
     rows_first = Site(pair.exact, 1, value).rows_first
     codes = source.inputs[0]
