@@ -18,25 +18,24 @@ from pydantic import Field
 
 from ...arrays import Array
 from ...graph.edit import constant_of
+from ...graph.layers.scaling import scale_weight
+from ...graph.layers.view import view_of_weight
 from ...lazy import ir
 from ...model import Model
-from ...passes import ALL, NONE, Change, Context, Only, Promise, Skip, register, selected
+from ...passes import Change, Context, Promise, Selection, register, selected
 from .equalize_links import Link, find_links
-from .equalize_weights import rescale, sizes_of
 
 _SETTLED = 1e-3  # largest |log s| of a round that needs no other round
 _EQUAL = 0.05  # largest |log s| of a chain that is left alone whatever the gain: ranges differ by less than 10 %
 _DEAD = 1e-5  # of the largest channel: smaller ranges are rounding errors of zero, whose bias must not be blown up
 
 
-@register("equalize", promises=Promise.IMPROVES)
-def equalize(
-    model: Model,
-    ctx: Context,
-    *,
+class EqualizeOptions(Selection):
+    """What equalize takes."""
+
     rounds: Annotated[
         int, Field(ge=1, description="Rounds over a chain at most; 50 settle chains of dozens of layers.")
-    ] = 50,
+    ] = 50
     limit: Annotated[
         float,
         Field(
@@ -44,7 +43,7 @@ def equalize(
             description="Largest factor of a channel, up or down. 32 is five bits: its bias and activations change by"
             " it too, and must not leave their range.",
         ),
-    ] = 32.0,
+    ] = 32.0
     least_gain: Annotated[
         float,
         Field(
@@ -53,10 +52,11 @@ def equalize(
             description="Share of the weights' predicted noise that must go. A fifth by default: less is lost again "
             "in the activations.",
         ),
-    ] = 0.2,
-    only: Only = ALL,
-    skip: Skip = NONE,
-) -> Change:
+    ] = 0.2
+
+
+@register("equalize", promises=Promise.IMPROVES)
+def equalize(model: Model, ctx: Context, options: EqualizeOptions) -> Change:
     """Even out weight ranges across the channels of consecutive layers, before int8 quantization.
 
     Cross-layer equalization (Nagel et al. 2019, arXiv:1906.04721) of Conv, ConvTranspose, Gemm and MatMul, depthwise
@@ -69,9 +69,9 @@ def equalize(
     The report gives the mean precision of each pair, (r1_i / max r1) (r2_i / max r2), before and after.
     """
     change = Change()
-    links = [*find_links(model, lambda node: selected(node, only, skip), change.decline)]
+    links = [*find_links(model, lambda node: selected(node, options.only, options.skip), change.decline)]
     for chain in ctx.progress([*_chains(links)], "equalize"):
-        _equalize_chain(model, chain, _Settings(rounds, limit, least_gain), change)
+        _equalize_chain(model, chain, options, change)
     model.drop_unused()
     return change
 
@@ -88,13 +88,6 @@ def _chains(links: Sequence[Link]) -> Iterator[list[Link]]:
             yield chain
 
 
-@dataclass(frozen=True)
-class _Settings:
-    rounds: int
-    limit: float
-    least_gain: float
-
-
 @dataclass
 class _State:
     """``sizes``: |W| of each layer as [groups, outputs, inputs], scaled so far; ``factors``: s of each link so far."""
@@ -103,12 +96,12 @@ class _State:
     factors: list[Array]
 
 
-def _equalize_chain(model: Model, chain: list[Link], settings: _Settings, change: Change) -> None:
+def _equalize_chain(model: Model, chain: list[Link], options: EqualizeOptions, change: Change) -> None:
     nodes = [chain[0].first, *(link.second for link in chain)]
-    state = _State([sizes_of(node) for node in nodes], [np.ones(link.channels) for link in chain])
+    state = _State([_sizes_of(node) for node in nodes], [np.ones(link.channels) for link in chain])
     reason, before = "its chain has NaN or infinite weights", [*_precisions(state, chain)]
     if all(np.isfinite(size).all() for size in state.sizes):
-        reason = _settle(state, chain, settings)
+        reason = _settle(state, chain, options)
     if reason:
         for node in nodes:
             change.decline(node.name, f"{node.op_type}: {reason}")
@@ -121,29 +114,36 @@ def _equalize_chain(model: Model, chain: list[Link], settings: _Settings, change
         change.touch(link.second.name, f"evened out with {link.first.name}")
 
 
-def _settle(state: _State, chain: Sequence[Link], settings: _Settings) -> str:
+def _sizes_of(node: ir.Node) -> Array:
+    """float64 [groups, outputs of a group, inputs of a group]: the largest |w| over the kernel."""
+    tensor = constant_of(node.inputs[1])
+    assert tensor is not None
+    return np.abs(view_of_weight(node).of(tensor.numpy())).max(axis=3).astype(np.float64)
+
+
+def _settle(state: _State, chain: Sequence[Link], options: EqualizeOptions) -> str:
     """Go through the links until the factors are settled; returns why they are not worth it, empty where they are."""
     before = np.array([*_noises(state, chain)])
-    for _ in range(settings.rounds):
-        if max(_equalize_link(state, i, link.repeats, settings.limit) for i, link in enumerate(chain)) < _SETTLED:
+    for _ in range(options.rounds):
+        if max(_equalize_link(state, i, link, options.limit) for i, link in enumerate(chain)) < _SETTLED:
             break
     gain = max(float(np.max(1 - np.array([*_noises(state, chain)]) / before)), 0.0)
     largest = max(float(np.abs(np.log(factor)).max()) for factor in state.factors)
-    if gain >= settings.least_gain and largest >= _EQUAL:
+    if gain >= options.least_gain and largest >= _EQUAL:
         return ""
     return f"ranges of channels are even already; {gain:.0%} of noise to gain"
 
 
-def _equalize_link(state: _State, index: int, repeats: int, limit: float) -> float:
+def _equalize_link(state: _State, index: int, link: Link, limit: float) -> float:
     """One step of the rule for one link; returns the largest |log s|."""
-    first, second = state.sizes[index], state.sizes[index + 1]
-    gives, reads = first.max(axis=2).reshape(-1), second.max(axis=1).reshape(-1, repeats).max(axis=1)
+    first, second = state.sizes[index : index + 2]
+    gives, reads = _ranges_of(link, first, second)
     alive = (gives > _DEAD * gives.max()) & (reads > _DEAD * reads.max())
     wanted = np.sqrt(np.where(alive, gives, 1) / np.where(alive, reads, 1)) * state.factors[index]
     factor = np.clip(wanted, 1 / limit, limit) / state.factors[index]
     state.factors[index] = state.factors[index] * factor
     state.sizes[index] = first / factor.reshape(*first.shape[:2], 1)
-    state.sizes[index + 1] = second * np.repeat(factor, repeats).reshape(second.shape[0], 1, -1)
+    state.sizes[index + 1] = second * np.repeat(factor, link.repeats).reshape(second.shape[0], 1, -1)
     return float(np.abs(np.log(factor)).max())
 
 
@@ -168,23 +168,33 @@ def _noises(state: _State, chain: Sequence[Link]) -> Iterator[float]:
 def _ranges(state: _State, chain: Sequence[Link]) -> Iterator[tuple[Array, Array]]:
     """r1 and r2 of each link as they are by now."""
     for link, first, second in zip(chain, state.sizes, state.sizes[1:], strict=False):
-        yield first.max(axis=2).reshape(-1), second.max(axis=1).reshape(-1, link.repeats).max(axis=1)
+        yield _ranges_of(link, first, second)
+
+
+def _ranges_of(link: Link, first: Array, second: Array) -> tuple[Array, Array]:
+    return first.max(axis=2).reshape(-1), second.max(axis=1).reshape(-1, link.repeats).max(axis=1)
 
 
 def _write(model: Model, chain: list[Link], factors: list[Array]) -> None:
-    """Each layer once: its outputs divided by the factors of the link behind it, its inputs times those before it."""
-    inputs: Array | None = None
+    """Each layer once: its outputs divided by the factors of the link behind it, its inputs times those before it.
+
+    Constants that are added behind a MatMul are its bias.
+    """
+    inputs: Array | float = 1.0
     for link, factor in zip(chain, factors, strict=True):
-        rescale(model, link.first, factor, inputs)
-        _rescale_additions(model, link, factor)
+        if len(link.first.inputs) > 2:
+            _divide(model, link.first, 2, factor, f"{link.first.name}_bias")
+        scale_weight(link.first, 1 / factor, inputs)
+        for node, index in link.additions:
+            _divide(model, node, index, factor, "bias")
         inputs = np.repeat(factor, link.repeats)
-    rescale(model, chain[-1].second, None, inputs)
+    scale_weight(chain[-1].second, inputs=inputs)
 
 
-def _rescale_additions(model: Model, link: Link, factor: Array) -> None:
-    """Constants that are added behind a MatMul are its bias."""
-    for node, index in link.additions:
-        old = constant_of(node.inputs[index])
-        assert old is not None and isinstance(node.graph, ir.Graph)
+def _divide(model: Model, node: ir.Node, index: int, factor: Array, wish: str) -> None:
+    """A new bias, since others may read the old one. Every form of Gemm's broadcasts along its last axis."""
+    old = constant_of(node.inputs[index])
+    if old is not None:
+        assert isinstance(node.graph, ir.Graph)
         tensor = ir.Tensor((old.numpy() / factor).astype(old.dtype.numpy()))
-        node.replace_input_with(index, model.add_weight(old.name or "bias", tensor, node.graph))
+        node.replace_input_with(index, model.add_weight(old.name or wish, tensor, node.graph))

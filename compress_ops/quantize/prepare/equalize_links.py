@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from ...graph.edit import attribute, constant_of
 from ...graph.layers import reasons
 from ...graph.layers.scaling import output_channels
+from ...graph.layers.view import view_of_weight
 from ...graph.layers.weights import LINEAR, PRODUCTS, Site, is_dequantized
 from ...lazy import ir
 from ...model import ONNX_DOMAINS, Model
-from .equalize_weights import input_channels
 
 ELEMENTWISE = ("Relu", "LeakyRelu", "PRelu", "Identity")
 POOLS = ("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool")
@@ -140,9 +140,8 @@ def _is_relu(clip: ir.Node) -> bool:
 def _is_bias(walk: _Walk, node: ir.Node, index: int) -> bool:
     """A stored vector that is added to the columns of a layer directly behind it."""
     tensor = constant_of(node.inputs[index])
-    if tensor is None or walk.flattened:
-        return False
-    return tuple(tensor.shape.numpy()) == (output_channels(walk.first),)
+    fits = tensor is not None and tuple(tensor.shape.numpy()) == (output_channels(walk.first),)
+    return fits and not walk.flattened
 
 
 def _link(walk: _Walk, second: ir.Node, wanted: Callable[[ir.Node], bool]) -> Link | str:
@@ -152,7 +151,8 @@ def _link(walk: _Walk, second: ir.Node, wanted: Callable[[ir.Node], bool]) -> Li
     problem = _problem(second)
     if problem:
         return f"{name}: {problem}"
-    channels, inputs = output_channels(walk.first), input_channels(second)
+    groups, _, inputs, _ = view_of_weight(second).shape
+    channels, inputs = output_channels(walk.first), groups * inputs
     if (second.op_type in PRODUCTS) != walk.columns or inputs % channels:
         return f"{name}, reads other axes than channels"
     return Link(walk.first, second, channels, inputs // channels, walk.additions)

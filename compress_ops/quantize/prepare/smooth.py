@@ -16,11 +16,12 @@ from pydantic import Field
 
 from ...arrays import Array
 from ...errors import PassError
-from ...graph.edit import Editor, attribute, constant_of
+from ...graph.edit import Editor, constant_of
 from ...graph.layers import reasons
 from ...graph.layers.scaling import scale_weight
+from ...graph.layers.view import view_of_weight
 from ...graph.layers.weights import Site
-from ...graph.tap import constant, tapped
+from ...graph.tap import constant, reduced, tapped
 from ...lazy import ir
 from ...model import Model
 from ...passes import ALL, NONE, Change, Context, Need, Only, Promise, Skip, register, selected
@@ -71,9 +72,12 @@ def smooth(
             change.decline(group.value.name, best)
             continue
         chosen.append(best)
-        _apply(model, group, _factors(sample.largest, group.largest_weights(), best))
+        factors = _factors(sample.largest, group.largest_weights(), best)
         for node in group.nodes:
+            scale_weight(node, inputs=factors)
             change.touch(node.name, f"alpha {best}")
+        if not _into_normalization(group, factors):
+            _by_multiplication(model, group, factors)
     change.notes = _notes(chosen)
     return change
 
@@ -93,7 +97,8 @@ class _Group:
     nodes: list[ir.Node]
 
     def weights(self) -> list[Array]:
-        return [_as_columns(node) for node in self.nodes]
+        stored = [(view_of_weight(node), constant_of(node.inputs[1])) for node in self.nodes]
+        return [view.matrix(tensor.numpy()).T for view, tensor in stored if tensor is not None]
 
     def largest_weights(self) -> Array:
         """max |W_j| over the outputs of all operators, for each input channel j."""
@@ -106,13 +111,6 @@ class _Sample:
 
     largest: Array
     rows: Array
-
-
-def _as_columns(node: ir.Node) -> Array:
-    tensor = constant_of(node.inputs[1])
-    assert tensor is not None
-    weight: Array = tensor.numpy()
-    return weight.T if attribute(node, "transB", 0) else weight
 
 
 def _groups(
@@ -159,9 +157,7 @@ def _taps(model: Model, group: _Group) -> list[ir.Node]:
     channels = group.weights()[0].shape[0]
     flat = ir.node("Reshape", [group.value, constant(np.array([-1, channels], np.int64))])
     size = ir.node("Abs", [flat.outputs[0]])
-    by_input = model.opset >= 18
-    axes = [constant(np.array([0], np.int64))] if by_input else []
-    maxima = ir.node("ReduceMax", [size.outputs[0], *axes], {"keepdims": 0, **({} if by_input else {"axes": [0]})})
+    maxima = reduced(model, "ReduceMax", size.outputs[0], [0])
     total = ir.node("ReduceL1", [flat.outputs[0]], {"keepdims": 0})
     start, end, step = (constant(np.array([i], np.int64)) for i in (0, np.iinfo(np.int64).max, 16))
     some = ir.node("Slice", [flat.outputs[0], start, end, constant(np.array([0], np.int64)), step])
@@ -202,13 +198,6 @@ def _error(rows: Array, weights: Sequence[Array], factors: Array) -> float:
         product = (codes * form.scale) @ (limits.codes(heavier, scale) * scale)
         total += float(np.square(product - rows @ weight).sum())
     return total
-
-
-def _apply(model: Model, group: _Group, factors: Array) -> None:
-    for node in group.nodes:
-        scale_weight(node, inputs=factors)
-    if not _into_normalization(group, factors):
-        _by_multiplication(model, group, factors)
 
 
 def _into_normalization(group: _Group, factors: Array) -> bool:
