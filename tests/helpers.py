@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx.parser
+import onnx_ir as ir
 import onnxruntime
 
 from compress_ops.data.base import Batch, Dataset
@@ -58,14 +59,29 @@ def outputs(model: Model | onnx.ModelProto, /, **feeds: np.ndarray) -> list[np.n
     return onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"]).run(None, feeds)
 
 
+def array_of(model: Model, name: str) -> np.ndarray:
+    """The numbers of one weight of the main graph."""
+    return model.graph.initializers[name].const_value.numpy()
+
+
+def arrays_of(model: Model) -> dict[str, np.ndarray]:
+    """The numbers of every weight of the main graph."""
+    return {name: array_of(model, name) for name in model.graph.initializers}
+
+
+def put(model: Model, name: str, array: np.ndarray) -> None:
+    """Other numbers in the place of a weight of the main graph."""
+    model.graph.initializers[name].const_value = ir.Tensor(array, name=name)
+
+
 def op_types(model: Model) -> Counter[str]:
     """How many nodes of each operator type the model has, subgraphs included."""
     return Counter(node.op_type for node in model.nodes())
 
 
-def context(**fields: object) -> Context:
+def context(seed: int = 0, **fields: object) -> Context:
     """What a pass is given; its random numbers are seeded."""
-    return Context(np.random.default_rng(0), **fields)
+    return Context(np.random.default_rng(seed), **fields)
 
 
 def noise(*shape: int, seed: int = 0, scale: float = 1.0) -> np.ndarray:
@@ -89,6 +105,26 @@ class Given(Dataset):
         for feed in self.feeds[:limit]:
             self.served += 1
             yield Batch(feed, None, 1)
+
+    def digest(self):
+        return ""
+
+
+class Table(Dataset):
+    """Rows of ``x``, and labels perhaps, in batches."""
+
+    name = "table"
+
+    def __init__(self, x: np.ndarray, labels: np.ndarray | None = None, batch: int = 8):
+        self.x, self.labels, self.batch = x, labels, batch
+
+    def __len__(self):
+        return len(self.x)
+
+    def batches(self, limit=None):
+        for start in range(0, len(self.x), self.batch)[:limit]:
+            part = slice(start, start + self.batch)
+            yield Batch({"x": self.x[part]}, self.labels[part] if self.labels is not None else None, len(self.x[part]))
 
     def digest(self):
         return ""

@@ -9,55 +9,12 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from compress_ops.data.base import Batch, Dataset
 from compress_ops.distill import distill
 from compress_ops.distill.lesson.evaluation import Scores, start_anew, verdict
 from compress_ops.errors import DataError, OnnxpressError, PassError
 from compress_ops.measure.metrics.table import parse_metric
-from compress_ops.model import Model
-from compress_ops.passes import Change
-from tests.helpers import Given, context, model_of, noise, outputs, proto
-
-MLP = "agraph (float[N,6] x) => (float[N,3] y) {{ h = Gemm(x, w1, b1) r = Relu(h) {} }}"
-
-
-class Table(Dataset):
-    """Rows of x, and labels perhaps, in batches."""
-
-    name = "table"
-
-    def __init__(self, x: np.ndarray, labels: np.ndarray | None = None, batch: int = 8) -> None:
-        self.x, self.labels, self.batch = x, labels, batch
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def batches(self, limit: int | None = None) -> Any:
-        for start in list(range(0, len(self.x), self.batch))[:limit]:
-            part = slice(start, start + self.batch)
-            yield Batch({"x": self.x[part]}, self.labels[part] if self.labels is not None else None, len(self.x[part]))
-
-    def digest(self) -> str:
-        return ""
-
-
-def mlp(seed: int = 0, hidden: int = 16, tail: str = "y = Gemm(r, w2, b2)") -> Model:
-    shapes = {"w1": (6, hidden), "b1": (hidden,), "w2": (hidden, 3), "b2": (3,)}
-    weights = {name: noise(*shape, seed=seed + i, scale=0.5) for i, (name, shape) in enumerate(shapes.items())}
-    return model_of(MLP.format(tail), **weights)
-
-
-def taught(student: Model, teacher: Model, data: Dataset | None = None, **options: Any) -> Change:
-    ctx = context(training=data or Table(noise(200, 6, seed=9)), earlier=teacher)
-    change = distill(student, ctx, **{"epochs": 20, "learning_rate": 0.02, **options})
-    student.check()
-    return change
-
-
-def distance(student: Model, teacher: Model) -> float:
-    x = noise(50, 6, seed=99)
-    return float(np.abs(outputs(student, x=x)[0] - outputs(teacher, x=x)[0]).mean())
-
+from tests.distill.student_case import distance, mlp, taught
+from tests.helpers import Given, Table, array_of, arrays_of, context, model_of, noise, outputs, proto
 
 TAILS = {
     "scores": "y = Gemm(r, w2, b2)",
@@ -114,10 +71,9 @@ def test_only_weights_change() -> None:
 
 def test_only_the_weights_asked_for_change() -> None:
     student = mlp(seed=50)
-    old = {name: value.const_value.numpy() for name, value in student.graph.initializers.items()}
+    old = arrays_of(student)
     assert set(taught(student, mlp(), train=["*2"]).touched) == {"w2", "b2"}
-    same = [n for n, value in student.graph.initializers.items() if np.array_equal(old[n], value.const_value.numpy())]
-    assert sorted(same) == ["b1", "w1"]
+    assert sorted(n for n, array in arrays_of(student).items() if np.array_equal(old[n], array)) == ["b1", "w1"]
     with pytest.raises(PassError, match="'conv' matches no weight") as refused:
         taught(student, mlp(), train=["conv"])
     assert "w1" in refused.value.hint
@@ -127,11 +83,11 @@ def test_adapters_are_merged_and_of_low_rank() -> None:
     """Of every large weight only a product of rank 2 moves; small ones and biases move as they like."""
     student, teacher = mlp(seed=50, hidden=24), mlp(hidden=24)
     before, far = proto(student), distance(student, teacher)
-    old = {name: value.const_value.numpy() for name, value in student.graph.initializers.items()}
+    old = arrays_of(student)
     change = taught(student, teacher, adapters=2)
     assert set(change.touched) == {"w1", "b1", "w2", "b2"}
     assert list(proto(student).graph.node) == list(before.graph.node)
-    moved = student.graph.initializers["w1"].const_value.numpy() - old["w1"]
+    moved = array_of(student, "w1") - old["w1"]
     sizes = np.linalg.svd(moved.astype(float), compute_uv=False)
     assert sizes[1] > 1e-3 and sizes[2] < 1e-5 * sizes[0]  # two singular values, the rest is rounding
     assert distance(student, teacher) < 0.7 * far
@@ -161,7 +117,7 @@ def test_feeds_of_any_length_are_used_as_they_are() -> None:
     student, teacher = model_of(text, w=noise(4, 3, seed=5)), model_of(text, w=noise(4, 3))
     data = Given(*({"x": noise(1, 2 + i % 3, 4, seed=i)} for i in range(40)))
     taught(student, teacher, data)
-    left = student.graph.initializers["w"].const_value.numpy() - noise(4, 3)
+    left = array_of(student, "w") - noise(4, 3)
     assert np.linalg.norm(left) < 0.1 * np.linalg.norm(noise(4, 3, seed=5) - noise(4, 3))
 
 
@@ -225,8 +181,8 @@ def test_it_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: pytest
     again = mlp(seed=50)
     change = distill(again, context(training=data, earlier=mlp(), checkpoint=checkpoint, resume=True), **options)
     assert change.touched
-    for name, value in through.graph.initializers.items():
-        assert np.array_equal(value.const_value.numpy(), again.graph.initializers[name].const_value.numpy()), name
+    for name, array in arrays_of(through).items():
+        assert np.array_equal(array, array_of(again, name)), name
 
 
 def test_a_dry_run_tries_one_step_and_keeps_nothing() -> None:
@@ -334,7 +290,7 @@ def test_fresh_weights() -> None:
     ones = np.full(32, 7, np.float32)
     model = model_of(text, w=noise(64, 32), b=ones, scale=ones, shift=ones)
     start_anew(model, ["w", "b", "scale", "shift"], np.random.default_rng(0))
-    found = {name: value.const_value.numpy() for name, value in model.graph.initializers.items()}
+    found = arrays_of(model)
     assert found["w"].std() == pytest.approx(np.sqrt(2 / 64), rel=0.1) and found["w"].dtype == np.float32
     assert (found["scale"] == 1).all() and not found["b"].any() and not found["shift"].any()
     assert isinstance(model.graph.initializers["w"].const_value, ir.TensorProtocol)

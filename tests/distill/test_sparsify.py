@@ -12,14 +12,10 @@ from compress_ops.errors import OnnxpressError
 from compress_ops.model import Model
 from compress_ops.passes import Change
 from compress_ops.prune import pack_sparse, prune_weights
-from tests.distill.test_distill import Table, distance, mlp
-from tests.helpers import context, model_of, noise, outputs
+from tests.distill.student_case import distance, mlp
+from tests.helpers import Table, arrays_of, context, model_of, noise, outputs
 
 MATRICES = ("w1", "w2")
-
-
-def weights(model: Model) -> dict[str, np.ndarray]:
-    return {name: value.const_value.numpy() for name, value in model.graph.initializers.items()}
 
 
 def made_sparse(model: Model, **options: Any) -> Change:
@@ -32,7 +28,7 @@ def made_sparse(model: Model, **options: Any) -> Change:
 def test_the_share_asked_for_is_zero_and_nothing_else() -> None:
     model = mlp()
     change = made_sparse(model, ratio=0.7)
-    now = weights(model)
+    now = arrays_of(model)
     size = 6 * 16 + 16 * 3
     assert sum(np.count_nonzero(now[name] == 0) for name in MATRICES) == round(0.7 * size)
     assert np.all(now["b1"]) and np.all(now["b2"])
@@ -46,7 +42,7 @@ def test_it_is_nearer_than_the_cut_alone_and_repeats() -> None:
         made_sparse(model, ratio=0.6)
     prune_weights(cut, context(), ratio=0.6, scope="global", normalize=False)
     assert distance(first, teacher) < 0.7 * distance(cut, teacher)
-    assert all(np.array_equal(a, b) for a, b in zip(weights(first).values(), weights(second).values(), strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(arrays_of(first).values(), arrays_of(second).values(), strict=True))
 
 
 def test_the_penalty_leaves_less_for_the_cut_to_break() -> None:
@@ -66,9 +62,9 @@ def test_a_higher_ratio_can_follow() -> None:
 
 
 def test_only_weights_that_are_trained_are_cut() -> None:
-    model, before = mlp(), weights(mlp())
+    model, before = mlp(), arrays_of(mlp())
     made_sparse(model, ratio=0.5, train=["w2"])
-    now = weights(model)
+    now = arrays_of(model)
     assert np.count_nonzero(now["w2"] == 0) == 24
     assert all(np.array_equal(now[name], before[name]) for name in ("w1", "b1", "b2"))
 
@@ -92,7 +88,7 @@ def test_a_dry_run_tries_a_step_and_cuts_nothing() -> None:
     model = mlp()
     ctx = context(training=Table(noise(40, 6)), earlier=mlp(), dry_run=True)
     assert set(sparsify(model, ctx).touched) == {"w1", "b1", "w2", "b2"}
-    assert all(map(np.all, weights(model).values()))
+    assert all(map(np.all, arrays_of(model).values()))
 
 
 @pytest.mark.parametrize(

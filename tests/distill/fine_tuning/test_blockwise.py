@@ -15,11 +15,10 @@ from compress_ops.errors import PassError
 from compress_ops.graph.part import part
 from compress_ops.model import Model
 from compress_ops.passes import Change
-from compress_ops.quantize import PASSES
-from tests.distill.test_distill import Table
-from tests.helpers import context, model_of, noise, outputs, proto
+from compress_ops.quantize import quantize_static, quantize_weights
+from tests.distill.fine_tuning import tuning_case
+from tests.helpers import Table, array_of, context, model_of, noise, outputs, proto
 
-QUANTIZE = {operation.name: operation for operation in PASSES}
 MIXED = noise(64, 64, seed=11, scale=0.125)  # of inputs without any correlation rounding to nearest is best
 X = noise(300, 64, seed=9) @ MIXED
 FACTOR = 2  # the least that ten epochs gain here; 5.8 and 6.1 were measured
@@ -36,21 +35,17 @@ def float_model(between: str = "Sigmoid") -> Model:
 
 def quantized(**options: Any) -> tuple[Model, Model]:
     model = float_model(**options)
-    QUANTIZE["quantize_weights"](model, context(), storage="qdq", method="rtn", block_size=64)
+    quantize_weights(model, context(), storage="qdq", method="rtn", block_size=64)
     model.check()  # which puts weights in another order
     return model, float_model(**options)
 
 
 def tuned(model: Model, teacher: Model, kind: str, **options: Any) -> Change:
-    ctx = context(training=Table(X, batch=16), earlier=teacher, dry_run=options.pop("dry_run", False))
-    change = finetune_quantized(model, ctx, blocks=kind, **{"epochs": 10, "learning_rate": 1e-3, **options})
-    model.check()
-    return change
+    return tuning_case.tuned(model, teacher, X, **{"loss": None, "blocks": kind, **options})
 
 
 def error(model: Model, teacher: Model) -> float:
-    x = noise(200, 64, seed=99) @ MIXED
-    return float(((outputs(model, x=x)[0] - outputs(teacher, x=x)[0]) ** 2).mean())
+    return tuning_case.error(model, teacher, noise(200, 64, seed=99) @ MIXED)
 
 
 def found(model: Model, teacher: Model, kind: Any) -> list[Block]:
@@ -75,7 +70,7 @@ def test_residual_blocks_end_where_one_tensor_carries_everything() -> None:
 def test_activations_are_quantized_inside_the_block() -> None:
     """Their step sizes belong to it, and its output is compared before it is quantized."""
     model = float_model()
-    QUANTIZE["quantize_static"](model, context(calibration=Table(X)))
+    quantize_static(model, context(calibration=Table(X)))
     blocks = found(model, float_model(), "layer")
     assert [(block.inputs, block.target) for block in blocks][:2] == [(("x",), "b"), (("c",), "d")]
 
@@ -101,7 +96,7 @@ def test_a_block_computes_what_the_whole_model_does() -> None:
     alone.check()
     assert [value.name for value in alone.graph.inputs] == ["c"] and len(alone.graph.initializers) < 8
     middle = outputs(part(whole, given, ["d"]), c=c)[0]
-    w2 = teacher.graph.initializers["w2"].const_value.numpy()
+    w2 = array_of(teacher, "w2")
     assert np.linalg.norm(middle - c @ w2) < 0.2 * np.linalg.norm(c @ w2)  # rounding to 4 bits is between them
 
 

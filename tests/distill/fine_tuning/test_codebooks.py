@@ -2,62 +2,42 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
-import onnx
-import onnx_ir as ir
 import pytest
 
-from compress_ops.autodiff import build_gradients
-from compress_ops.distill import finetune_quantized
 from compress_ops.distill.fine_tuning.learned_codebooks import learned_of, units_of, with_units
 from compress_ops.graph.codebooks import Codebook, find_codebooks
 from compress_ops.model import Model
-from compress_ops.passes import Change
-from compress_ops.quantize import PASSES
-from compress_ops.runtime import open_session
-from tests.distill.test_distill import Table, mlp
-from tests.helpers import context, model_of, noise, outputs, proto
+from compress_ops.quantize import cluster_weights
+from tests.distill.fine_tuning import tuning_case
+from tests.distill.fine_tuning.tuning_case import error, slope, stored
+from tests.distill.student_case import mlp
+from tests.helpers import array_of, context, model_of, noise, outputs, proto, put
 
-QUANTIZE = {operation.name: operation for operation in PASSES}
-X = noise(400, 6, seed=9)
 HIDDEN = 256
 FACTOR = 2  # the least that ten epochs gain here; 2.3 and more than 4 were measured
 NAMES = ["w1_values", "w2_values"]
 SCOPES = ["tensor", "channel"]
 ROUNDING = 64 * float(np.finfo(np.float32).eps)  # of a sum of as many products
+tuned = partial(tuning_case.tuned, learning_rate=None)  # which is then found
 
 
 def clustered(clusters: int = 4, weights: Model | None = None, **options: Any) -> tuple[Model, Model]:
     """A model whose weights share values, and the float model that it was."""
     model, teacher = (weights or mlp(hidden=HIDDEN)).copy(), weights or mlp(hidden=HIDDEN)
-    QUANTIZE["cluster_weights"](model, context(), clusters=clusters, only=["*"], **options)
+    cluster_weights(model, context(), clusters=clusters, only=["*"], **options)
     return model, teacher
-
-
-def tuned(model: Model, teacher: Model, **options: Any) -> Change:
-    ctx = context(training=Table(X, batch=16), earlier=teacher)
-    change = finetune_quantized(model, ctx, **{"epochs": 10, "loss": {"mse": 1.0}, **options})
-    model.check()
-    return change
-
-
-def error(model: Model, teacher: Model) -> float:
-    x = noise(200, 6, seed=99)
-    return float(((outputs(model, x=x)[0] - outputs(teacher, x=x)[0]) ** 2).mean())
-
-
-def weights_of(model: Model) -> dict[str, onnx.TensorProto]:
-    return {tensor.name: tensor for tensor in proto(model).graph.initializer}
 
 
 @pytest.mark.parametrize("scope", SCOPES)
 def test_logits_come_nearer_in_the_same_graph_with_the_same_codes(scope: str) -> None:
     model, teacher = clustered(scope=scope)
-    before, far, old = proto(model), error(model, teacher), weights_of(model)
+    before, far, old = proto(model), error(model, teacher), stored(model)
     change = tuned(model, teacher)
-    after, new = proto(model), weights_of(model)
+    after, new = proto(model), stored(model)
     assert error(model, teacher) < far / FACTOR
     assert {*NAMES, "b1", "b2"} <= set(change.touched) and not change.declined
     assert change.touched["w2_values"].startswith("values moved by")
@@ -74,10 +54,7 @@ def test_the_gradient_of_a_value_is_the_sum_over_the_weights_that_have_it() -> N
         "agraph (float[7,6] x, int32[1] zero) => (float[7,5] y) { b = Add(a, zero) w = Gather(c, b) y = MatMul(x, w) }"
     )
     model, x = model_of(text, a=codes, c=values), noise(7, 6, seed=3)
-    built = build_gradients(model, of=["y"], parameters=["c"])
-    session = open_session(ir.to_proto(built.model.ir).SerializeToString())
-    feeds = {"x": x, "c": values, "zero": np.zeros(1, np.int32), built.upstream["y"]: dy}
-    found = session.run(feeds)[built.gradients["c"]]
+    found = slope(model, "c", dy, {"x": x, "c": values, "zero": np.zeros(1, np.int32)})
     dw = x.astype(np.float64).T @ dy
     np.testing.assert_allclose(found, np.bincount(codes.reshape(-1), dw.reshape(-1), 4), rtol=ROUNDING, atol=ROUNDING)
 
@@ -104,14 +81,12 @@ def test_units_go_by_the_distance_of_neighbours_in_each_codebook() -> None:
 
 def test_pruned_weights_stay_zero() -> None:
     pruned = mlp(hidden=HIDDEN)
-    value = pruned.graph.initializers["w1"]
-    weight = value.const_value.numpy().copy()
-    weight[np.abs(weight) < np.median(np.abs(weight))] = 0
-    value.const_value = ir.Tensor(weight, name="w1")
+    sizes = np.abs(array_of(pruned, "w1"))
+    put(pruned, "w1", np.where(sizes < np.median(sizes), 0, array_of(pruned, "w1")))
     model, teacher = clustered(weights=pruned)
-    before = onnx.numpy_helper.to_array(weights_of(model)["w1_values"])
+    before = array_of(model, "w1_values")
     tuned(model, teacher, epochs=2)
-    after = onnx.numpy_helper.to_array(weights_of(model)["w1_values"])
+    after = array_of(model, "w1_values")
     assert (before == 0).sum() == 1
     np.testing.assert_array_equal(after == 0, before == 0)
 

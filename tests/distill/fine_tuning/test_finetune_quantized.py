@@ -2,93 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import ml_dtypes
 import numpy as np
-import onnx
 import onnx_ir as ir
 import pytest
 
-from compress_ops.distill import finetune_quantized
 from compress_ops.distill.fine_tuning.fake_quantization import find_codes, with_floats
 from compress_ops.distill.fine_tuning.learned_steps import with_weight_factors
 from compress_ops.errors import PassError
-from compress_ops.model import Model
 from compress_ops.passes import Change
-from compress_ops.quantize import PASSES
-from tests.distill.test_distill import Table, mlp
-from tests.helpers import context, model_of, noise, outputs, proto
+from compress_ops.quantize import quantize_weights
+from tests.distill.fine_tuning.tuning_case import FORMS, HIDDEN, error, quantized, static, tuned
+from tests.distill.student_case import mlp
+from tests.helpers import array_of, context, model_of, noise, outputs, proto, put
 
-QUANTIZE = {operation.name: operation for operation in PASSES}
-X = noise(400, 6, seed=9)
-HIDDEN = 64
 FACTOR = 2  # the least that ten epochs gain here; 2.7 to 4 were measured
-MINE = """<ir_version: 10, opset_import: ["": 21]> agraph (float[N,6] x) => (float[N,3] y) {
-  w = DequantizeLinearATTRIBUTES(qINPUTS)
-  h = MatMul(x, w) a = Add(h, b1) r = Relu(a) y = Gemm(r, w2, b2)
-}"""
-FORMS: dict[str, dict[str, Any]] = {
-    "channels": {"bits": 4, "axis": 1},
-    "rows": {"bits": 4, "axis": 0},
-    "one scale": {"bits": 4, "axis": None},
-    "zero points": {"bits": 4, "axis": 1, "zero": 9},
-    "blocks": {"bits": 4, "axis": 0, "block": 3},
-    "last block short": {"bits": 4, "axis": 0, "block": 4, "zero": 6},
-    "8 bits": {"bits": 8, "axis": 1, "steps": 7},
-}
-
-
-def rounded(weight: np.ndarray, bits: int, axis: int | None, block: int = 0, zero: int = 0, steps: int = 7) -> Any:
-    """A weight [6, n] as codes, scales and zero points, in plain NumPy."""
-    if block:
-        parts = [np.abs(weight[i : i + block]).max(axis=0) for i in range(0, len(weight), block)]
-        scale = np.stack(parts) / steps
-        each = np.repeat(scale, block, axis=0)[: len(weight)]
-    else:
-        scale = np.abs(weight).max(axis=None if axis is None else 1 - axis) / steps
-        each = scale if axis is None else np.expand_dims(scale, 1 - axis)
-    signed = not zero
-    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    kind = {(4, True): ml_dtypes.int4, (4, False): ml_dtypes.uint4, (8, True): np.int8}[bits, signed]
-    codes = np.clip(np.rint(weight / each) + zero, low, high).astype(np.int8).astype(kind)
-    return codes, np.float32(scale), np.full(scale.shape, zero).astype(kind) if zero else None
-
-
-def quantized(name: str = "channels") -> tuple[Model, Model]:
-    """A model whose first weight is codes of the given form, and the float model that it was."""
-    form, teacher = FORMS[name], mlp(hidden=HIDDEN)
-    weights = {key: value.const_value.numpy() for key, value in teacher.graph.initializers.items()}
-    codes, scale, zero = rounded(weights.pop("w1"), **form)
-    settings = [f"axis={form['axis']}"] if form["axis"] is not None else []
-    settings += [f"block_size={form['block']}"] if "block" in form else []
-    inputs = ", s" if zero is None else ", s, z"
-    text = MINE.replace("ATTRIBUTES", f"<{', '.join(settings)}>" if settings else "").replace("INPUTS", inputs)
-    given = {"s": scale, **({"z": zero} if zero is not None else {})}
-    made = onnx.parser.parse_model(text)
-    kinds = {"int4": onnx.TensorProto.INT4, "uint4": onnx.TensorProto.UINT4, "int8": onnx.TensorProto.INT8}
-    for key, array in {"q": codes, **given, **weights}.items():
-        kind = kinds.get(array.dtype.name)
-        tensor = (
-            onnx.helper.make_tensor(key, kind, array.shape, array.astype(np.int8).reshape(-1))
-            if kind is not None
-            else onnx.numpy_helper.from_array(array, key)
-        )
-        made.graph.initializer.append(tensor)
-    return model_of(made), teacher
-
-
-def tuned(model: Model, teacher: Model | None, **options: Any) -> Change:
-    ctx = context(training=Table(X, batch=16), earlier=teacher)
-    change = finetune_quantized(model, ctx, **{"epochs": 10, "loss": {"mse": 1.0}, "learning_rate": 0.001, **options})
-    model.check()
-    return change
-
-
-def error(model: Model, teacher: Model) -> float:
-    """The mean squared error of the logits on data that nothing was trained on."""
-    x = noise(200, 6, seed=99)
-    return float(((outputs(model, x=x)[0] - outputs(teacher, x=x)[0]) ** 2).mean())
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -126,9 +53,9 @@ def test_codes_are_what_onnxruntime_rounds_to(form: str) -> None:
     model, _ = quantized(form)
     (codes,) = find_codes(model, Change())
     copy = with_floats(model, [codes])
-    weight = copy.graph.initializers["q"].const_value.numpy() * noise(*copy.graph.initializers["q"].shape.numpy()) * 3
-    copy.graph.initializers["q"].const_value = ir.Tensor(weight, name="q")
-    found = codes.rounded(weight, np.ones(1, np.float32))
+    far = array_of(copy, "q") * noise(*array_of(copy, "q").shape) * 3
+    put(copy, "q", far)
+    found = codes.rounded(far, np.ones(1, np.float32))
     model.graph.initializers["q"].const_value = ir.Tensor(found, codes.tensor.dtype, name="q")
     x = noise(20, 6, seed=3)
     np.testing.assert_array_equal(outputs(copy, x=x)[0], outputs(model, x=x)[0])
@@ -136,18 +63,12 @@ def test_codes_are_what_onnxruntime_rounds_to(form: str) -> None:
 
 def test_steps_are_learned() -> None:
     model, teacher = quantized("blocks")
-    old, far = model.graph.initializers["s"].const_value.numpy(), error(model, teacher)
+    old, far = array_of(model, "s"), error(model, teacher)
     change = tuned(model, teacher, learn_scales=True)
-    new = model.graph.initializers["s"].const_value.numpy()
+    new = array_of(model, "s")
     assert new.dtype == old.dtype and new.shape == old.shape and (new > 0).all() and (new != old).any()
     assert change.touched["s"].startswith("steps changed by up to")
     assert error(model, teacher) < far / FACTOR
-
-
-def static(**options: Any) -> tuple[Model, Model]:
-    model = mlp(hidden=HIDDEN)
-    QUANTIZE["quantize_static"](model, context(calibration=Table(X)), **options)
-    return model, mlp(hidden=HIDDEN)
 
 
 def test_activations_may_be_quantized_too() -> None:
@@ -194,9 +115,8 @@ def test_it_repeats_and_a_dry_run_changes_nothing() -> None:
     for model in models[:2]:
         tuned(model, mlp(hidden=HIDDEN), epochs=3)
     assert proto(models[0]) == proto(models[1])
-    ctx = context(training=Table(X), earlier=mlp(hidden=HIDDEN), dry_run=True)
     before = proto(models[2])
-    assert "q" in finetune_quantized(models[2], ctx).touched and proto(models[2]) == before
+    assert "q" in tuned(models[2], mlp(hidden=HIDDEN), dry_run=True).touched and proto(models[2]) == before
 
 
 def test_without_a_teacher_it_says_so() -> None:
@@ -213,7 +133,7 @@ def test_a_model_of_floats_is_refused() -> None:
 
 def test_other_forms_are_refused_with_the_form_to_ask_for() -> None:
     floats = model_of("agraph (float[N,64] x) => (float[N,64] y) { y = MatMul(x, w) }", w=noise(64, 64))
-    QUANTIZE["quantize_weights"](floats, context(), method="rtn")
+    quantize_weights(floats, context(), method="rtn")
     with pytest.raises(PassError) as refused:
         tuned(floats, floats)
     assert "MatMulNBits has no gradient; quantize_weights: {storage: qdq}" in refused.value.hint

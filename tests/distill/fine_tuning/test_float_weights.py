@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -12,11 +10,9 @@ from compress_ops.distill.fine_tuning.fake_quantization import Codes, find_codes
 from compress_ops.distill.fine_tuning.float_weights import float_weights
 from compress_ops.model import Model
 from compress_ops.passes import Change
-from compress_ops.quantize import PASSES
-from tests.distill.test_distill import Table
-from tests.helpers import context, model_of, noise, outputs
+from compress_ops.quantize import quantize_weights
+from tests.helpers import Table, array_of, context, model_of, noise, outputs
 
-QUANTIZE = {operation.name: operation for operation in PASSES}
 LAYERS = """agraph (float[N,64] x) => (float[N,64] y) {
   a = MatMul(x, w1) b = Relu(a) y = Gemm<transB=1>(b, w2) }"""
 X = noise(64, 64, seed=5)
@@ -29,19 +25,15 @@ def before() -> Model:
 
 def quantized(method: str = "rtn") -> tuple[Model, list[Codes]]:
     model = before()
-    QUANTIZE["quantize_weights"](model, context(calibration=Table(X)), storage="qdq", method=method, clip=False)
+    quantize_weights(model, context(calibration=Table(X)), storage="qdq", method=method, clip=False)
     return model, find_codes(model, Change())
-
-
-def numbers(model: Model, name: str) -> Any:
-    return model.graph.initializers[name].const_value.numpy()
 
 
 def test_the_weights_are_found_also_where_they_were_stored_transposed() -> None:
     _, codes = quantized()
     found, original = float_weights(codes, before()), before()
     assert [weight.name for weight in codes] == list(found) and len(found) == 2
-    for weight, exact in zip(codes, (numbers(original, "w1"), numbers(original, "w2").T), strict=True):
+    for weight, exact in zip(codes, (array_of(original, "w1"), array_of(original, "w2").T), strict=True):
         np.testing.assert_allclose(found[weight.name] * weight.scales(), exact, atol=4 * EPS * np.abs(exact).max())
 
 
@@ -51,7 +43,7 @@ def test_training_begins_there_and_with_the_same_integers() -> None:
     copy, middle = with_floats(model, codes, exact), with_floats(model, codes)
     np.testing.assert_array_equal(outputs(copy, x=X)[0], outputs(model, x=X)[0])
     for weight in codes:
-        begun, centre = numbers(copy, weight.name), numbers(middle, weight.name)
+        begun, centre = array_of(copy, weight.name), array_of(middle, weight.name)
         assert 0 < np.abs(begun - centre).max() <= np.abs(np.diff(np.unique(centre))).min() / 2
         np.testing.assert_array_equal(weight.rounded(begun, np.ones(1, np.float32)), weight.tensor.numpy())
 
@@ -81,7 +73,7 @@ def test_what_turns_and_shapes_a_weight_for_its_layer_is_seen_through() -> None:
     text = "agraph (float[N,8,9,9] x) => (float[N,16,7,7] y) { y = Conv(x, w) }"
     weight = noise(16, 8, 3, 3)
     model, original = model_of(text, w=weight), model_of(text, w=weight)
-    QUANTIZE["quantize_weights"](model, context(), storage="qdq", method="rtn", clip=False)
+    quantize_weights(model, context(), storage="qdq", method="rtn", clip=False)
     (codes,) = find_codes(model, Change())
     assert isinstance(codes.node.outputs[0].uses()[0].node, ir.Node)
     found = float_weights([codes], original)[codes.name]

@@ -5,19 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 import pytest
 
-from compress_ops.autodiff import build_gradients
 from compress_ops.distill.fine_tuning.integer_biases import find_biases, stored, with_float_biases
 from compress_ops.distill.fine_tuning.learned_steps import activation_scales, with_factors
 from compress_ops.distill.fine_tuning.unrounded import Steps, unrounded
 from compress_ops.model import Model
 from compress_ops.passes import Change
-from compress_ops.runtime import open_session
-from tests.distill.fine_tuning.test_finetune_quantized import error, static, tuned
-from tests.helpers import model_of, noise, outputs, proto
+from tests.distill.fine_tuning.tuning_case import error, slope, static, tuned
+from tests.helpers import array_of, arrays_of, model_of, noise, outputs, put
 
 Array = np.ndarray[Any, Any]
 ROUNDING = 64 * float(np.finfo(np.float32).eps)
@@ -30,14 +27,11 @@ def pair() -> Model:
     return model_of(PAIR, s=SCALE, z=ZERO)
 
 
-def slope(model: Model, x: Array, dy: Array) -> float:
+def slope_of_factor(model: Model, x: Array, dy: Array) -> float:
     """dL/dr of L = sum dy y at r = 1, as the engine finds it."""
     copy = model.copy()
     (factor,) = with_factors(copy, ["s"]).values()
-    built = build_gradients(copy, of=["y"], parameters=[factor])
-    session = open_session(ir.to_proto(built.model.ir).SerializeToString())
-    feeds = {"x": x, factor: np.ones((), np.float32), built.upstream["y"]: dy}
-    return float(session.run(feeds)[built.gradients[factor]])
+    return float(slope(copy, factor, dy, {"x": x, factor: np.ones((), np.float32)}))
 
 
 def test_the_slope_of_a_factor_is_that_of_lsq() -> None:
@@ -48,7 +42,7 @@ def test_the_slope_of_a_factor_is_that_of_lsq() -> None:
     inside = (ratio + ZERO > 0) & (ratio + ZERO < 255)
     terms = float(SCALE) * dy * np.where(inside, np.rint(ratio) - ratio, codes - ZERO)
     assert 0 < inside.sum() < inside.size
-    assert slope(pair(), x, dy) == pytest.approx(terms.sum(), abs=ROUNDING * np.abs(terms).sum())
+    assert slope_of_factor(pair(), x, dy) == pytest.approx(terms.sum(), abs=ROUNDING * np.abs(terms).sum())
 
 
 def test_where_everything_is_clipped_it_is_the_true_slope() -> None:
@@ -57,14 +51,13 @@ def test_where_everything_is_clipped_it_is_the_true_slope() -> None:
     ends = [outputs(model_of(PAIR, s=SCALE * (1 + sign * h), z=ZERO), x=x)[0] for sign in (1, -1)]
     difference = float(((ends[0] - ends[1]) * dy).sum() / (2 * h))
     total = float(np.abs(ends[0] * dy).sum())
-    assert slope(pair(), x, dy) == pytest.approx(difference, abs=ROUNDING * total / float(h))
+    assert slope_of_factor(pair(), x, dy) == pytest.approx(difference, abs=ROUNDING * total / float(h))
 
 
 def widened(by: float) -> tuple[Model, Model]:
     """A quantized model whose input's step was chosen too large."""
     model, teacher = static(per_channel=False, portable=False)
-    value = model.graph.initializers["x_scale"]
-    value.const_value = ir.Tensor(value.const_value.numpy() * np.float32(by), name="x_scale")
+    put(model, "x_scale", array_of(model, "x_scale") * np.float32(by))
     return model, teacher
 
 
@@ -79,16 +72,12 @@ def test_steps_of_activations_are_learned() -> None:
     assert errors[True] < errors[False] / 2
 
 
-def weights(model: Model) -> dict[str, Array]:
-    return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in proto(model).graph.initializer}
-
-
 @pytest.mark.parametrize("per_channel", [True, False])
 def test_int32_biases_keep_the_scale_of_input_times_weight(per_channel: bool) -> None:
     model, teacher = static(per_channel=per_channel, portable=False)
-    far, before = error(model, teacher), weights(model)
+    far, before = error(model, teacher), arrays_of(model)
     change = tuned(model, teacher, learn_scales=True, learn_activation_scales=True, epochs=15)
-    after = weights(model)
+    after = arrays_of(model)
     assert not change.declined and {"w1_int8_scale", "x_scale", "b1_int32"} <= set(change.touched)
     assert (after["w1_int8_scale"] != before["w1_int8_scale"]).all() and error(model, teacher) < far
     np.testing.assert_array_equal(after["b1_int32_scale"], after["x_scale"] * after["w1_int8_scale"])
@@ -98,9 +87,9 @@ def test_int32_biases_keep_the_scale_of_input_times_weight(per_channel: bool) ->
 def test_a_bias_that_is_not_trained_keeps_its_value() -> None:
     """Within half a step of the new scale, and half a one of the old."""
     model, teacher = static(per_channel=False, portable=False)
-    before = weights(model)
+    before = arrays_of(model)
     change = tuned(model, teacher, learn_scales=True, train=["w1*"])
-    after = weights(model)
+    after = arrays_of(model)
     assert change.touched["b1_int32"] == "rounded for the new scales"
     moved = after["b1_int32"] * after["b1_int32_scale"] - before["b1_int32"] * before["b1_int32_scale"]
     assert (np.abs(moved) <= (after["b1_int32_scale"] + before["b1_int32_scale"]) / 2).all()
@@ -113,8 +102,8 @@ def test_float_biases_compute_what_integer_ones_do_and_come_back() -> None:
     with_float_biases(copy, [bias])
     copy.check()
     np.testing.assert_allclose(outputs(copy, x=x)[0], outputs(model, x=x)[0], rtol=ROUNDING, atol=ROUNDING)
-    back = stored(bias, copy.graph.initializers[bias.name].const_value.numpy(), model)
-    np.testing.assert_array_equal(back[bias.name], weights(model)[bias.name])
+    back = stored(bias, array_of(copy, bias.name), model)
+    np.testing.assert_array_equal(back[bias.name], arrays_of(model)[bias.name])
 
 
 def test_a_bias_that_is_read_otherwise_too_holds_its_scales() -> None:

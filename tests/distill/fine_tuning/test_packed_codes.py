@@ -2,71 +2,52 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
-import onnx
-import onnx_ir as ir
 import pytest
 
-from compress_ops.autodiff import build_gradients
-from compress_ops.distill import finetune_quantized
 from compress_ops.distill.fine_tuning.packed_codes import find_packed, with_packed
 from compress_ops.errors import PassError
 from compress_ops.graph.packing import unpack
 from compress_ops.model import Model
-from compress_ops.passes import Change
+from compress_ops.passes import Pass
 from compress_ops.prune import prune_weights
-from compress_ops.quantize import PASSES
-from compress_ops.runtime import open_session
-from tests.distill.test_distill import Table, mlp
-from tests.helpers import context, model_of, noise, outputs, proto
+from compress_ops.quantize import binarize_weights, quantize_weights, ternarize_weights
+from tests.distill.fine_tuning import tuning_case
+from tests.distill.fine_tuning.tuning_case import error, slope, stored
+from tests.distill.student_case import mlp
+from tests.helpers import array_of, arrays_of, context, model_of, noise, outputs, proto, put
 
-QUANTIZE = {operation.name: operation for operation in PASSES}
-X = noise(400, 6, seed=9)
 HIDDEN = 256
 FACTOR = 2  # the least that five epochs gain here; 2.6 to 12 were measured
-FORMS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ternary": ("ternarize_weights", {}),
-    "ternary, one scale": ("ternarize_weights", {"per_channel": False}),
-    "binary": ("binarize_weights", {}),
-    "2 bits": ("quantize_weights", {"bits": 2, "block_size": 16, "storage": "decoded", "method": "rtn"}),
-    "3 bits": ("quantize_weights", {"bits": 3, "block_size": 16, "storage": "decoded", "method": "rtn"}),
+FORMS: dict[str, tuple[Pass, dict[str, Any]]] = {
+    "ternary": (ternarize_weights, {}),
+    "ternary, one scale": (ternarize_weights, {"per_channel": False}),
+    "binary": (binarize_weights, {}),
+    "2 bits": (quantize_weights, {"bits": 2, "block_size": 16, "storage": "decoded", "method": "rtn"}),
+    "3 bits": (quantize_weights, {"bits": 3, "block_size": 16, "storage": "decoded", "method": "rtn"}),
 }
 LEVELS = {"ternary": 3, "ternary, one scale": 3, "binary": 2, "2 bits": 4, "3 bits": 8}
+tuned = partial(tuning_case.tuned, epochs=5, learning_rate=0.002)
 
 
 def packed(form: str, model: Model | None = None) -> tuple[Model, Model]:
     """A model whose weights are packed, and the float model that it was."""
     teacher = model or mlp(hidden=HIDDEN)
-    model, (name, options) = teacher.copy(), FORMS[form]
-    QUANTIZE[name](model, context(), **options)
+    model, (quantize, options) = teacher.copy(), FORMS[form]
+    quantize(model, context(), **options)
     return model, teacher
-
-
-def tuned(model: Model, teacher: Model | None, **options: Any) -> Change:
-    ctx = context(training=Table(X, batch=16), earlier=teacher)
-    change = finetune_quantized(model, ctx, **{"epochs": 5, "loss": {"mse": 1.0}, "learning_rate": 0.002, **options})
-    model.check()
-    return change
-
-
-def error(model: Model, teacher: Model) -> float:
-    x = noise(200, 6, seed=99)
-    return float(((outputs(model, x=x)[0] - outputs(teacher, x=x)[0]) ** 2).mean())
-
-
-def weights_of(model: Model) -> dict[str, onnx.TensorProto]:
-    return {tensor.name: tensor for tensor in proto(model).graph.initializer}
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_logits_come_nearer_in_the_same_bytes(form: str) -> None:
     model, teacher = packed(form)
-    before, far, old = proto(model), error(model, teacher), weights_of(model)
+    before, far, old = proto(model), error(model, teacher), stored(model)
     names = [weight.name for weight in find_packed(model)]
     change = tuned(model, teacher)
-    after, new = proto(model), weights_of(model)
+    after, new = proto(model), stored(model)
     assert error(model, teacher) < far / FACTOR
     assert {*names, "b1", "b2"} <= set(change.touched) and not change.declined
     assert change.touched[names[0]].endswith("of the codes")
@@ -91,8 +72,9 @@ def test_the_graph_that_is_trained_computes_what_the_model_does(form: str, known
     with_packed(copy, found, teacher if known else None)
     copy.check()
     np.testing.assert_array_equal(outputs(copy, x=x)[0], outputs(model, x=x)[0])
+    arrays = arrays_of(copy)
     for weight in found:
-        numbers = copy.graph.initializers[weight.name].const_value.numpy()
+        numbers = arrays[weight.name]
         np.testing.assert_array_equal(weight.rounded(numbers), weight.numbers)
         in_the_middle = np.array_equal(numbers * 8, weight.numbers - weight.middle)
         assert in_the_middle != known
@@ -105,13 +87,12 @@ def test_codes_are_what_the_graph_rounds_to_and_come_back(form: str) -> None:
     copy, found, x = model.copy(), find_packed(model), noise(20, 6, seed=3)
     with_packed(copy, found, None)
     for weight in found:
-        value = copy.graph.initializers[weight.name]
-        numbers = noise(*value.shape.numpy(), seed=5)
-        value.const_value = ir.Tensor(numbers, name=weight.name)
-        stored = weight.stored(weight.rounded(numbers))
-        assert {array.dtype for array in stored.values()} == {np.dtype("uint8")}
-        for name, array in stored.items():
-            model.graph.initializers[name].const_value = ir.Tensor(array, name=name)
+        numbers = noise(*arrays_of(copy)[weight.name].shape, seed=5)
+        put(copy, weight.name, numbers)
+        planes = weight.stored(weight.rounded(numbers))
+        assert {array.dtype for array in planes.values()} == {np.dtype("uint8")}
+        for name, array in planes.items():
+            put(model, name, array)
     np.testing.assert_array_equal(outputs(copy, x=x)[0], outputs(model, x=x)[0])
 
 
@@ -119,9 +100,9 @@ def test_signs_are_what_the_bytes_hold() -> None:
     """Against the packing alone: the first bits of the first bytes are the signs of the float weight's channels."""
     model, teacher = packed("binary")
     first = find_packed(model)[0]
-    weight = teacher.graph.initializers["w1"].const_value.numpy()
-    bits = unpack(model.graph.initializers[first.name].const_value.numpy(), 2, weight.size)
-    np.testing.assert_array_equal(bits.reshape(HIDDEN, 6), weight.T >= 0)
+    floats = array_of(teacher, "w1")
+    bits = unpack(array_of(model, first.name), 2, floats.size)
+    np.testing.assert_array_equal(bits.reshape(HIDDEN, 6), floats.T >= 0)
     np.testing.assert_array_equal(first.numbers, bits)
     assert first.middle.min() == first.middle.max() == 0.5
 
@@ -129,15 +110,13 @@ def test_signs_are_what_the_bytes_hold() -> None:
 def test_the_gradient_goes_straight_through_up_to_half_a_step_outside() -> None:
     """y = x w: dL/dv = s f / c dL/dw where v / c + m lies between -1/2 and n - 1/2, else 0."""
     model, _ = packed("ternary", model_of(WIDE, w=noise(64, 32)))
-    copy, (weight,) = model.copy(), find_packed(model)
-    with_packed(copy, [weight], None)
-    numbers = noise(*weight.numbers.shape, seed=5, scale=0.25)
-    copy.graph.initializers[weight.name].const_value = ir.Tensor(numbers, name=weight.name)
-    built = build_gradients(copy, of=["y"], parameters=[weight.name])
-    session = open_session(ir.to_proto(built.model.ir).SerializeToString())
+    copy, (first,) = model.copy(), find_packed(model)
+    with_packed(copy, [first], None)
+    numbers = noise(*first.numbers.shape, seed=5, scale=0.25)
+    put(copy, first.name, numbers)
     x, dy = noise(7, 64, seed=3), noise(7, 32, seed=2)
-    found = session.run({"x": x, weight.name: numbers, built.upstream["y"]: dy})[built.gradients[weight.name]]
-    scale = model.graph.initializers[weight.scale].const_value.numpy().reshape(32, 1)
+    found = slope(copy, first.name, dy, {"x": x, first.name: numbers})
+    scale = array_of(model, first.scale).reshape(32, 1)
     dw = (x.astype(np.float64).T @ dy).T  # rows are channels
     inside = np.abs(numbers.reshape(32, 64) * 8) < 1.5
     assert 0.1 < inside.mean() < 0.9
@@ -151,7 +130,7 @@ WIDE = "agraph (float[N,64] x) => (float[N,32] y) { y = MatMul(x, w) }"
 def test_pruned_weights_stay_zero() -> None:
     teacher = mlp(hidden=HIDDEN)
     prune_weights(teacher, context(), ratio=0.5)
-    zeros = teacher.graph.initializers["w1"].const_value.numpy() == 0
+    zeros = array_of(teacher, "w1") == 0
     model, _ = packed("ternary", teacher)
     change = tuned(model, teacher)
     first = find_packed(model)[0]
@@ -176,17 +155,16 @@ def test_convolutions() -> None:
     teacher = model_of(text, k=noise(64, 3, 3, 3, scale=0.3), w=noise(64, 5))
     model, _ = packed("ternary", teacher)
     x = noise(120, 3, 6, 6, seed=4)
-    far = float(((outputs(model, x=x)[0] - outputs(teacher, x=x)[0]) ** 2).mean())
-    ctx = context(training=Table(x, batch=8), earlier=teacher)
-    change = finetune_quantized(model, ctx, epochs=4, learning_rate=0.002)
+    far = error(model, teacher, x)
+    change = tuned(model, teacher, x, epochs=4)
     assert {weight.name for weight in find_packed(model)} == {"k_signs", "w_signs"} <= set(change.touched)
-    assert float(((outputs(model, x=x)[0] - outputs(teacher, x=x)[0]) ** 2).mean()) < far / FACTOR
+    assert error(model, teacher, x) < far / FACTOR
 
 
 def test_block_after_block() -> None:
     """Of white inputs the first layer's nearest codes are the best already; the second makes up for its errors."""
     model, teacher = packed("ternary")
-    ctx, far = context(training=Table(X, batch=16), earlier=teacher), error(model, teacher)
-    change = finetune_quantized(model, ctx, epochs=3, blocks="layer", learning_rate=0.002)
+    far = error(model, teacher)
+    change = tuned(model, teacher, epochs=3, blocks="layer", loss=None)
     assert "w2_signs" in change.touched
     assert error(model, teacher) < far / FACTOR

@@ -10,9 +10,9 @@ import pytest
 from compress_ops.distill import distill
 from compress_ops.distill.lesson.adaptive import corrected, shares_of
 from compress_ops.errors import DataError, PassError
-from tests.distill.losses.test_losses import softmax
-from tests.distill.test_distill import Table, mlp, taught
-from tests.helpers import context, noise, outputs, proto
+from tests.distill.losses.loss_case import softmax
+from tests.distill.student_case import mlp, taught
+from tests.helpers import Table, context, noise, outputs, proto
 
 ROUNDINGS = 1e-5  # a few of single precision, of numbers about 10
 

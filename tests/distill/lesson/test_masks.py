@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 import pytest
 
 from compress_ops.distill import distill, finetune_quantized
@@ -13,9 +12,9 @@ from compress_ops.distill.lesson.masks import zeros_of
 from compress_ops.model import Model
 from compress_ops.prune import prune_weights
 from compress_ops.quantize import cluster_weights
-from tests.distill.fine_tuning.test_finetune_quantized import HIDDEN, X, quantized
-from tests.distill.test_distill import Table, mlp
-from tests.helpers import context, noise
+from tests.distill.fine_tuning.tuning_case import HIDDEN, X, quantized
+from tests.distill.student_case import mlp
+from tests.helpers import Table, array_of, context, noise, put
 
 MATRICES = ("w1", "w2")
 
@@ -30,19 +29,15 @@ def pruned() -> Model:
     return model
 
 
-def numbers(model: Model, name: str) -> np.ndarray:
-    return model.graph.initializers[name].const_value.numpy()
-
-
 @pytest.mark.parametrize("options", [{}, {"adapters": 2}, {"optimizer": "sgd"}])
 def test_distill_keeps_zeros_and_trains_the_rest(options: dict[str, Any]) -> None:
     model = pruned()
-    before = {name: numbers(model, name) for name in MATRICES}
+    before = {name: array_of(model, name) for name in MATRICES}
     ctx = context(training=data(), earlier=mlp())
     change = distill(model, ctx, **{"epochs": 10, "learning_rate": 0.02, **options})
     assert change.touched
     for name in MATRICES:
-        after = numbers(model, name)
+        after = array_of(model, name)
         np.testing.assert_array_equal(after == 0, before[name] == 0)
         assert not np.array_equal(after, before[name])
     assert (before["w1"] == 0).mean() == 0.75
@@ -55,10 +50,10 @@ def test_codebooks_keep_their_zero() -> None:
     cluster_weights(model, context(), clusters=4)
     books = [name for name in model.graph.initializers if name.endswith("_values")]
     assert books
-    before = {name: numbers(model, name) for name in books}
+    before = {name: array_of(model, name) for name in books}
     distill(model, context(training=data(), earlier=mlp(hidden=256)), epochs=5, learning_rate=0.02)
     for name in books:
-        np.testing.assert_array_equal(numbers(model, name) == 0, before[name] == 0)
+        np.testing.assert_array_equal(array_of(model, name) == 0, before[name] == 0)
 
 
 @pytest.mark.parametrize("blocks", [None, "layer"])
@@ -67,27 +62,27 @@ def test_integers_of_pruned_weights_stay_zero(blocks: str | None) -> None:
     model, float_model = quantized("channels")
     gone = np.random.default_rng(0).random((6, HIDDEN)) < 0.5
     for each, name in ((model, "q"), (float_model, "w1")):
-        array = np.array(numbers(each, name))
+        array = np.array(array_of(each, name))
         array[gone] = 0
-        each.graph.initializers[name].const_value = ir.Tensor(array, name=name)
+        put(each, name, array)
     next(node for node in model.nodes() if node.op_type == "MatMul").name = float_model.graph[0].name
-    before = numbers(model, "q").astype(np.int8)
+    before = array_of(model, "q").astype(np.int8)
     options = {"loss": {"mse": 1.0}} if blocks is None else {}
     ctx = context(training=Table(X, batch=16), earlier=float_model)
     finetune_quantized(model, ctx, epochs=10, blocks=blocks, **options)
-    assert blocks is not None or (numbers(model, "q").astype(np.int8) != before).any()
-    assert not numbers(model, "q").astype(np.int8)[gone].any()
+    assert blocks is not None or (array_of(model, "q").astype(np.int8) != before).any()
+    assert not array_of(model, "q").astype(np.int8)[gone].any()
 
 
 def test_what_was_not_pruned_is_not_held() -> None:
     model = mlp()
-    model.graph.initializers["w2"].const_value = ir.Tensor(np.zeros((16, 3), np.float32), name="w2")
-    model.graph.initializers["b1"].const_value = ir.Tensor(np.zeros(16, np.float32), name="b1")
+    put(model, "w2", np.zeros((16, 3), np.float32))
+    put(model, "b1", np.zeros(16, np.float32))
     assert zeros_of(model, ["w1", "b1", "w2", "b2"]).kept == {}  # begun at zero, not pruned
 
 
 def test_a_weight_that_was_pruned_away_whole_is_held() -> None:
     model = mlp()
     model.keep_reference()
-    model.graph.initializers["w2"].const_value = ir.Tensor(np.zeros((16, 3), np.float32), name="w2")
+    put(model, "w2", np.zeros((16, 3), np.float32))
     assert set(zeros_of(model, ["w1", "w2"]).kept) == {"w2"}

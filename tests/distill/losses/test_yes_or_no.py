@@ -14,10 +14,9 @@ from compress_ops.distill.lesson.targets import Fetch, find_targets
 from compress_ops.distill.losses import Kind, Nature
 from compress_ops.errors import DataError, PassError
 from compress_ops.model import Model
-from tests.distill.test_distill import Table
-from tests.helpers import Given, context, model_of, noise, outputs
+from tests.helpers import Given, Table, context, model_of, noise, outputs
 
-from .test_losses import ROUNDING, SHAPES, TEMPERATURE, Array, Written, agree, identity, mean
+from .loss_case import ROUNDING, SHAPES, TEMPERATURE, Array, Written, agree, identity, mean
 
 ODDS = 5e-5  # log p / (1 - p) of a p that single precision has rounded, some 3e-7 of it, for p about 0.01
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 import pytest
 
 from compress_ops.distill import distill, sparsify
@@ -15,12 +14,10 @@ from compress_ops.distill.training.train import History, TrainSettings, find_rat
 from compress_ops.errors import PassError
 from compress_ops.model import Model
 from compress_ops.passes import Change
-from tests.distill.test_distill import Table, mlp
-from tests.helpers import context as passing_context
-from tests.helpers import model_of, noise, outputs, proto
+from tests.distill.student_case import mlp
+from tests.helpers import Table, array_of, arrays_of, context, model_of, noise, outputs, proto, put
 
-from .test_train import FIT_ONLY
-from .train_case import Batches, context, objective, student, weights_of
+from .train_case import FIT_ONLY, Batches, objective, progress_into, student
 
 ADAM = TrainSettings(epochs=20)  # of three batches each
 INF = float("inf")
@@ -34,7 +31,7 @@ def run(settings: TrainSettings = ADAM, **more: Any) -> tuple[Model, History]:
 
 
 def loss_of(model: Model) -> float:
-    found, whole = weights_of(model), Batches().whole
+    found, whole = arrays_of(model), Batches().whole
     return float(((whole["x"] @ found["w"] + found["b"] - whole["t"]) ** 2).mean())
 
 
@@ -89,17 +86,17 @@ def test_looking_for_it_changes_nothing_else() -> None:
 
     found, history = run(on_step=on_step)
     given, same = run(ADAM.but(learning_rate=history.rate), on_step=on_step)
-    assert weights_of(found)["w"].tobytes() == weights_of(given)["w"].tobytes()
+    assert arrays_of(found)["w"].tobytes() == arrays_of(given)["w"].tobytes()
     assert [epoch.loss for epoch in history.epochs] == [epoch.loss for epoch in same.epochs]
     assert not same.trials
 
 
 def test_it_can_be_asked_for_alone() -> None:
     model, ctx = student(), context()
-    before, state = weights_of(model)["w"].tobytes(), ctx.rng.bit_generator.state
+    before, state = arrays_of(model)["w"].tobytes(), ctx.rng.bit_generator.state
     rate = find_rate(objective(), model, Batches(), ADAM, ctx, lambda: loss_of(model), **FIT_ONLY)
     assert rate == run()[1].rate
-    assert weights_of(model)["w"].tobytes() == before and ctx.rng.bit_generator.state == state
+    assert arrays_of(model)["w"].tobytes() == before and ctx.rng.bit_generator.state == state
 
 
 def test_a_training_taken_up_again_keeps_it_bit_for_bit(tmp_path: Path) -> None:
@@ -115,7 +112,7 @@ def test_a_training_taken_up_again_keeps_it_bit_for_bit(tmp_path: Path) -> None:
         run(evaluate=evaluate, checkpoint=file)
     again: dict[str, Any] = {"evaluate": lambda: 0.0, "measure": lambda: pytest.fail("looked again")}
     resumed, history = run(ctx=context(99), checkpoint=file, resume=True, **again)
-    assert weights_of(resumed)["w"].tobytes() == weights_of(straight)["w"].tobytes()
+    assert arrays_of(resumed)["w"].tobytes() == arrays_of(straight)["w"].tobytes()
     assert history.rate == whole.rate
     assert [epoch.learning_rate for epoch in history.epochs] == [epoch.learning_rate for epoch in whole.epochs]
 
@@ -133,10 +130,10 @@ def test_rates_that_break_it_are_left_for_smaller_ones() -> None:
     steep: dict[str, Any] = {"weights": {"size": 0.0}, "scalars": {"temperature": 1e-2}}
     sgd = ADAM.but(optimizer="sgd")
     model = student()
-    before = weights_of(model)["w"].copy()
+    before = arrays_of(model)["w"].copy()
 
     def measure() -> float:
-        return float(abs(weights_of(model)["w"] - before).max()) + 1  # a student that should stay where it is
+        return float(abs(arrays_of(model)["w"] - before).max()) + 1  # a student that should stay where it is
 
     _, history = run(sgd, model=model, measure=measure, **steep)
     assert [rate for rate, _ in history.trials] == [3e-3, 1e-3, 3e-4, 1e-4]
@@ -151,13 +148,7 @@ def test_a_trial_that_is_no_longer_finite_counts_as_endless_loss() -> None:
 
 def test_progress_tells_what_was_tried() -> None:
     told: list[str] = []
-
-    def progress(items: Any, label: Any, total: int | None = None) -> Any:
-        for item in items:
-            told.append(label())
-            yield item
-
-    run(ctx=context(progress=progress))
+    run(ctx=context(progress=progress_into(told)))
     trying = [label for label in told if label.startswith("trying learning rates, held-out loss")]
     assert len(trying) == 4 * trial_steps(60, 7) and ", 0.003 " in trying[-1]
     assert told[len(trying)].startswith("training, epoch 1/20")
@@ -168,23 +159,21 @@ LARGE = 300  # of inputs: every step of a weight counts so many times
 
 def sensitive() -> Model:
     model = mlp()
-    weight = model.graph.initializers["w1"]
-    weight.const_value = ir.Tensor(weight.const_value.numpy() / LARGE, name="w1")
+    put(model, "w1", array_of(model, "w1") / LARGE)
     return model
 
 
 def near(teacher: Model) -> Model:
     """A student whose weights are those of the teacher but for 2 %."""
     copy = teacher.copy()
-    for number, (name, value) in enumerate(copy.graph.initializers.items()):
-        array = value.const_value.numpy()
-        value.const_value = ir.Tensor(array * (1 + noise(*array.shape, seed=number, scale=0.02)), name=name)
+    for number, (name, array) in enumerate(arrays_of(copy).items()):
+        put(copy, name, array * (1 + noise(*array.shape, seed=number, scale=0.02)))
     return copy
 
 
 def taught(model: Model, teacher: Model, **options: Any) -> Change:
     data = Table(LARGE * noise(400, 6, seed=9))
-    return distill(model, passing_context(training=data, earlier=teacher), **{"epochs": 4, **options})
+    return distill(model, context(training=data, earlier=teacher), **{"epochs": 4, **options})
 
 
 def test_a_model_that_the_usual_rate_breaks_learns_with_the_one_found() -> None:
@@ -212,7 +201,7 @@ def test_that_no_rate_helps_is_told() -> None:
     text = "agraph (float[N,6] x) => (float[N,3] y) { h = Gemm(x, w, b) y = Relu(h) }"
     dead = model_of(text, w=noise(6, 3, seed=1), b=np.full(3, -100, np.float32))
     teacher = model_of(text, w=noise(6, 3), b=np.ones(3, np.float32))
-    ctx = passing_context(training=Table(noise(400, 6, seed=9)), earlier=teacher)
+    ctx = context(training=Table(noise(400, 6, seed=9)), earlier=teacher)
     change = distill(dead, ctx, loss={"mse": 1.0})
     told = "none of the learning rates that were tried lowered it (0.0003, 0.001, 0.003, 0.01)"
     assert told in change.declined[0].reason
@@ -221,7 +210,7 @@ def test_that_no_rate_helps_is_told() -> None:
 def test_sparsify_finds_one_for_both_its_trainings() -> None:
     """Before the cut the model is its own teacher: what is judged is the model that is cut."""
     models = [mlp(), mlp()]
-    ctx = [passing_context(training=Table(noise(400, 6, seed=9)), earlier=mlp()) for _ in models]
+    ctx = [context(training=Table(noise(400, 6, seed=9)), earlier=mlp()) for _ in models]
     change = sparsify(models[0], ctx[0], ratio=0.6)
     assert 1e-5 <= change.chosen["learning_rate"] <= 1e-2
     assert change.notes["learning rate"] == f"{change.chosen['learning_rate']:g}"

@@ -16,13 +16,13 @@ from compress_ops.distill.training.train import History, Training, TrainSettings
 from compress_ops.errors import DataError, PassError, ProviderError
 from compress_ops.model import Model
 from compress_ops.runtime import Provider
+from tests.helpers import arrays_of, context
 
-from .train_case import EPS, B, Batches, W, context, gradients, objective, parsed, student, weights_of
+from .train_case import EPS, FIT_ONLY, B, Batches, W, gradients, objective, parsed, progress_into, student
 
 SGD = TrainSettings(epochs=3, optimizer="sgd", momentum=0.0, learning_rate=0.2, schedule="constant")
 ADAM = TrainSettings(epochs=4, learning_rate=0.05)
 ROUNDINGS = 32  # a few operations on numbers below 4 in each of at most nine steps, and sums of twelve
-FIT_ONLY: dict[str, Any] = {"weights": {"size": 0.0}, "scalars": {"temperature": 1.0}}
 
 
 def run(settings: TrainSettings, model: Model | None = None, seed: int = 0, **more: Any) -> tuple[Model, History]:
@@ -37,8 +37,8 @@ def test_steps_follow_the_gradient() -> None:
     for feeds in [feeds for _ in range(3) for feeds in batches(rng)]:
         dw, db = gradients(w, b, feeds)
         w, b = w - 0.2 * dw, b - 0.2 * db
-    np.testing.assert_allclose(weights_of(trained)["w"], w, atol=ROUNDINGS * EPS, rtol=0)
-    np.testing.assert_allclose(weights_of(trained)["b"], b, atol=ROUNDINGS * EPS, rtol=0)
+    np.testing.assert_allclose(arrays_of(trained)["w"], w, atol=ROUNDINGS * EPS, rtol=0)
+    np.testing.assert_allclose(arrays_of(trained)["b"], b, atol=ROUNDINGS * EPS, rtol=0)
     assert (history.steps, [epoch.steps for epoch in history.epochs], history.best) == (9, [3, 3, 3], 3)
 
 
@@ -46,7 +46,7 @@ def test_weights_of_terms_and_settings_count() -> None:
     trained, history = run(SGD.but(epochs=1, steps=1), weights={"size": 0.5}, scalars={"temperature": 2.0})
     feeds = Batches()(np.random.default_rng(0))[0]
     dw, _ = gradients(W, B, feeds, size=0.5, scale=2)
-    np.testing.assert_allclose(weights_of(trained)["w"], W - 0.2 * dw, atol=ROUNDINGS * EPS, rtol=0)
+    np.testing.assert_allclose(arrays_of(trained)["w"], W - 0.2 * dw, atol=ROUNDINGS * EPS, rtol=0)
     told = history.epochs[0]
     assert told.loss == pytest.approx(told.terms["fit"] + 0.5 * told.terms["size"], rel=4 * EPS)
 
@@ -57,7 +57,7 @@ def test_least_squares_is_reached() -> None:
     rows = np.hstack([batches.x, np.ones((12, 1))]).astype(np.float64)
     best, *_ = np.linalg.lstsq(rows, batches.t.astype(np.float64), rcond=None)
     stalled = 64 * EPS / 0.2  # where a step is smaller than the rounding of what it changes
-    np.testing.assert_allclose(weights_of(trained)["w"], best[:3], atol=stalled, rtol=0)
+    np.testing.assert_allclose(arrays_of(trained)["w"], best[:3], atol=stalled, rtol=0)
     assert history.epochs[-1].loss < history.epochs[0].loss / 100
 
 
@@ -65,7 +65,7 @@ def test_accumulation_equals_one_large_batch() -> None:
     """Five samples: the last batch is shorter, and counts by its samples."""
     parts, _ = run(SGD.but(epochs=4, accumulate=2), epoch=Batches(samples=5, size=3))
     whole, _ = run(SGD.but(epochs=4), epoch=Batches(samples=5, size=5))
-    np.testing.assert_allclose(weights_of(parts)["w"], weights_of(whole)["w"], atol=ROUNDINGS * EPS, rtol=0)
+    np.testing.assert_allclose(arrays_of(parts)["w"], arrays_of(whole)["w"], atol=ROUNDINGS * EPS, rtol=0)
 
 
 def test_nothing_but_weights_changes() -> None:
@@ -81,21 +81,21 @@ def test_nothing_but_weights_changes() -> None:
 
 def test_what_is_not_trained_stays() -> None:
     trained, _ = run(ADAM, objective=objective(parameters=["w"]))
-    np.testing.assert_array_equal(weights_of(trained)["b"], B.astype(np.float32))
-    assert abs(weights_of(trained)["w"] - W).max() > 0.01
+    np.testing.assert_array_equal(arrays_of(trained)["b"], B.astype(np.float32))
+    assert abs(arrays_of(trained)["w"] - W).max() > 0.01
 
 
 def test_helpers_stay_out_of_the_student() -> None:
     given: dict[str, Any] = {}
     model = parsed("float[n,3] x", "float[n,2] y", "float[3,2] w = {0.5,-1,0.25,0.75,-0.5,1.5}", "y = MatMul(x, w)")
     run(ADAM, model, objective=objective(helpers=["b"]))
-    assert list(weights_of(model)) == ["w"]
+    assert list(arrays_of(model)) == ["w"]
     run(ADAM, model, objective=objective(helpers=["b"]), write=lambda _, values: given.update(values))
     assert set(given) == {"w", "b"}
 
 
 def test_the_same_seed_gives_the_same_bytes() -> None:
-    first, second, other = (weights_of(run(ADAM, seed=seed)[0])["w"].tobytes() for seed in (1, 1, 2))
+    first, second, other = (arrays_of(run(ADAM, seed=seed)[0])["w"].tobytes() for seed in (1, 1, 2))
     assert first == second != other
 
 
@@ -118,8 +118,8 @@ def test_a_training_that_was_interrupted_goes_on_bit_for_bit(tmp_path: Path, opt
     with pytest.raises(KeyboardInterrupt):
         run(settings, evaluate=interrupted(after=2), checkpoint=file)
     resumed, history = run(settings, seed=99, evaluate=lambda: 0.0, checkpoint=file, resume=True)
-    for name, array in weights_of(straight).items():
-        assert weights_of(resumed)[name].tobytes() == array.tobytes()
+    for name, array in arrays_of(straight).items():
+        assert arrays_of(resumed)[name].tobytes() == array.tobytes()
     assert [epoch.loss for epoch in history.epochs] == [epoch.loss for epoch in whole.epochs]
     assert [path.name for path in tmp_path.iterdir()] == ["state.npz"]
 
@@ -127,7 +127,7 @@ def test_a_training_that_was_interrupted_goes_on_bit_for_bit(tmp_path: Path, opt
 def test_a_finished_training_taken_up_again_only_gives_its_weights(tmp_path: Path) -> None:
     first, _ = run(ADAM, checkpoint=tmp_path / "c")
     second, history = run(ADAM, checkpoint=tmp_path / "c", resume=True)
-    assert weights_of(first)["w"].tobytes() == weights_of(second)["w"].tobytes()
+    assert arrays_of(first)["w"].tobytes() == arrays_of(second)["w"].tobytes()
     assert history.steps == 12
 
 
@@ -167,12 +167,12 @@ def test_patience_keeps_the_best_weights() -> None:
     model, scores, seen = student(), iter([0.1, 0.5, 0.4, np.nan, 0.9]), []
 
     def evaluate() -> float:
-        seen.append(weights_of(model)["w"].copy())
+        seen.append(arrays_of(model)["w"].copy())
         return next(scores)
 
     _, history = run(ADAM.but(epochs=9, patience=2), model, evaluate=evaluate)
     assert (len(history.epochs), history.best, history.stopped) == (4, 2, "no better score in 2 epochs")
-    np.testing.assert_array_equal(weights_of(model)["w"], seen[1])
+    np.testing.assert_array_equal(arrays_of(model)["w"], seen[1])
     assert abs(seen[3] - seen[1]).max() > 0
 
 
@@ -198,7 +198,7 @@ def test_a_loss_that_is_not_finite_names_step_and_term(tmp_path: Path) -> None:
     with pytest.raises(PassError, match=r"in step 5: term 'fit' made the loss nan(?s:.*)the checkpoint holds epoch 1"):
         run(ADAM, model, epoch=poisoned(4), checkpoint=file)
     saved = np.load(file)["parameters"]
-    np.testing.assert_array_equal(weights_of(model)["w"].ravel(), saved[:6])
+    np.testing.assert_array_equal(arrays_of(model)["w"].ravel(), saved[:6])
     assert np.isfinite(saved).all()
 
 
@@ -244,14 +244,8 @@ def test_a_dry_run_is_one_step(tmp_path: Path) -> None:
 
 
 def test_progress_tells_loss_and_score() -> None:
-    told = []
-
-    def progress(items: Iterable[Any], label: Any, total: int | None = None) -> Iterable[Any]:
-        for item in items:
-            told.append(label())
-            yield item
-
-    run(ADAM.but(epochs=2), ctx=context(progress=progress), evaluate=lambda: 0.75)
+    told: list[str] = []
+    run(ADAM.but(epochs=2), ctx=context(progress=progress_into(told)), evaluate=lambda: 0.75)
     assert len(told) == 6
     assert told[0].startswith("training, epoch 1/2, loss ")
     assert told[-1].endswith(", score 0.75")
@@ -266,7 +260,7 @@ def test_batches_of_many_sizes_share_one_session() -> None:
         dw, db = gradients(w, b, {"x": x[:n], "t": t[:n]})
         w, b = w - 0.2 * dw, b - 0.2 * db
     assert len(sizes) > step_session.BOUND
-    np.testing.assert_allclose(weights_of(trained)["w"], w, atol=ROUNDINGS * EPS, rtol=0)
+    np.testing.assert_allclose(arrays_of(trained)["w"], w, atol=ROUNDINGS * EPS, rtol=0)
 
 
 def test_too_many_sizes_where_a_rule_needs_them() -> None:
@@ -302,7 +296,7 @@ def test_a_gpu_reaches_the_same_weights() -> None:
     except ProviderError as error:
         pytest.skip(" ".join(str(error).split()))
     exact = 2**-10  # tensor cores multiply with ten bits of mantissa
-    np.testing.assert_allclose(weights_of(device)["w"], weights_of(run(SGD)[0])["w"], atol=4 * exact, rtol=0)
+    np.testing.assert_allclose(arrays_of(device)["w"], arrays_of(run(SGD)[0])["w"], atol=4 * exact, rtol=0)
 
 
 def test_a_step_copies_no_parameters() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,11 @@ import onnx_ir as ir
 
 from compress_ops.distill.losses.objective import Objective
 from compress_ops.model import Model, make_uniform
-from compress_ops.passes import Context
 
 Array = np.ndarray[Any, Any]
 Feeds = Mapping[str, Array]
 W, B = np.array([[0.5, -1.0], [0.25, 0.75], [-0.5, 1.5]]), np.array([0.1, -0.2])
+FIT_ONLY: dict[str, Any] = {"weights": {"size": 0.0}, "scalars": {"temperature": 1.0}}
 EPS = float(np.finfo(np.float32).eps)
 
 _WEIGHTS = "float[3,2] w = {0.5,-1,0.25,0.75,-0.5,1.5}, float[2] b = {0.1,-0.2}"
@@ -57,10 +57,6 @@ def objective(**changes: Any) -> Objective:
     return Objective(**{**given, **changes})
 
 
-def context(seed: int = 0, **changes: Any) -> Context:
-    return Context(rng=np.random.default_rng(seed), **changes)
-
-
 class Batches:
     """Batches of one fixed set of samples, shuffled in every epoch."""
 
@@ -92,5 +88,12 @@ def gradients(w: Array, b: Array, feeds: Feeds, size: float = 0.0, scale: float 
     return x.T @ dy, dy.sum(0)
 
 
-def weights_of(model: Model) -> dict[str, Array]:
-    return {str(value.name): value.const_value.numpy() for value in model.weights() if value.const_value is not None}
+def progress_into(told: list[str]) -> Callable[..., Iterable[Any]]:
+    """Progress that writes down what it is told with every item."""
+
+    def progress(items: Iterable[Any], label: Callable[[], str], total: int | None = None) -> Iterable[Any]:
+        for item in items:
+            told.append(label())
+            yield item
+
+    return progress
