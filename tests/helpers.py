@@ -89,6 +89,12 @@ def noise(*shape: int, seed: int = 0, scale: float = 1.0) -> np.ndarray:
     return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
 
 
+def sqnr_db(exact: np.ndarray, found: np.ndarray) -> float:
+    """10 log10 sum y^2 / sum (y - y')^2, in double precision."""
+    exact, found = exact.astype(np.float64), found.astype(np.float64)
+    return float(10 * np.log10(np.square(exact).sum() / np.square(exact - found).sum()))
+
+
 class Given(Dataset):
     """Feeds as they are; counts how often they are gone through and how many are alive at once."""
 

@@ -17,9 +17,8 @@ from compress_ops.prune.prune_channels import prune_channels
 from compress_ops.prune.prune_heads import prune_heads
 from compress_ops.recipe import parse_recipe
 from tests.helpers import Given, context, model_of, noise, outputs, proto, proto_of
-from tests.prune.channels.channel_case import arrays
-from tests.prune.channels.test_channels_protected import BRANCHES, INNER, LOOP
-from tests.prune.test_prune_channels import MLP, mlp
+from tests.prune.channels.channel_case import BRANCHES, INNER, LOOP, arrays
+from tests.prune.mlp_case import MLP, mlp
 
 LINEAR = "agraph (float[N,6] x) => (float[N,8] y) { y = Gemm(x, w) }"
 

@@ -18,22 +18,11 @@ from compress_ops.prune.units.multiples import block_of
 from compress_ops.prune.units.selection import Widths
 from compress_ops.quantize import quantize_static
 from compress_ops.runtime import Provider, open_session
-from tests.helpers import SAMPLES, context, model_of, noise, outputs, reloaded
+from tests.helpers import SAMPLES, Given, context, model_of, noise, outputs, reloaded
+from tests.prune.channels.channel_case import SEPARATE
 from tests.prune.channels.channel_proof import parameters
-from tests.prune.channels.test_channels_attention import SEPARATE
-from tests.prune.scores.test_scores import TEXT, WEIGHTS, Batches
-
-MLP = """agraph (float[N,6] x) => (float[N,3] y) {
-    a = Gemm(x, w1, b1)
-    r = Relu(a)
-    b = Gemm(r, w2)
-    y = Gemm(b, w3)
-}"""
-
-
-def mlp(**changed: np.ndarray) -> Model:
-    weights = {"w1": noise(6, 32), "b1": noise(32), "w2": noise(32, 16, seed=1), "w3": noise(16, 3, seed=2)}
-    return model_of(MLP, **{**weights, **changed})
+from tests.prune.mlp_case import mlp
+from tests.prune.scores.score_case import FEEDS, TEXT, WEIGHTS
 
 
 def pruned(model: Model, **options: object) -> Change:
@@ -141,14 +130,13 @@ def test_the_groups_of_one_ratio_share_one_threshold() -> None:
     assert widths(model) == [(6, 16), (16, 12), (12, 3)]
 
 
+def summed() -> Model:
+    text = "agraph (float[N,6] x) => (float[N,3] y) { a = Gemm(x, w1) b = Gemm(x, w2) s = Add(a, b) y = Gemm(s, w3) }"
+    return model_of(text, w1=noise(6, 16), w2=noise(6, 16), w3=noise(16, 3))
+
+
 def test_a_group_of_several_nodes_takes_the_least_of_their_ratios() -> None:
-    text = """agraph (float[N,6] x) => (float[N,3] y) {
-        a = Gemm(x, w1)
-        b = Gemm(x, w2)
-        s = Add(a, b)
-        y = Gemm(s, w3)
-    }"""
-    model = model_of(text, w1=noise(6, 16), w2=noise(6, 16), w3=noise(16, 3))
+    model = summed()
     pruned(model, ratio=0.5, ratios={"Gemm_b": 0.25}, round_to=1)
     assert widths(model) == [(6, 12), (6, 12), (12, 3)]
 
@@ -167,13 +155,7 @@ def test_int8_on_tensor_cores_asks_for_wider_blocks() -> None:
 
 
 def test_a_residual_sum_goes_only_with_all_its_nodes() -> None:
-    text = """agraph (float[N,6] x) => (float[N,3] y) {
-        a = Gemm(x, w1)
-        b = Gemm(x, w2)
-        s = Add(a, b)
-        y = Gemm(s, w3)
-    }"""
-    model = model_of(text, w1=noise(6, 16), w2=noise(6, 16), w3=noise(16, 3))
+    model = summed()
     change = pruned(model, ratio=0.5, only=["Gemm_a"])
     assert not change.touched
     assert ("Gemm_a", "its channels are those of Gemm_b, which the patterns leave out") in [
@@ -194,7 +176,7 @@ def test_activations_decide_with_data() -> None:
     dead[[1, 4]] = -100
     model = model_of(TEXT, **{**WEIGHTS, "shift": dead})
     before = outputs(model, x=noise(2, 3, 4, 4))
-    prune_channels(model, context(calibration=Batches()), ratio=0.3, score="activation_weight", round_to=1)
+    prune_channels(model, context(calibration=Given(*FEEDS)), ratio=0.3, score="activation_weight", round_to=1)
     assert np.allclose(outputs(model, x=noise(2, 3, 4, 4)), before, atol=1e-5)
 
 

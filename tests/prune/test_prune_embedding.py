@@ -11,7 +11,7 @@ from compress_ops.errors import PassError
 from compress_ops.model import Model, load
 from compress_ops.passes import Change
 from compress_ops.prune import prune_channels, prune_embedding
-from tests.helpers import SAMPLES, Given, context, model_of, noise, outputs, reloaded
+from tests.helpers import SAMPLES, Given, array_of, context, model_of, noise, outputs, reloaded
 
 ROWS, WIDTH = 40, 16
 TABLE = noise(ROWS, WIDTH)
@@ -33,10 +33,6 @@ def given(text: str = TEXT, **weights: np.ndarray) -> Model:
     return model_of(text, **({"table": TABLE} | weights))
 
 
-def weight(model: Model, name: str) -> np.ndarray:
-    return next(w.const_value.numpy() for w in model.weights() if w.name == name)
-
-
 @pytest.mark.parametrize("unseen", ["mean", "zero"])
 def test_seen_ids_give_their_rows_and_all_others_one(unseen: str) -> None:
     model = given()
@@ -46,16 +42,16 @@ def test_seen_ids_give_their_rows_and_all_others_one(unseen: str) -> None:
     expected[rest] = TABLE[rest].mean(axis=0) if unseen == "mean" else 0
     everything = np.arange(-ROWS, ROWS).reshape(2, ROWS)
     assert np.allclose(outputs(reloaded(model), ids=everything)[0], expected[everything], atol=1e-6)
-    assert weight(model, "table").shape == (len(KEPT) + 1, WIDTH)
+    assert array_of(model, "table").shape == (len(KEPT) + 1, WIDTH)
     (name,) = change.notes["id maps"]
     assert f"rows 40 -> 6, ids through '{name}'; 35 rows went" in change.touched["table"]
-    assert np.array_equal(np.flatnonzero(weight(model, name) < len(KEPT)), KEPT)
+    assert np.array_equal(np.flatnonzero(array_of(model, name) < len(KEPT)), KEPT)
 
 
 def test_unseen_ids_may_be_an_error() -> None:
     model = given()
     pruned(model, {"ids": SEEN}, unseen="error")
-    assert weight(model, "table").shape == (len(KEPT), WIDTH)
+    assert array_of(model, "table").shape == (len(KEPT), WIDTH)
     assert np.array_equal(outputs(reloaded(model), ids=SEEN)[0], TABLE[SEEN])
     with pytest.raises(Exception, match="out of data bounds"):
         outputs(model, ids=np.array([[1]]))
@@ -64,14 +60,14 @@ def test_unseen_ids_may_be_an_error() -> None:
 def test_rows_asked_for_rarely_may_go_too() -> None:
     model = given()
     pruned(model, {"ids": SEEN}, {"ids": SEEN[:1]}, min_count=2)
-    assert np.array_equal(weight(model, "table")[:-1], TABLE[[3, 5]])
+    assert np.array_equal(array_of(model, "table")[:-1], TABLE[[3, 5]])
 
 
 def test_training_data_counts_too() -> None:
     model = given()
     data = context(calibration=Given({"ids": SEEN[:1]}), training=Given({"ids": np.array([[7]])}))
     prune_embedding(model, data)
-    assert np.array_equal(weight(model, "table")[:-1], TABLE[[3, 5, 7]])
+    assert np.array_equal(array_of(model, "table")[:-1], TABLE[[3, 5, 7]])
 
 
 def test_tables_read_by_the_same_ids_share_a_map() -> None:
@@ -87,7 +83,7 @@ def test_tables_read_by_the_same_ids_share_a_map() -> None:
     found = outputs(reloaded(model), ids=SEEN.astype(np.int32), more=np.array([9], np.int32))
     assert all(np.array_equal(left, right) for left, right in zip(expected, found, strict=True))
     assert len(change.notes["id maps"]) == 1 and set(change.touched) == {"table", "narrow"}
-    assert weight(model, "narrow").shape == (7, 8)
+    assert array_of(model, "narrow").shape == (7, 8)
     assert [node.op_type for node in model.nodes()].count("Gather") == 5
 
 
@@ -108,7 +104,7 @@ def test_codes_are_rows_too() -> None:
     text = "agraph (int64[N] ids) => (float[N,16] y) {\n g = Gather(table, ids)\n y = DequantizeLinear(g, s)\n}"
     model = given(text, table=codes, s=np.float32(0.5))
     pruned(model, {"ids": np.array([1, 2])})
-    table = weight(model, "table")
+    table = array_of(model, "table")
     assert table.dtype == np.int8 and np.array_equal(table[:2], codes[1:3])
     assert np.array_equal(table[2], np.rint(np.delete(codes, [1, 2], axis=0).astype(np.float32).mean(axis=0)))
 

@@ -8,7 +8,9 @@ import pytest
 from compress_ops.errors import PassError
 from compress_ops.prune import prune_channels, prune_heads
 from compress_ops.prune.prune_one_layer import scan_groups
-from tests.helpers import Given, context, model_of, noise, outputs, proto
+from tests.graphs import PROJECTED, SPLIT, attended, joined, turned
+from tests.helpers import Given, context, model_of, noise, outputs, proto, sqnr_db
+from tests.prune.channels.channel_proof import parameters
 
 ROUNDING_DB = 0.02  # zeros that are added and a sum that lacks them differ by float32 rounding, far below the noise
 
@@ -42,11 +44,6 @@ NORMALIZED_WEIGHTS = {
 }  # fmt: skip
 
 
-def sqnr(exact: np.ndarray, found: np.ndarray) -> float:
-    exact, found = exact.astype(np.float64), found.astype(np.float64)
-    return float(10 * np.log10(np.square(exact).sum() / np.square(exact - found).sum()))
-
-
 @pytest.mark.parametrize(
     ("text", "weights", "shape", "parts"),
     [(RESIDUAL, RESIDUAL_WEIGHTS, (3, 8, 8), 2), (NORMALIZED, NORMALIZED_WEIGHTS, (5, 12), 1)],
@@ -65,14 +62,10 @@ def test_a_group_moves_the_outputs_as_cutting_it_alone_does(text, weights, shape
         change = prune_channels(cut, context(), ratio=0.5, only=effect.part.nodes)
         assert change.touched
         cut_outputs = outputs(cut, x=x)[0]
-        assert effect.sqnr_db == pytest.approx(sqnr(exact, cut_outputs), abs=ROUNDING_DB)
+        assert effect.sqnr_db == pytest.approx(sqnr_db(exact, cut_outputs), abs=ROUNDING_DB)
         assert effect.noise == pytest.approx(10 ** (-effect.sqnr_db / 10))
-        assert effect.part.parameters == size(model) - size(cut)
+        assert effect.part.parameters == parameters(model) - parameters(cut)
         assert effect.part.saved == 4 * effect.part.parameters
-
-
-def size(model):
-    return sum(w.const_value.size for w in model.weights() if w.const_value.dtype.is_floating_point())
 
 
 def test_the_unpruned_outputs_are_computed_once_and_the_data_is_gone_through_once_for_all_zeroed_groups():
@@ -89,13 +82,7 @@ def test_the_share_decides_how_much_goes():
     assert small.noise < large.noise
 
 
-ATTENTION = """g (float[N,6,16] x) => (float[N,6,16] y) {
-    q = MatMul(x, wq)  k = MatMul(x, wk)  v = MatMul(x, wv)
-    q4 = Reshape(q, split)  k4 = Reshape(k, split)  v4 = Reshape(v, split)
-    qt = Transpose<perm=[0,2,1,3]>(q4)  kt = Transpose<perm=[0,2,3,1]>(k4)  vt = Transpose<perm=[0,2,1,3]>(v4)
-    s = MatMul(qt, kt)  p = Softmax<axis=-1>(s)  c = MatMul(p, vt)
-    ct = Transpose<perm=[0,2,1,3]>(c)  j = Reshape(ct, join)  y = MatMul(j, wo)
-}"""
+ATTENTION = f"g (float[N,6,16] x) => (float[N,6,16] y) {{ {PROJECTED} {SPLIT} {turned()} {attended()} {joined()} }}"
 ATTENTION_WEIGHTS = {
     **{name: noise(16, 16, seed=i, scale=0.4) for i, name in enumerate(("wq", "wk", "wv", "wo"))},
     "split": np.array([0, 0, 4, 4]), "join": np.array([0, 0, 16]),
@@ -109,7 +96,7 @@ def test_heads_are_scanned_as_heads():
     assert not others and effect.part.what == "2 of 4 heads"
     cut = model_of(ATTENTION, **ATTENTION_WEIGHTS)
     prune_heads(cut, context(), ratio=0.5)
-    assert effect.sqnr_db == pytest.approx(sqnr(outputs(model, x=x)[0], outputs(cut, x=x)[0]), abs=ROUNDING_DB)
+    assert effect.sqnr_db == pytest.approx(sqnr_db(outputs(model, x=x)[0], outputs(cut, x=x)[0]), abs=ROUNDING_DB)
 
 
 def test_nothing_to_cut_is_told_with_the_reasons():

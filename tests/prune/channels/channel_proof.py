@@ -8,12 +8,10 @@ sees the nearest neighbours that remain, GroupNormalization is decomposed alike.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx_ir as ir
 
-from compress_ops.model import Model, load
+from compress_ops.model import Model
 from compress_ops.prune.channels import Grouping, Kept, cut, find_groups, prepare
 from compress_ops.prune.channels.axes import live
 from compress_ops.runtime import open_session
@@ -230,10 +228,6 @@ def _random(rng: np.random.Generator, weight: ir.Value, shape: tuple[int, ...]) 
         return rng.normal(size=shape) * np.sqrt(2 / inputs)
     is_bias = any((n.op_type, i) in (("Conv", 2), ("Gemm", 2), ("BatchNormalization", 2)) for n, i in weight.uses())
     return rng.normal(size=shape) * 0.1 if is_bias else rng.uniform(0.5, 1.5, shape)
-
-
-def loaded(path: Path) -> Model:
-    return load(path)
 
 
 def strip_softmax(model: Model) -> None:

@@ -7,70 +7,31 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.prune.channels.channel_case import Case, ints
+from tests.graphs import PROJECTED, SPLIT, attended, each, joined, turned
+from tests.prune.channels.channel_case import PROJECTIONS, SEPARATE, TOKENS, Case, ints
 
-PROJECTIONS = {"wq": (6, 12), "wk": (6, 12), "wv": (6, 12), "wo": (12, 5)}
-TOKENS = {"x": (2, 5, 6)}
-
-SEPARATE = Case(
-    """agraph (float[N,S,6] x) => (float[N,S,5] y) {
-        q = MatMul(x, wq)
-        k = MatMul(x, wk)
-        v = MatMul(x, wv)
-        q4 = Reshape(q, split)
-        k4 = Reshape(k, split)
-        v4 = Reshape(v, split)
-        qt = Transpose<perm=[0,2,1,3]>(q4)
-        kt = Transpose<perm=[0,2,3,1]>(k4)
-        vt = Transpose<perm=[0,2,1,3]>(v4)
-        scores = MatMul(qt, kt)
-        scaled = Div(scores, root)
-        p = Softmax<axis=-1>(scaled)
-        o = MatMul(p, vt)
-        ot = Transpose<perm=[0,2,1,3]>(o)
-        flat = Reshape(ot, join)
-        y = MatMul(flat, wo)
-    }""",
-    {**PROJECTIONS, "split": ints(0, 0, 3, 4), "join": ints(0, 0, 12), "root": np.float32(2)},
-    TOKENS,
-    [("MatMul_q", 4), ("MatMul_v", 4)],
-)
 COMPUTED = replace(
     SEPARATE,
-    text="""agraph (float[N,S,6] x) => (float[N,S,5] y) {
+    text=f"""agraph (float[N,S,6] x) => (float[N,S,5] y) {{
         s = Shape(x)
         n = Slice(s, zero, one)
         l = Slice(s, one, two)
         split = Concat<axis=0>(n, l, heads, size)
         join = Concat<axis=0>(n, l, minus)
-        q = MatMul(x, wq)
-        k = MatMul(x, wk)
-        v = MatMul(x, wv)
-        q4 = Reshape(q, split)
-        k4 = Reshape(k, split)
-        v4 = Reshape(v, split)
-        qt = Transpose<perm=[0,2,1,3]>(q4)
-        kt = Transpose<perm=[0,2,3,1]>(k4)
-        vt = Transpose<perm=[0,2,1,3]>(v4)
+        {PROJECTED} {SPLIT} {turned()}
         qs = Shape(qt)
         depth = Gather(qs, last)
         depthf = Cast<to=1>(depth)
         root = Sqrt(depthf)
-        scores = MatMul(qt, kt)
-        scaled = Div(scores, root)
-        p = Softmax<axis=-1>(scaled)
-        o = MatMul(p, vt)
-        ot = Transpose<perm=[0,2,1,3]>(o)
-        flat = Reshape(ot, join)
-        y = MatMul(flat, wo)
-    }""",
+        {attended(scale="root")} {joined()}
+    }}""",
     weights={
         **PROJECTIONS, "zero": ints(0), "one": ints(1), "two": ints(2), "heads": ints(3), "size": ints(4),
         "minus": ints(-1), "last": np.array(-1),
     },
 )  # fmt: skip
 PACKED = Case(
-    """agraph (float[N,S,6] x) => (float[N,S,5] y) {
+    f"""agraph (float[N,S,6] x) => (float[N,S,5] y) {{
         h = MatMul(x, w)
         h5 = Reshape(h, split)
         ht = Transpose<perm=[2,0,3,1,4]>(h5)
@@ -78,29 +39,19 @@ PACKED = Case(
         k = Gather<axis=0>(ht, one)
         v = Gather<axis=0>(ht, two)
         kt = Transpose<perm=[0,1,3,2]>(k)
-        scores = MatMul(q, kt)
-        p = Softmax<axis=-1>(scores)
-        o = MatMul(p, v)
-        ot = Transpose<perm=[0,2,1,3]>(o)
-        flat = Reshape(ot, join)
-        y = MatMul(flat, wo)
-    }""",
+        {attended("kt", "v", query="q")} {joined()}
+    }}""",
     {"w": (6, 36), "wo": (12, 5), "split": ints(0, 0, 3, 3, 4), "join": ints(0, 0, 12),
      "zero": np.array(0), "one": np.array(1), "two": np.array(2)},
     TOKENS,
     [("MatMul_h", 4)],
 )  # fmt: skip
 GROUPED = Case(
-    """agraph (float[2,5,6] x) => (float[2,5,5] y) {
-        q = MatMul(x, wq)
-        k = MatMul(x, wk)
-        v = MatMul(x, wv)
+    f"""agraph (float[2,5,6] x) => (float[2,5,5] y) {{
+        {PROJECTED}
         q4 = Reshape(q, split)
-        k4 = Reshape(k, few)
-        v4 = Reshape(v, few)
-        qt = Transpose<perm=[0,2,1,3]>(q4)
-        kt = Transpose<perm=[0,2,1,3]>(k4)
-        vt = Transpose<perm=[0,2,1,3]>(v4)
+        {each("kv", "@4 = Reshape(@, few)")}
+        {turned("0,2,1,3")}
         ku = Unsqueeze(kt, axis)
         vu = Unsqueeze(vt, axis)
         ke = Expand(ku, repeated)
@@ -108,20 +59,15 @@ GROUPED = Case(
         kr = Reshape(ke, many)
         vr = Reshape(ve, many)
         kf = Transpose<perm=[0,1,3,2]>(kr)
-        scores = MatMul(qt, kf)
-        p = Softmax<axis=-1>(scores)
-        o = MatMul(p, vr)
-        ot = Transpose<perm=[0,2,1,3]>(o)
-        flat = Reshape(ot, join)
-        y = MatMul(flat, wo)
-    }""",
+        {attended("kf", "vr")} {joined()}
+    }}""",
     {"wq": (6, 24), "wk": (6, 12), "wv": (6, 12), "wo": (24, 5), "split": ints(2, 5, 6, 4), "few": ints(2, 5, 3, 4),
      "axis": ints(2), "repeated": ints(2, 3, 2, 5, 4), "many": ints(2, 6, 5, 4), "join": ints(2, 5, 24)},
     TOKENS,
     [("MatMul_q", 4), ("MatMul_v", 4)],
 )  # fmt: skip
 BATCHED = Case(
-    """agraph (float[S,N,6] x) => (float[S,N,5] y) {
+    f"""agraph (float[S,N,6] x) => (float[S,N,5] y) {{
         s = Shape(x)
         n = Gather(s, one)
         l = Gather(s, zero)
@@ -131,22 +77,9 @@ BATCHED = Case(
         hu = Unsqueeze(heads, axis)
         split = Concat<axis=0>(lu, hu, size)
         join = Concat<axis=0>(lu, nu, width)
-        q = MatMul(x, wq)
-        k = MatMul(x, wk)
-        v = MatMul(x, wv)
-        q3 = Reshape(q, split)
-        k3 = Reshape(k, split)
-        v3 = Reshape(v, split)
-        qt = Transpose<perm=[1,0,2]>(q3)
-        kt = Transpose<perm=[1,2,0]>(k3)
-        vt = Transpose<perm=[1,0,2]>(v3)
-        scores = MatMul(qt, kt)
-        p = Softmax<axis=-1>(scores)
-        o = MatMul(p, vt)
-        ot = Transpose<perm=[1,0,2]>(o)
-        flat = Reshape(ot, join)
-        y = MatMul(flat, wo)
-    }""",
+        {PROJECTED} {each("qkv", "@3 = Reshape(@, split)")} {turned("1,2,0", "1,0,2", 3)}
+        {attended()} {joined("1,0,2")}
+    }}""",
     {**PROJECTIONS, "zero": np.array(0), "one": np.array(1), "three": np.array(3), "axis": ints(0), "size": ints(4),
      "width": ints(12)},
     {"x": (5, 2, 6)},

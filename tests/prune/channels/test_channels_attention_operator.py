@@ -7,24 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.graphs import PROJECTED, each, joined, turned
 from tests.prune.channels.channel_case import Case, ints
 
 GROUPED = Case(
-    """agraph (float[2,5,6] x) => (float[2,5,5] y) {
-        q = MatMul(x, wq)
-        k = MatMul(x, wk)
-        v = MatMul(x, wv)
+    f"""agraph (float[2,5,6] x) => (float[2,5,5] y) {{
+        {PROJECTED}
         q4 = Reshape(q, split)
-        k4 = Reshape(k, few)
-        v4 = Reshape(v, few)
-        qt = Transpose<perm=[0,2,1,3]>(q4)
-        kt = Transpose<perm=[0,2,1,3]>(k4)
-        vt = Transpose<perm=[0,2,1,3]>(v4)
+        {each("kv", "@4 = Reshape(@, few)")}
+        {turned("0,2,1,3")}
         o = Attention(qt, kt, vt, mask)
-        ot = Transpose<perm=[0,2,1,3]>(o)
-        flat = Reshape(ot, join)
-        y = MatMul(flat, wo)
-    }""",
+        {joined()}
+    }}""",
     {"wq": (6, 24), "wk": (6, 12), "wv": (6, 12), "wo": (24, 5), "split": ints(2, 5, 6, 4), "few": ints(2, 5, 3, 4),
      "join": ints(2, 5, 24), "mask": np.triu(np.full((5, 5), -1e4, np.float32), 1)},
     {"x": (2, 5, 6)},

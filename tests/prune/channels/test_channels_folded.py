@@ -9,34 +9,19 @@ import onnx_ir as ir
 import pytest
 
 from compress_ops.prune.channels import cut, find_groups, prepare
-from tests.prune.channels.channel_case import Case, ints
-
-PROJECTIONS = {"wq": (6, 12), "wk": (6, 12), "wv": (6, 12), "wo": (12, 5)}
-TOKENS = {"x": (2, 5, 6)}
+from tests.graphs import PROJECTED, SPLIT, attended, each, joined, turned
+from tests.prune.channels.channel_case import PROJECTIONS, TOKENS, Case, ints
 
 KEYS = Case(
-    """agraph (float[N,5,6] x) => (float[N,5,5] y) {
-        q = MatMul(x, wq)
-        k = MatMul(x, wk)
-        v = MatMul(x, wv)
-        q4 = Reshape(q, split)
-        k4 = Reshape(k, split)
-        v4 = Reshape(v, split)
-        qt = Transpose<perm=[0,2,1,3]>(q4)
-        kt = Transpose<perm=[0,2,1,3]>(k4)
-        vt = Transpose<perm=[0,2,1,3]>(v4)
+    f"""agraph (float[N,5,6] x) => (float[N,5,5] y) {{
+        {PROJECTED} {SPLIT} {turned("0,2,1,3")}
         shape = Shape<end=2>(kt)
         turned_shape = Concat<axis=0>(shape, turned)
         k3 = Reshape(kt, folded)
         k3t = Transpose<perm=[0,2,1]>(k3)
         keys = Reshape(k3t, turned_shape)
-        scores = MatMul(qt, keys)
-        p = Softmax<axis=-1>(scores)
-        o = MatMul(p, vt)
-        ot = Transpose<perm=[0,2,1,3]>(o)
-        flat = Reshape(ot, join)
-        y = MatMul(flat, wo)
-    }""",
+        {attended("keys")} {joined()}
+    }}""",
     {
         **PROJECTIONS,
         "split": ints(-1, 5, 3, 4),
@@ -48,29 +33,16 @@ KEYS = Case(
     [("MatMul_q", 4), ("MatMul_v", 4)],
 )
 BATCH_SECOND = Case(
-    """agraph (float[S,N,6] x) => (float[S,N,5] y) {
+    f"""agraph (float[S,N,6] x) => (float[S,N,5] y) {{
         s = Shape(x)
         length = Slice(s, zero, one)
         batch = Slice(s, one, two)
         rows = Mul(batch, heads)
         split = Concat<axis=0>(length, rows, size)
         join = Concat<axis=0>(length, batch, width)
-        q = MatMul(x, wq)
-        k = MatMul(x, wk)
-        v = MatMul(x, wv)
-        q3 = Reshape(q, split)
-        k3 = Reshape(k, split)
-        v3 = Reshape(v, split)
-        qt = Transpose<perm=[1,0,2]>(q3)
-        kt = Transpose<perm=[1,2,0]>(k3)
-        vt = Transpose<perm=[1,0,2]>(v3)
-        scores = MatMul(qt, kt)
-        p = Softmax<axis=-1>(scores)
-        o = MatMul(p, vt)
-        ot = Transpose<perm=[1,0,2]>(o)
-        flat = Reshape(ot, join)
-        y = MatMul(flat, wo)
-    }""",
+        {PROJECTED} {each("qkv", "@3 = Reshape(@, split)")} {turned("1,2,0", "1,0,2", 3)}
+        {attended()} {joined("1,0,2")}
+    }}""",
     {
         **PROJECTIONS,
         "zero": ints(0),
@@ -84,7 +56,7 @@ BATCH_SECOND = Case(
     [("MatMul_q", 4), ("MatMul_v", 4)],
 )
 PACKED_KEYS_AND_VALUES = Case(
-    """agraph (float[S,N,6] x, float[T,N,6] m) => (float[S,N,5] y) {
+    f"""agraph (float[S,N,6] x, float[T,N,6] m) => (float[S,N,5] y) {{
         q = MatMul(x, wq)
         kv = MatMul(m, wkv)
         kv4 = Reshape(kv, two)
@@ -97,13 +69,8 @@ PACKED_KEYS_AND_VALUES = Case(
         qt = Transpose<perm=[1,2,0,3]>(q4)
         kt = Transpose<perm=[1,2,3,0]>(k4)
         vt = Transpose<perm=[1,2,0,3]>(v4)
-        scores = MatMul(qt, kt)
-        p = Softmax<axis=-1>(scores)
-        o = MatMul(p, vt)
-        ot = Transpose<perm=[2,0,1,3]>(o)
-        flat = Reshape(ot, join)
-        y = MatMul(flat, wo)
-    }""",
+        {attended()} {joined("2,0,1,3")}
+    }}""",
     {"wq": (6, 12), "wkv": (6, 24), "wo": (12, 5), "two": ints(0, 0, 2, 12), "split": ints(0, 0, 3, 4),
      "join": ints(0, 0, 12), "first": np.array(0), "second": np.array(1)},
     {"x": (5, 2, 6), "m": (4, 2, 6)},

@@ -118,9 +118,9 @@ def test_real_models(name: str, heads: bool) -> None:
 def test_grouping_takes_little_time() -> None:
     model = load(LIGHT / "light_densenet121.onnx")
     prepare(model)
-    start = time.perf_counter()
+    start = time.process_time()
     find_groups(model)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_grouping_grows_linearly() -> None:

@@ -9,10 +9,9 @@ import pytest
 from compress_ops.model import load
 from compress_ops.prune.channels import find_groups, merge_copies, prepare
 from tests.helpers import model_of, noise, outputs, proto_of
-from tests.prune.channels.channel_case import Case, arrays, ints
+from tests.prune.channels.channel_case import BRANCHES, DENSE, INNER, LOOP, Case, arrays, ints
 from tests.prune.channels.channel_proof import prove
 
-DENSE = {"w1": (6, 8), "w2": (8, 3)}
 ROWS = {"x": (4, 6)}
 
 
@@ -94,29 +93,6 @@ def test_protected(name: str) -> None:
 def test_an_operator_without_a_rule_protects_what_it_reads() -> None:
     case = CASES["an operator without a rule"]
     assert case.protected["Gemm_h"] in case.grouping().protected["Gemm_h"]
-
-
-BRANCHES = """agraph (float[N,6] x, bool c) => (float[N,3] y) {
-    h = Gemm(x, w1)
-    m = If(c) <
-        then_branch = yes () => (float[N,8] a) { a = Relu(h) },
-        else_branch = no () => (float[N,8] b) { t = Gemm(h, w3)  b = Gemm(t, w4) }
-    >
-    y = Gemm(m, w2)
-}"""
-LOOP = """agraph (float[N,6] x) => (float[N,3] y) {
-    h = Gemm(x, w1)
-    m = Loop(four, go, h) <
-        body = step (int64 i, bool go_in, float[N,8] s) => (bool go_out, float[N,8] t) {
-            go_out = Identity(go_in)
-            a = Gemm(s, w3)
-            r = Relu(a)
-            t = Gemm(r, w4)
-        }
-    >
-    y = Gemm(m, w2)
-}"""
-INNER = {**DENSE, "w3": (8, 5), "w4": (5, 8)}
 
 
 @pytest.mark.parametrize("chosen", [True, False])

@@ -17,8 +17,8 @@ from compress_ops.prune import prune_channels, prune_heads, prune_weights, refit
 from compress_ops.prune.refitting.equations import RIDGES, Equations, best_ridge
 from compress_ops.prune.refitting.solvable import find_layers, sweeps
 from compress_ops.runtime import open_session
-from tests.helpers import SAMPLES, Given, context, model_of, noise, outputs
-from tests.prune.channels.test_channels_attention import SEPARATE
+from tests.helpers import SAMPLES, Given, array_of, context, model_of, noise, outputs, put
+from tests.prune.channels.channel_case import SEPARATE
 
 TINY = 1e-9  # a ridge too weak to be seen beside rounding
 SINGLE = 1e-4  # weights and outputs are stored in single precision; a normal matrix squares its condition
@@ -28,17 +28,6 @@ def mended(model: Model, *feeds: dict[str, np.ndarray], **options: object) -> Ch
     change = refit(model, context(calibration=Given(*feeds)), **options)
     model.check()
     return change
-
-
-def weight(model: Model, name: str) -> np.ndarray:
-    return next(w.const_value.numpy() for w in model.weights() if w.name == name)
-
-
-def change_weight(model: Model, name: str, array: np.ndarray) -> None:
-    import onnx_ir as ir
-
-    value = next(w for w in model.weights() if w.name == name)
-    value.const_value = ir.Tensor(array.astype(np.float32), name=name)
 
 
 LAYERS = {
@@ -83,12 +72,12 @@ def test_an_exact_solution_is_found(name: str) -> None:
     right = {found.name: found.const_value.numpy() for found in model.weights()}
     model.keep_reference()
     for place, (which, array) in enumerate(right.items()):
-        change_weight(model, which, array + noise(*array.shape, seed=10 + place))
+        put(model, which, array + noise(*array.shape, seed=10 + place))
     change = mended(model, *({"x": noise(*shape, seed=s)} for s in range(20, 26)), ridge=TINY)
     assert len(change.touched) == 1 and not change.declined
     for which, array in right.items():
-        assert weight(model, which).shape == array.shape
-        assert np.allclose(weight(model, which), array, atol=SINGLE)
+        assert array_of(model, which).shape == array.shape
+        assert np.allclose(array_of(model, which), array, atol=SINGLE)
 
 
 def test_where_no_solution_is_exact_it_is_that_of_least_squares() -> None:
@@ -101,11 +90,11 @@ def test_where_no_solution_is_exact_it_is_that_of_least_squares() -> None:
     feeds = [{"x": noise(size, 3, seed=size)} for size in (5, 9, 30)]
     mended(model, *feeds, ridge=TINY)
     x = np.concatenate([feed["x"] for feed in feeds])
-    hidden = np.maximum(x @ weight(before, "a"), 0)[:, kept]
+    hidden = np.maximum(x @ array_of(before, "a"), 0)[:, kept]
     columns = np.concatenate([hidden, np.ones((len(x), 1))], axis=1).astype(np.float64)
     expected = np.linalg.lstsq(columns, outputs(before, x=x)[0])[0]
-    assert np.allclose(weight(model, "w"), expected[:-1], atol=SINGLE)
-    assert np.allclose(weight(model, "b"), expected[-1], atol=SINGLE)
+    assert np.allclose(array_of(model, "w"), expected[:-1], atol=SINGLE)
+    assert np.allclose(array_of(model, "b"), expected[-1], atol=SINGLE)
 
 
 PADDED = """agraph (float[N,T,3] x, int64[N,T] ids, int64[N,T] mask) => (float[N,T,2] y) {
@@ -133,7 +122,7 @@ def test_padding_that_an_input_masks_does_not_count(text: str) -> None:
         model = model_of(text, a=noise(3, 4), w=noise(4, 2, seed=1))
         prune_channels(model, context(), ratio=0.5, round_to=1)
         mended(model, feeds)
-        solved.append(weight(model, "w"))
+        solved.append(array_of(model, "w"))
     assert np.allclose(solved[0], solved[1], atol=SINGLE)
     assert not np.allclose(solved[0], solved[2], atol=100 * SINGLE)
 
@@ -217,7 +206,7 @@ def test_a_layer_makes_up_for_what_its_shortcut_lost() -> None:
     model, x = model_of(text, wa=noise(4, 4), wb=noise(4, 4, seed=1)), noise(30, 4, seed=2)
     expected = outputs(model, x=x)[0]
     model.keep_reference()
-    change_weight(model, "wa", noise(4, 4, seed=3))
+    put(model, "wa", noise(4, 4, seed=3))
     mended(model, {"x": x}, ridge=TINY, skip="MatMul_a")
     assert np.allclose(outputs(model, x=x)[0], expected, atol=SINGLE)
 
@@ -226,20 +215,20 @@ def test_zeros_stay_zero() -> None:
     model, x = chain(), noise(8, 3, 8, 8, seed=5)
     expected = outputs(model, x=x)[0]
     prune_weights(model, context(), ratio=0.5, scope="tensor")
-    zeros = weight(model, "w2") == 0
+    zeros = array_of(model, "w2") == 0
     lost = np.square(outputs(model, x=x)[0] - expected).sum()
     mended(model, {"x": x})
     assert zeros.mean() == pytest.approx(0.5, abs=0.01)
-    assert np.array_equal(weight(model, "w2") == 0, zeros)
+    assert np.array_equal(array_of(model, "w2") == 0, zeros)
     assert np.square(outputs(model, x=x)[0] - expected).sum() < 0.5 * lost
 
 
 def test_pruning_twice_still_compares_with_the_first_model() -> None:
     model, x = chain(), noise(8, 3, 8, 8, seed=5)
-    first = weight(model, "w1")
+    first = array_of(model, "w1")
     for _ in range(2):
         prune_channels(model, context(), ratio=0.5, round_to=1)
-    assert np.array_equal(first[model.kept["a"][1]], weight(model, "w1"))
+    assert np.array_equal(first[model.kept["a"][1]], array_of(model, "w1"))
     assert len(model.kept["a"][1]) == 4
     assert len(mended(model, {"x": x}).touched) == 2
 
@@ -275,11 +264,11 @@ def test_few_positions_are_enough() -> None:
     model = model_of(
         "agraph (float[N,3,8,8] x) => (float[N,4,6,6] y) {\n y = Conv(x, w, b)\n}", w=noise(4, 3, 3, 3), b=noise(4)
     )
-    right = weight(model, "w")
+    right = array_of(model, "w")
     model.keep_reference()
-    change_weight(model, "w", noise(4, 3, 3, 3, seed=1))
+    put(model, "w", noise(4, 3, 3, 3, seed=1))
     mended(model, {"x": noise(40, 3, 8, 8)}, positions=2, ridge=TINY)
-    assert np.allclose(weight(model, "w"), right, atol=SINGLE)
+    assert np.allclose(array_of(model, "w"), right, atol=SINGLE)
 
 
 def test_what_cannot_be_solved_is_declined_with_the_reason() -> None:

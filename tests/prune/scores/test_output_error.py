@@ -8,16 +8,13 @@ import numpy as np
 import pytest
 
 from compress_ops.model import Model
-from compress_ops.passes import Context
 from compress_ops.prune.channels import find_groups, prepare
 from compress_ops.prune.prune_channels import prune_channels
 from compress_ops.prune.scores.output_error import removal_costs
-from tests.helpers import Given, context, model_of, noise, outputs
+from tests.helpers import model_of, noise, outputs
 
-ROUNDING = 2e-3  # products are summed in float32; 1 % of damping bounds what the inverse makes of that
-DAMPING = 0.01
+from .score_case import DENSE, ROUNDING, best_without, data
 
-DENSE = "agraph (float[N,5] x) => (float[N,3] y) { a = Gemm(x, w1) y = Gemm(a, w2) }"
 IMAGE = """agraph (float[N,2,6,6] x) => (float[N,3,4,4] y) {
     a = Conv<pads=[1,1,1,1]>(x, w1)
     y = Conv(a, w2)
@@ -35,21 +32,6 @@ def costs(model: Model, feeds: list[np.ndarray]) -> np.ndarray:
     found = removal_costs(model, data(*feeds), grouping, grouping.groups)
     assert len(found) == 1 and found[0] is not None
     return found[0]
-
-
-def data(*feeds: np.ndarray) -> Context:
-    return context(calibration=Given(*({"x": feed} for feed in feeds)))
-
-
-def best_without(rows: np.ndarray, weights: np.ndarray, gone: list[int]) -> float:
-    """min |X W - X W'|^2 + d |W - W'|^2 over all W' that are zero in the rows ``gone``, by least squares."""
-    rows = rows.astype(np.float64)
-    d = DAMPING * np.square(rows).sum(axis=0).mean()
-    stacked = np.concatenate([rows, np.sqrt(d) * np.eye(rows.shape[1])])
-    wanted = stacked @ weights
-    kept = np.setdiff1d(np.arange(len(weights)), gone)
-    solved = np.linalg.lstsq(stacked[:, kept], wanted, rcond=None)[0]
-    return float(np.square(wanted - stacked[:, kept] @ solved).sum())
 
 
 def test_of_a_dense_layer() -> None:

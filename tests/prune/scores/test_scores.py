@@ -13,6 +13,8 @@ from compress_ops.prune.scores.evidence import CannotScore, Evidence, evidence_o
 from compress_ops.prune.scores.table import SCORES, ScoreName, normalized
 from tests.helpers import Given, context, model_of, noise
 
+from .score_case import FEEDS, TEXT, WEIGHTS
+
 MAKES = noise(5, 7, seed=1)
 
 
@@ -76,32 +78,11 @@ def test_normalized(how: str, expected: list[float]) -> None:
     assert np.allclose(normalized(np.array([1.0, 3.0]), how), expected)
 
 
-TEXT = """agraph (float[N,3,4,4] x) => (float[N,2,4,4] y) {
-    a = Conv(x, w1, b1)
-    n = BatchNormalization(a, scale, shift, mean, variance)
-    r = Relu(n)
-    y = Conv(r, w2)
-}"""
-WEIGHTS = {
-    "w1": noise(6, 3, 1, 1), "b1": noise(6), "scale": noise(6, seed=2), "shift": noise(6), "mean": noise(6),
-    "variance": np.abs(noise(6)) + 0.5, "w2": noise(2, 6, 1, 1, seed=3),
-}  # fmt: skip
-
-
-class Batches(Given):
-    """Calibration data in two batches."""
-
-    def batches(self, limit: int | None = None):
-        from compress_ops.data import Batch
-
-        return iter([Batch({"x": noise(2, 3, 4, 4, seed=seed)}, None, 2) for seed in (8, 9)][:limit])
-
-
 def test_evidence_of_a_group() -> None:
     model = model_of(TEXT, **WEIGHTS)
     prepare(model)
     grouping = find_groups(model)
-    ctx = context(calibration=Batches())
+    ctx = context(calibration=Given(*FEEDS))
     magnitudes = measure(model, ctx, grouping, "activation_weight")
     found = evidence_of(grouping.groups[0], magnitudes, ctx.rng)
     assert np.array_equal(found.makes, WEIGHTS["w1"].reshape(6, 3))
@@ -111,7 +92,7 @@ def test_evidence_of_a_group() -> None:
 
 
 def _mean_activation() -> np.ndarray:
-    x = np.concatenate([noise(2, 3, 4, 4, seed=seed) for seed in (8, 9)])
+    x = np.concatenate([feed["x"] for feed in FEEDS])
     a = np.einsum("nihw,oi->nohw", x, WEIGHTS["w1"][:, :, 0, 0]) + WEIGHTS["b1"].reshape(-1, 1, 1)
     a = (a - WEIGHTS["mean"].reshape(-1, 1, 1)) / np.sqrt(WEIGHTS["variance"] + 1e-5).reshape(-1, 1, 1)
     a = a * WEIGHTS["scale"].reshape(-1, 1, 1) + WEIGHTS["shift"].reshape(-1, 1, 1)
@@ -148,7 +129,7 @@ def test_the_weights_of_grouped_convolutions_are_read_group_by_group() -> None:
     model = model_of(text, w1=WEIGHTS["w1"], w2=w2, w3=noise(2, 4, 1, 1))
     prepare(model)
     grouping = find_groups(model)
-    ctx = context(calibration=Batches())
+    ctx = context(calibration=Given(*FEEDS))
     found = evidence_of(grouping.groups[0], measure(model, ctx, grouping, "activation_weight"), ctx.rng)
     expected = [[w2[:2, i, 0, 0], w2[2:, i, 0, 0]] for i in range(3)]
     assert np.array_equal(found.reads[0], expected)

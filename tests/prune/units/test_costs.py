@@ -12,9 +12,9 @@ from compress_ops.prune.channels import cut, find_groups, prepare
 from compress_ops.prune.prune_channels import prune_channels
 from compress_ops.prune.units.costs import Cost, multiply_adds, parameters
 from tests.helpers import Given, context, model_of, noise
-from tests.prune.channels.channel_case import ints
+from tests.prune.channels.channel_case import SEPARATE, arrays, ints
 from tests.prune.channels.channel_proof import some_units
-from tests.prune.channels.test_channels_attention import SEPARATE
+from tests.prune.units.recurrent_case import GATES, RECURRENT
 
 CONVOLUTIONS = """agraph (float[N,4,9,9] x) => (float[N,2,10,10] y) {
     a = Conv<pads=[1,1,1,1]>(x, w1)
@@ -24,12 +24,6 @@ CONVOLUTIONS = """agraph (float[N,4,9,9] x) => (float[N,2,10,10] y) {
 }"""
 KERNELS = {"w1": noise(16, 4, 3, 3), "w2": noise(16, 1, 3, 3), "w3": noise(8, 8, 1, 1), "w4": noise(8, 2, 4, 4)}
 COUNTED = 16 * 4 * 9 * 81 + 16 * 9 * 16 + 8 * 8 * 16 + 8 * 2 * 16 * 16  # products: weights x places that they visit
-RECURRENT = """agraph (float[5,N,6] x) => (float[5,1,N,3] y) {
-    h, last = LSTM<hidden_size=8>(x, w, r)
-    e = Einsum<equation="sdnh,hk->sdnk">(h, m)
-    y = MatMul(e, out)
-}"""
-GATES = {"w": noise(1, 32, 6), "r": noise(1, 32, 8), "m": noise(8, 10), "out": noise(10, 3)}
 
 
 def costs(model: Model, **feeds: np.ndarray) -> tuple[Cost, Cost]:
@@ -70,7 +64,7 @@ def test_attention_counts_products_of_computed_values() -> None:
     [
         (CONVOLUTIONS, KERNELS, (1, 4, 9, 9)),
         (RECURRENT, GATES, (5, 1, 6)),
-        (SEPARATE.text, {n: noise(*s) if isinstance(s, tuple) else s for n, s in SEPARATE.weights.items()}, (1, 5, 6)),
+        (SEPARATE.text, arrays(SEPARATE.weights), (1, 5, 6)),
     ],
     ids=["convolutions", "recurrent", "attention"],
 )

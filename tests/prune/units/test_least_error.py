@@ -14,7 +14,7 @@ from compress_ops.prune import prune_channels, refit
 from compress_ops.prune.channels import find_groups, prepare
 from compress_ops.prune.scores.output_error import added_errors
 from tests.helpers import model_of, noise, outputs
-from tests.prune.scores.test_output_error import DENSE, ROUNDING, best_without, data
+from tests.prune.scores.score_case import DENSE, ROUNDING, best_without, data
 
 TWO = """agraph (float[N,12] x) => (float[N,3] y) {
     a = Gemm(x, w1)

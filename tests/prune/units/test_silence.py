@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx_ir as ir
 import pytest
 
 from compress_ops.model import Model
@@ -11,10 +10,10 @@ from compress_ops.passes import Change
 from compress_ops.prune.prune_channels import prune_channels
 from compress_ops.prune.prune_heads import prune_heads
 from compress_ops.prune.refitting.refit import refit
-from tests.helpers import Given, context, model_of, noise, outputs
-from tests.prune.channels.test_channels_attention import SEPARATE
-from tests.prune.test_prune_channels import mlp
-from tests.prune.units.test_costs import GATES, RECURRENT
+from tests.helpers import Given, array_of, context, model_of, noise, outputs, put
+from tests.prune.channels.channel_case import SEPARATE
+from tests.prune.mlp_case import mlp
+from tests.prune.units.recurrent_case import GATES, RECURRENT
 
 ROUNDING = 2e-6  # sums of at most a few hundred float32 products
 GROUPED = """agraph (float[N,2,4,4] x) => (float[N,3,4,4] y) {
@@ -50,14 +49,6 @@ def hard(model: Model, ratio: float = 0.5, **options: object) -> Change:
     return prune_channels(model, context(), ratio=ratio, round_to=1, **options)
 
 
-def weight(model: Model, name: str) -> np.ndarray:
-    return next(value for value in model.weights() if value.name == name).const_value.numpy()
-
-
-def put(model: Model, name: str, array: np.ndarray) -> None:
-    next(value for value in model.weights() if value.name == name).const_value = ir.Tensor(array, name=name)
-
-
 def feed_of(model: Model) -> dict[str, np.ndarray]:
     return {
         value.name: noise(*(size if isinstance(size, int) else 2 for size in value.shape), seed=9)
@@ -91,24 +82,24 @@ def test_what_is_silenced_is_told() -> None:
     change = soft(model)
     assert change.touched == {"w2": "silences 50% of what it reads", "w3": "silences 50% of what it reads"}
     assert change.notes["groups"] == "2 of 3 silenced"
-    assert np.count_nonzero(weight(model, "w1")) == 6 * 32
+    assert np.count_nonzero(array_of(model, "w1")) == 6 * 32
 
 
 def test_a_channel_that_scores_high_again_comes_back() -> None:
     model = mlp()
-    w1, w2 = weight(model, "w1").copy(), weight(model, "w2").copy()
+    w1, w2 = array_of(model, "w1").copy(), array_of(model, "w2").copy()
     soft(model)
-    silent = np.flatnonzero((weight(model, "w2") == 0).all(axis=1))
+    silent = np.flatnonzero((array_of(model, "w2") == 0).all(axis=1))
     assert len(silent) == 16
     risen = w1.copy()
     risen[:, silent[:3]] *= 100
     put(model, "w1", risen)
     soft(model)
-    again = np.flatnonzero((weight(model, "w2") == 0).all(axis=1))
+    again = np.flatnonzero((array_of(model, "w2") == 0).all(axis=1))
     assert len(again) == 16 and not set(silent[:3]) & set(again)
-    assert np.array_equal(weight(model, "w2")[silent[:3]], w2[silent[:3]])
+    assert np.array_equal(array_of(model, "w2")[silent[:3]], w2[silent[:3]])
     hard(model)
-    assert np.array_equal(weight(model, "w1"), np.delete(risen, again, axis=1))
+    assert np.array_equal(array_of(model, "w1"), np.delete(risen, again, axis=1))
     assert not model.silenced
 
 
@@ -117,14 +108,14 @@ def test_refit_solves_around_what_is_silent() -> None:
     model = mlp()
     data = context(calibration=Given(*({"x": noise(64, 6, seed=seed)} for seed in range(4))))
     soft(model, 0.25)
-    before = weight(model, "w2")
+    before = array_of(model, "w2")
     silent = (before == 0).all(axis=1)
     refit(model, data)
-    after = weight(model, "w2")
+    after = array_of(model, "w2")
     assert np.array_equal(after == 0, before == 0)
     assert not np.allclose(after[~silent], before[~silent])
     soft(model, 0.05)
-    restored = weight(model, "w2")
+    restored = array_of(model, "w2")
     assert np.count_nonzero((restored == 0).all(axis=1)) == 2
     assert np.array_equal(restored[~silent], after[~silent])
 
@@ -134,19 +125,19 @@ def test_activations_of_silent_channels_are_measured() -> None:
     data = context(calibration=Given({"x": noise(64, 6)}))
     for _ in range(2):
         prune_channels(model, data, ratio=0.5, soft=True, round_to=1, score="activation_weight")
-    silent = np.flatnonzero((weight(model, "w2") == 0).all(axis=1))
+    silent = np.flatnonzero((array_of(model, "w2") == 0).all(axis=1))
     fresh = mlp()
     prune_channels(fresh, data, ratio=0.5, soft=True, round_to=1, score="activation_weight")
-    assert np.array_equal(silent, np.flatnonzero((weight(fresh, "w2") == 0).all(axis=1)))
+    assert np.array_equal(silent, np.flatnonzero((array_of(fresh, "w2") == 0).all(axis=1)))
 
 
 def test_heads_and_channels_are_silenced_apart() -> None:
     model = SEPARATE.model()
     prune_heads(model, context(), ratio=0.34, soft=True)
-    rows = (weight(model, "wo") == 0).all(axis=1)
+    rows = (array_of(model, "wo") == 0).all(axis=1)
     assert np.count_nonzero(rows) == 4
     soft(model, 0.25)
-    both = (weight(model, "wo") == 0).all(axis=1)
+    both = (array_of(model, "wo") == 0).all(axis=1)
     assert both[rows].all() and np.count_nonzero(both) > 4
     assert set(model.silenced) == {"heads", "channels"}
 
@@ -154,7 +145,7 @@ def test_heads_and_channels_are_silenced_apart() -> None:
 def test_both_directions_lose_what_they_read_and_no_more() -> None:
     model = model_of(BOTH_WAYS, **GATES_BOTH_WAYS)
     change = soft(model)
-    silent = (weight(model, "w") == 0).all(axis=1)
+    silent = (array_of(model, "w") == 0).all(axis=1)
     assert set(change.touched) == {"w"}
     assert np.array_equal(silent[0], silent[1]) and np.count_nonzero(silent[0]) == 5
     assert {"LSTM_h": "its units are fed back: they can be cut, not silenced"}.items() <= {

@@ -10,7 +10,7 @@ from compress_ops.passes import StepOptions
 from compress_ops.prune.prune_channels import prune_channels
 from compress_ops.prune.units.time import Setting, search
 from tests.helpers import SAMPLES, context, proto
-from tests.prune.test_prune_channels import mlp
+from tests.prune.mlp_case import mlp
 
 CURVES = {
     "the square of what is left": lambda knob: 1 - (1 - knob) ** 2,
