@@ -14,7 +14,7 @@ import onnxruntime
 
 from compress_ops.data.base import Batch, Dataset
 from compress_ops.model import Model, load
-from compress_ops.passes import Context
+from compress_ops.passes import Change, Context, Pass
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "sample_models"
@@ -74,6 +74,35 @@ def put(model: Model, name: str, array: np.ndarray) -> None:
     model.graph.initializers[name].const_value = ir.Tensor(array, name=name)
 
 
+def saved_weights(model: Model) -> dict[str, np.ndarray]:
+    """The numbers of every weight, those of subgraphs too, after a save and a load."""
+    return {value.name: value.const_value.numpy() for value in reloaded(model).weights()}
+
+
+def optimized(model: Model | onnx.ModelProto, level: str = "ORT_ENABLE_EXTENDED") -> Counter[str]:
+    """Operator types of the graph that onnxruntime really runs; ORT_ENABLE_ALL is as this processor likes it best."""
+    raw = (proto(model) if isinstance(model, Model) else model).SerializeToString()
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    options.log_severity_level = 4
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
+        onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
+        return Counter(node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node)
+
+
+def applied(
+    operation: Pass, source: str | onnx.ModelProto | Model, /, ctx: Context | None = None, **options: object
+) -> tuple[Model, Change]:
+    """The model after a pass, whose ports stayed and which is valid ONNX, and what the pass told."""
+    model = source if isinstance(source, Model) else model_of(source)
+    before = model.contract()
+    change = operation(model, ctx or context(), **options)
+    assert model.contract() == before
+    onnx.checker.check_model(proto(model), full_check=True)
+    return model, change
+
+
 def op_types(model: Model) -> Counter[str]:
     """How many nodes of each operator type the model has, subgraphs included."""
     return Counter(node.op_type for node in model.nodes())
@@ -82,6 +111,11 @@ def op_types(model: Model) -> Counter[str]:
 def context(seed: int = 0, **fields: object) -> Context:
     """What a pass is given; its random numbers are seeded."""
     return Context(np.random.default_rng(seed), **fields)
+
+
+def calibrated(*feeds: dict[str, np.ndarray], **fields: object) -> Context:
+    """What a pass is given, with these feeds as calibration data."""
+    return context(calibration=Given(*feeds), **fields)
 
 
 def noise(*shape: int, seed: int = 0, scale: float = 1.0) -> np.ndarray:
@@ -114,6 +148,14 @@ class Given(Dataset):
 
     def digest(self):
         return ""
+
+
+class Interrupted(Given):
+    """Feeds, behind which somebody presses Control-C."""
+
+    def batches(self, limit=None):
+        yield from super().batches(limit)
+        raise KeyboardInterrupt
 
 
 class Table(Dataset):

@@ -7,7 +7,7 @@ import pytest
 
 from compress_ops.errors import PassError
 from compress_ops.quantize.quantize_one_layer import scan_layers
-from tests.helpers import Given, context, model_of, noise, outputs, proto
+from tests.helpers import Given, context, model_of, noise, outputs, proto, sqnr_db
 
 ROUNDING_DB = 0.1  # x / scale rounds another way than in float64 for a few numbers of thousands
 U, V = noise(40, 64, scale=0.2), noise(64, 24, seed=1)
@@ -39,10 +39,6 @@ def in_blocks(weight: np.ndarray, bits: int) -> np.ndarray:
     return back
 
 
-def sqnr(exact: np.ndarray, found: np.ndarray) -> float:
-    return float(10 * np.log10(np.square(exact).sum() / np.square(exact - found).sum()))
-
-
 @pytest.mark.parametrize("bits", [None, 4, 2])
 def test_each_layer_alone_is_what_numpy_rounds(bits):
     model, x = model_of(MLP, u=U, v=V.T.copy()), noise(60, 40, seed=2)
@@ -57,7 +53,7 @@ def test_each_layer_alone_is_what_numpy_rounds(bits):
     else:
         expected = wide[0] @ in_blocks(U, bits) @ wide[2], wide[0] @ wide[1] @ in_blocks(V, bits)
     for name, one in zip(("MatMul_h", "head"), expected, strict=True):
-        assert found[name].sqnr_db == pytest.approx(sqnr(exact, one), abs=ROUNDING_DB)
+        assert found[name].sqnr_db == pytest.approx(sqnr_db(exact, one), abs=ROUNDING_DB)
 
 
 def test_a_convolution_and_what_is_saved():
@@ -67,7 +63,7 @@ def test_a_convolution_and_what_is_saved():
     (effect,) = scan_layers(model, context(calibration=Given({"x": x}))).effects
     rows = rounded(weight.reshape(8, -1).T.astype(np.float64)).T.reshape(weight.shape)
     expected = outputs(model_of(text, w=rows.astype(np.float32)), x=coded(x).astype(np.float32))[0]
-    assert effect.sqnr_db == pytest.approx(sqnr(outputs(model, x=x)[0], expected), abs=ROUNDING_DB)
+    assert effect.sqnr_db == pytest.approx(sqnr_db(outputs(model, x=x)[0], expected), abs=ROUNDING_DB)
     assert effect.part.parameters == 288
     assert effect.part.saved == 288 * 4 - 288 - 8 * 4  # codes of one byte, and a scale for each output
 

@@ -13,19 +13,14 @@ from compress_ops.quantize.int8.dynamic import quantize_dynamic
 from compress_ops.quantize.numbers import clustering
 from compress_ops.quantize.numbers.clustering import assign, centroids
 from compress_ops.runtime import open_session
-from tests.helpers import SAMPLES, context, model_of, noise, op_types, outputs, proto, proto_of
+from tests.helpers import SAMPLES, applied, context, model_of, noise, op_types, outputs, proto, proto_of
 
 EPS = np.finfo(np.float32).eps
 MATMUL = "g (float[B, 96] x) => (float[B, 40] y) { y = MatMul(x, w) }"
 
 
 def clustered(source, /, **options):
-    model = source if hasattr(source, "ir") else model_of(source)
-    before = model.contract()
-    change = cluster_weights(model, context(), **options)
-    assert model.contract() == before
-    onnx.checker.check_model(proto(model), full_check=True)
-    return model, change
+    return applied(cluster_weights, source, **options)
 
 
 def squared_error(rows: np.ndarray, values: np.ndarray) -> float:

@@ -16,7 +16,7 @@ from compress_ops.quantize.few_bits.quantize_weights import quantize_weights
 from compress_ops.quantize.numbers.blocks import Blocked, BlockFormat, Grid, rounded_codes, signal_to_noise
 from compress_ops.quantize.numbers.rounding import half_quadratic, nearest
 from compress_ops.runtime import open_session
-from tests.helpers import Given, context, model_of, noise, op_types, outputs, proto, proto_of, reloaded
+from tests.helpers import Given, applied, context, model_of, noise, op_types, outputs, proto, proto_of, reloaded
 
 EPS = np.finfo(np.float32).eps
 MATMUL = "g (float[B, 96] x) => (float[B, 40] y) { y = MatMul(x, w) }"
@@ -33,10 +33,7 @@ TIED_GEMM = "g (int64[B] ids) => (float[B, 50] y) { rows = Gather(table, ids)  y
 
 def quantized(source, /, calibration: Dataset | None = None, **options):
     """The model after the pass, checked for a kept contract and a valid graph, and what the pass told."""
-    model = source if hasattr(source, "ir") else model_of(source)
-    before = model.contract()
-    change = quantize_weights(model, context(calibration=calibration), **options)
-    assert model.contract() == before
+    model, change = applied(quantize_weights, source, context(calibration=calibration), **options)
     model.check()
     return model, change
 

@@ -8,19 +8,15 @@ import pytest
 
 from compress_ops.quantize.few_bits.ternary import binarize_weights, ternarize_weights
 from compress_ops.runtime import open_session
-from tests.helpers import context, model_of, noise, outputs, proto
+from tests.helpers import applied, context, model_of, noise, outputs
 
 MATMUL = "g (float[B, 96] x) => (float[B, 40] y) { y = MatMul(x, w) }"
 EYE = np.eye(96, dtype=np.float32)
 
 
-def applied(operation, weight, **options):
+def decoded(operation, weight, **options):
     """The decoded weight as onnxruntime reads it, and what the pass told."""
-    model = model_of(MATMUL, w=weight)
-    before = model.contract()
-    change = operation(model, context(), **options)
-    assert model.contract() == before
-    onnx.checker.check_model(proto(model), full_check=True)
+    model, change = applied(operation, model_of(MATMUL, w=weight), **options)
     return outputs(model, x=EYE)[0], change, model
 
 
@@ -34,14 +30,14 @@ def ternary(column: np.ndarray, threshold: float) -> np.ndarray:
 @pytest.mark.parametrize("threshold", [0.5, 0.7, 3.9])
 def test_ternary_weights_of_the_paper(threshold):
     weight = noise(96, 40)
-    found, _, _ = applied(ternarize_weights, weight, threshold=threshold)
+    found, _, _ = decoded(ternarize_weights, weight, threshold=threshold)
     expected = np.stack([ternary(column, threshold) for column in weight.T], axis=1)
     assert np.abs(found - expected).max() < 1e-6 * np.abs(weight).max()
 
 
 def test_the_default_threshold_is_the_best_of_all():
     weight = np.random.default_rng(0).standard_t(4, (96, 40)).astype(np.float32)
-    found, _, _ = applied(ternarize_weights, weight)
+    found, _, _ = decoded(ternarize_weights, weight)
     for i, column in enumerate(weight.T):
         candidates = [ternary(column, share) for share in np.abs(column) / np.abs(column).mean() * 0.999999]
         best = min(np.square(column - candidate).sum() for candidate in candidates)
@@ -50,7 +46,7 @@ def test_the_default_threshold_is_the_best_of_all():
 
 def test_binary_weights_are_signs_times_the_mean():
     weight = noise(96, 40)
-    found, change, _ = applied(binarize_weights, weight)
+    found, change, _ = decoded(binarize_weights, weight)
     expected = np.where(weight < 0, -1, 1) * np.abs(weight).mean(axis=0)
     assert np.abs(found - expected).max() < 1e-6
     assert change.touched == {"w": "3840 signs and 40 scales"}
@@ -58,13 +54,13 @@ def test_binary_weights_are_signs_times_the_mean():
 
 @pytest.mark.parametrize("operation", [ternarize_weights, binarize_weights])
 def test_one_scale_for_the_whole_weight(operation):
-    found, _, _ = applied(operation, noise(96, 40), per_channel=False)
+    found, _, _ = decoded(operation, noise(96, 40), per_channel=False)
     assert len(np.unique(np.abs(found))) <= 2
 
 
 @pytest.mark.parametrize(("operation", "bits"), [(ternarize_weights, 1.6), (binarize_weights, 1)])
 def test_what_is_stored_and_what_runs(operation, bits, tmp_path):
-    _, _, model = applied(operation, noise(96, 40))
+    _, _, model = decoded(operation, noise(96, 40))
     signs = next(value.const_value for value in model.weights() if value.name == "w_signs")
     assert signs.nbytes == 96 * 40 * bits / 8
     with model.exported() as path:
@@ -98,7 +94,7 @@ def test_convolutions_have_a_scale_for_each_output_channel(operation):
 @pytest.mark.parametrize("operation", [ternarize_weights, binarize_weights])
 @pytest.mark.parametrize("value", [0.0, 1e-30, -0.3, 3e38])
 def test_constant_weights_are_kept(operation, value):
-    found, _, _ = applied(operation, np.full((96, 40), value, np.float32))
+    found, _, _ = decoded(operation, np.full((96, 40), value, np.float32))
     assert np.abs(found - np.float32(value)).max() <= abs(value) * 1e-6
 
 
@@ -106,12 +102,12 @@ def test_a_zero_channel_stays_zero():
     weight = noise(96, 40)
     weight[:, 3] = 0
     for operation in (ternarize_weights, binarize_weights):
-        assert not applied(operation, weight)[0][:, 3].any()
+        assert not decoded(operation, weight)[0][:, 3].any()
 
 
 def test_sqnr_and_the_share_of_zeros_are_told():
     weight = noise(96, 40)
-    found, change, _ = applied(ternarize_weights, weight)
+    found, change, _ = decoded(ternarize_weights, weight)
     expected = 10 * np.log10(np.square(weight).sum() / np.square(weight - found).sum())
     assert change.notes["sqnr_db"] == {"w": pytest.approx(expected, abs=0.01)}
     assert change.touched == {"w": f"3840 signs and 40 scales, {(found == 0).mean():.0%} of them zero"}
@@ -121,6 +117,6 @@ def test_sqnr_and_the_share_of_zeros_are_told():
 def test_weights_that_are_not_finite_are_declined(operation):
     weight = noise(96, 40)
     weight[0, 0] = np.nan
-    _, change, _ = applied(operation, weight)
+    _, change, _ = decoded(operation, weight)
     assert [declined.reason for declined in change.declined] == ["MatMul: its weight has NaN or infinite values"]
     assert not change.touched

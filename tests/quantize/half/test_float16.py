@@ -11,7 +11,7 @@ import pytest
 from compress_ops.errors import PassError
 from compress_ops.quantize.half.float16 import rounding_quality, to_float16
 from compress_ops.runtime import Provider
-from tests.helpers import Given, context, model_of, noise, op_types, outputs, proto, proto_of
+from tests.helpers import Given, applied, context, model_of, noise, op_types, outputs, proto, proto_of
 
 HALF = 2.0**-11  # largest relative rounding error of float16
 MLP = "g (float[B, 32] x) => (float[B, 16] y) { h = MatMul(x, v) r = Relu(h) y = MatMul(r, w) }"
@@ -19,12 +19,7 @@ MLP_WEIGHTS = {"v": noise(32, 64), "w": noise(64, 16, seed=1)}
 
 
 def converted(source, /, calibration=None, **options):
-    model = source if hasattr(source, "ir") else model_of(source)
-    before = model.contract()
-    change = to_float16(model, context(calibration=calibration), **options)
-    assert model.contract() == before
-    onnx.checker.check_model(proto(model), full_check=True)
-    return model, change
+    return applied(to_float16, source, context(calibration=calibration), **options)
 
 
 def half_nodes(model) -> set[str]:

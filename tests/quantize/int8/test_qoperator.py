@@ -10,7 +10,7 @@ import pytest
 from compress_ops.errors import PassError
 from compress_ops.quantize.int8.static import quantize_static
 from tests.helpers import Given, context, model_of, noise, op_types, outputs, proto_of
-from tests.quantize.int8.test_static import IMAGES, MATMUL, NETWORKS, W, X, nearly, network, quantized
+from tests.quantize.int8.int8_case import IMAGES, MATMUL, NETWORKS, W, X, nearly, network, quantized
 
 GEMM = "g (float[N,40] x) => (float[N,24] y) { y = Gemm<transB=1>(x, w, c) }"
 BARE = "g (float[N,40] x) => (float[N,24] y) { y = Gemm(x, w) }"

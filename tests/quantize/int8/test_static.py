@@ -2,69 +2,47 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 
-from compress_ops.data.base import Batch
 from compress_ops.errors import PassError
 from compress_ops.graph.layers.reasons import INSIDE
 from compress_ops.quantize.int8.static import quantize_static
-from tests.helpers import Given, context, model_of, noise, op_types, outputs, proto, proto_of, reloaded
+from tests.helpers import (
+    Given,
+    Interrupted,
+    context,
+    model_of,
+    noise,
+    op_types,
+    optimized,
+    outputs,
+    proto,
+    proto_of,
+    saved_weights,
+)
+from tests.quantize.int8.int8_case import (
+    CONV,
+    CONV_WEIGHTS,
+    IMAGES,
+    MATMUL,
+    NETWORKS,
+    W,
+    X,
+    largest_pair,
+    nearly,
+    network,
+    quantized,
+)
 
 EPS = np.finfo(np.float32).eps
-
-
-def quantized(source, *feeds, dry_run=False, **options):
-    """The model after the pass, checked for a kept contract and a valid graph, and what the pass told."""
-    model = source if hasattr(source, "ir") else model_of(source)
-    before = model.contract()
-    change = quantize_static(model, context(calibration=Given(*feeds), dry_run=dry_run), **options)
-    assert model.contract() == before
-    onnx.checker.check_model(proto(model), full_check=True)
-    return model, change
-
-
-def weights(model):
-    return {value.name: value.const_value.numpy() for value in reloaded(model).weights()}
 
 
 def asymmetric(low, high):
     low, high = min(low, 0.0), max(high, 0.0)
     scale = np.float32((high - low) / 255)
     return scale, np.uint8(np.rint(-low / scale))
-
-
-def optimized(model, tmp_path):
-    """Operator types of the graph that onnxruntime really runs, before it rearranges memory for this processor."""
-    model.save(tmp_path / "q.onnx")
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "o.onnx")
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    options.log_severity_level = 4
-    onnxruntime.InferenceSession(tmp_path / "q.onnx", options, providers=["CPUExecutionProvider"])
-    return Counter(node.op_type for node in onnx.load(tmp_path / "o.onnx").graph.node)
-
-
-def nearly(model, source, steps, /, **feeds):
-    """The result is that of the float model to ``steps`` 1/255ths of each output's range."""
-    for expected, found in zip(outputs(source, **feeds), outputs(model, **feeds), strict=True):
-        span = max(expected.max(), 0) - min(expected.min(), 0)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=steps * span / 255)
-
-
-X = noise(16, 40, seed=1)
-W = noise(40, 24)
-MATMUL = "g (float[N,40] x) => (float[N,24] y) { y = MatMul(x, w) }"
-
-
-def largest_pair(weight):
-    """Of each column: the largest sum of two neighbours of one sign."""
-    positive, negative = np.maximum(weight, 0), np.maximum(-weight, 0)
-    return np.maximum(positive[1:] + positive[:-1], negative[1:] + negative[:-1]).max(axis=0)
 
 
 @pytest.mark.parametrize("portable", [False, True])
@@ -76,7 +54,7 @@ def test_matmul_is_the_formula(per_channel, portable):
     w_scale = (largest if per_channel else largest.max(keepdims=True)).reshape(1, -1) / np.float32(127)
     codes = np.rint(W / w_scale)
     x_scale, x_zero = asymmetric(float(X.min()), float(X.max()))
-    stored = weights(model)
+    stored = saved_weights(model)
     np.testing.assert_array_equal(stored["w_int8"], codes)
     np.testing.assert_array_equal(stored["w_int8_scale"], w_scale.reshape(-1) if per_channel else w_scale.reshape(()))
     assert stored["x_scale"] == x_scale and stored["x_zero_point"] == x_zero
@@ -88,7 +66,7 @@ def test_matmul_is_the_formula(per_channel, portable):
 
 def test_int8_activations_are_symmetric():
     model, _ = quantized(proto_of(MATMUL, w=W), {"x": X}, activation_type="int8")
-    stored = weights(model)
+    stored = saved_weights(model)
     assert stored["x_scale"] == np.float32(np.abs(X).max() / 127)
     assert stored["x_zero_point"] == 0 and stored["x_zero_point"].dtype == np.int8
     nearly(model, proto_of(MATMUL, w=W), 4, x=X)
@@ -111,7 +89,7 @@ def test_scales_and_codes_are_those_of_onnxruntimes_quantizer(tmp_path, per_chan
     theirs(tmp_path / "m.onnx", tmp_path / "q.onnx", Reader(), per_channel=per_channel, **kinds)
     expected = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(tmp_path / "q.onnx").graph.initializer}
     model, _ = quantized(source, {"x": IMAGES}, per_channel=per_channel, portable=False)
-    ours = weights(model)
+    ours = saved_weights(model)
     for mine, other in (("w_int8", "w_quantized"), ("x_zero_point", "x_zero_point"), ("y_zero_point", "y_zero_point")):
         np.testing.assert_array_equal(ours[mine], expected[other].reshape(ours[mine].shape))
     for mine, other in (("w_int8_scale", "w_scale"), ("x_scale", "x_scale"), ("y_scale", "y_scale")):
@@ -123,9 +101,6 @@ def test_scales_and_codes_are_those_of_onnxruntimes_quantizer(tmp_path, per_chan
 
 # --- every kind of operator: the result, and the kernel ---
 
-IMAGES = noise(4, 6, 7, 7, seed=2) + np.float32(0.3)
-CONV = "g (float[N,6,7,7] x) => (float[N,8,?,?] y) { y = Conv<pads=[1,1,1,1]>(x, w, c) }"
-CONV_WEIGHTS = {"w": noise(8, 6, 3, 3), "c": noise(8, seed=3)}
 
 CONVS = {
     "2-D": ("Conv<pads=[1,1,1,1]>", (8, 6, 3, 3), (4, 6, 7, 7)),
@@ -141,7 +116,7 @@ CONVS = {
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(("op", "shape", "x_shape"), CONVS.values(), ids=CONVS)
-def test_conv(tmp_path, op, shape, x_shape, bias, per_channel):
+def test_conv(op, shape, x_shape, bias, per_channel):
     dims, rank = ",".join(map(str, x_shape)), ",".join("?" * len(shape))
     text = f"g (float[{dims}] x) => (float[{rank}] y) {{ y = {op}(x, w{', c' * bias}) }}"
     source = proto_of(text, w=noise(*shape), **({"c": noise(shape[0], seed=3)} if bias else {}))
@@ -149,30 +124,30 @@ def test_conv(tmp_path, op, shape, x_shape, bias, per_channel):
     model, change = quantized(source, {"x": x}, per_channel=per_channel)
     assert list(change.touched) == ["Conv_y"]
     nearly(model, source, 5, x=x)
-    assert optimized(model, tmp_path) == {"QuantizeLinear": 1, "QLinearConv": 1, "DequantizeLinear": 1}
+    assert optimized(model) == {"QuantizeLinear": 1, "QLinearConv": 1, "DequantizeLinear": 1}
 
 
 @pytest.mark.parametrize("bias", [None, (24,), (1,), ()], ids=str)
 @pytest.mark.parametrize("transposed", [0, 1])
 @pytest.mark.parametrize("per_channel", [False, True])
-def test_gemm(tmp_path, transposed, bias, per_channel):
+def test_gemm(transposed, bias, per_channel):
     c = {} if bias is None else {"c": noise(*bias, seed=6)}
     text = f"g (float[N,40] x) => (float[N,24] y) {{ y = Gemm<transB={transposed}>(x, w{', c' * len(c)}) }}"
     source = proto_of(text, w=W.T.copy() if transposed else W, **c)
     model, change = quantized(source, {"x": X}, per_channel=per_channel)
     assert list(change.touched) == ["Gemm_y"]
     nearly(model, source, 4, x=X)
-    kinds = optimized(model, tmp_path)
+    kinds = optimized(model)
     assert kinds["QGemm"] == 1 and kinds["DequantizeLinear"] == kinds["Gemm"] == 0
 
 
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("rank", [2, 3])
-def test_matmul_runs_in_integers(tmp_path, rank, per_channel):
+def test_matmul_runs_in_integers(rank, per_channel):
     x = X if rank == 2 else X.reshape(4, 4, 40)
     text = MATMUL if rank == 2 else "g (float[N,4,40] x) => (float[N,4,24] y) { y = MatMul(x, w) }"
     model, _ = quantized(proto_of(text, w=W), {"x": x}, per_channel=per_channel)
-    assert optimized(model, tmp_path) == {"QuantizeLinear": 1, "MatMulIntegerToFloat": 1}
+    assert optimized(model) == {"QuantizeLinear": 1, "MatMulIntegerToFloat": 1}
 
 
 def test_matmul_with_a_stack_of_matrices():
@@ -184,64 +159,11 @@ def test_matmul_with_a_stack_of_matrices():
     nearly(model, source, 4, x=x)
 
 
-def network(body, y="float[N,?,?,?] y", **changed):
-    given = {
-        "u": noise(8, 6, 3, 3, scale=0.2),
-        "v": noise(8, 8, 3, 3, seed=1, scale=0.2),
-        "w": noise(30, 8, 1, 1, seed=2, scale=0.4),
-        "f": noise(8, 30, seed=3),
-        "b": noise(8, seed=4, scale=0.2),
-    } | changed
-    used = {name: array for name, array in given.items() if f" {name})" in body or f" {name}," in body}
-    return proto_of(f"g (float[N,6,7,7] x) => ({y}) {{ {body} }}", **used)
-
-
-NETWORKS = {
-    "conv, relu": (
-        network("a = Conv<pads=[1,1,1,1]>(x, u, b)  r = Relu(a)  y = Conv<pads=[1,1,1,1]>(r, v, b)"),
-        {"QuantizeLinear": 1, "QLinearConv": 2, "DequantizeLinear": 1},
-    ),
-    "conv, clip": (
-        network("a = Conv(x, u, b)  r = Clip(a, lo, hi)  y = Conv(r, v)", lo=np.float32(0), hi=np.float32(1)),
-        {"QuantizeLinear": 1, "QLinearConv": 2, "DequantizeLinear": 1},
-    ),
-    "residual": (
-        network(
-            "a = Conv<pads=[1,1,1,1]>(x, u)  r = Relu(a)  c = Conv<pads=[1,1,1,1]>(r, v)  s = Add(c, r)"
-            "  t = Relu(s)  y = Conv(t, w)"
-        ),
-        {"QuantizeLinear": 1, "QLinearConv": 3, "QLinearAdd": 1, "DequantizeLinear": 1},
-    ),
-    "pools": (
-        network("a = Conv(x, u)  m = MaxPool<kernel_shape=[2,2]>(a)  c = Conv(m, w)  y = Neg(c)"),
-        {"QuantizeLinear": 1, "QLinearConv": 2, "MaxPool": 1, "DequantizeLinear": 1, "Neg": 1},
-    ),
-    "to the classifier": (
-        network(
-            "a = Conv(x, u)  r = Relu(a)  p = GlobalAveragePool(r)  q = Flatten(p)  y = Gemm(q, f)", "float[N,30] y"
-        ),
-        {"QuantizeLinear": 1, "QLinearConv": 1, "QLinearGlobalAveragePool": 1, "Flatten": 1, "QGemm": 1},
-    ),
-    "concat": (
-        network("a = Conv(x, u)  c = Conv(x, u, b)  k = Concat<axis=1>(a, c)  y = Conv(k, z)", z=noise(16, 16, 1, 1)),
-        {"QuantizeLinear": 1, "QLinearConv": 3, "QLinearConcat": 1, "DequantizeLinear": 1},
-    ),
-    "gate": (
-        network("a = Conv(x, u)  c = Conv(x, u, b)  k = Mul(a, c)  y = Conv(k, w)"),
-        {"QuantizeLinear": 1, "QLinearConv": 3, "QLinearMul": 1, "DequantizeLinear": 1},
-    ),
-    "transpose and reshape": (
-        network("a = Conv(x, u)  t = Transpose<perm=[0,2,3,1]>(a)  y = MatMul(t, f)", "float[N,5,5,30] y"),
-        {"QuantizeLinear": 1, "QLinearConv": 1, "Transpose": 1, "MatMulIntegerToFloat": 1},
-    ),
-}
-
-
 @pytest.mark.parametrize(("source", "kinds"), NETWORKS.values(), ids=NETWORKS)
-def test_networks_run_in_integers_from_end_to_end(tmp_path, source, kinds):
+def test_networks_run_in_integers_from_end_to_end(source, kinds):
     model, change = quantized(source, {"x": IMAGES})
     assert not change.declined
-    assert optimized(model, tmp_path) == kinds
+    assert optimized(model) == kinds
     nearly(model, source, 12, x=IMAGES)
 
 
@@ -289,7 +211,7 @@ def test_a_weight_of_two_layers_is_stored_once():
     )
     model, change = quantized(source, {"x": X})
     assert len(change.touched) == 2
-    assert sum(a.nbytes for a in weights(model).values() if a.dtype == np.int8 and a.size > 40) == 1600
+    assert sum(a.nbytes for a in saved_weights(model).values() if a.dtype == np.int8 and a.size > 40) == 1600
     nearly(model, source, 8, x=X)
 
 
@@ -396,7 +318,7 @@ def test_glue_behind_a_declined_layer_is_left_alone():
     source = network("a = Conv(x, o)  m = MaxPool<kernel_shape=[3,3]>(a)  y = Conv(m, w)", o=np.abs(noise(8, 6, 3, 3)))
     model, change = quantized(source, {"x": x}, {"x": IMAGES})
     assert {d.name for d in change.declined} >= {"Conv_a"}
-    assert all(np.isfinite(array).all() for array in weights(model).values() if array.dtype == np.float32)
+    assert all(np.isfinite(array).all() for array in saved_weights(model).values() if array.dtype == np.float32)
     nearly(model, source, 8, x=IMAGES)
 
 
@@ -411,7 +333,7 @@ def test_an_add_that_overflows_between_finite_layers():
     )
     x = np.full((1, 6, 7, 7), 1, np.float32)
     model, _ = quantized(source, {"x": x})
-    assert all(np.isfinite(array).all() for array in weights(model).values() if array.dtype == np.float32)
+    assert all(np.isfinite(array).all() for array in saved_weights(model).values() if array.dtype == np.float32)
 
 
 # --- numbers at the edge ---
@@ -475,9 +397,9 @@ def test_results_do_not_depend_on_the_batch_size(calibrator):
     source = NETWORKS["residual"][0]
     one, _ = quantized(source, {"x": IMAGES}, calibrator=calibrator)
     four, _ = quantized(source, *({"x": IMAGES[i : i + 1]} for i in range(4)), calibrator=calibrator)
-    for name, array in weights(one).items():
+    for name, array in saved_weights(one).items():
         np.testing.assert_allclose(
-            weights(four)[name], array, rtol=64 * EPS, atol=1 if array.dtype != np.float32 else 0
+            saved_weights(four)[name], array, rtol=64 * EPS, atol=1 if array.dtype != np.float32 else 0
         )
 
 
@@ -490,7 +412,7 @@ def test_percentile_narrows_the_range():
     x = X.copy()
     x[0, 0] = 1e4
     wide, narrow = (
-        weights(quantized(proto_of(MATMUL, w=W), {"x": x}, calibrator=c, percentile=99.0)[0])["x_scale"]
+        saved_weights(quantized(proto_of(MATMUL, w=W), {"x": x}, calibrator=c, percentile=99.0)[0])["x_scale"]
         for c in ("minmax", "percentile")
     )
     assert wide == np.float32((1e4 - x.min()) / 255)
@@ -539,13 +461,8 @@ def test_a_failure_of_the_data_leaves_the_model_as_it_was():
     model = model_of(MATMUL, w=W)
     before = proto(model)
 
-    class Failing(Given):
-        def batches(self, limit=None):
-            yield Batch({"x": X}, None, 1)
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        quantize_static(model, context(calibration=Failing()))
+        quantize_static(model, context(calibration=Interrupted({"x": X})))
     assert proto(model) == before
 
 

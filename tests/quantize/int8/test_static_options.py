@@ -13,24 +13,11 @@ from compress_ops.quantize.int8.dynamic import quantize_dynamic
 from compress_ops.quantize.int8.static import quantize_static
 from compress_ops.quantize.ranges.calibrate import CALIBRATORS
 from compress_ops.runtime import Provider
-from tests.helpers import Given, context, model_of, noise, outputs, proto_of
-from tests.quantize.int8.test_static import (
-    IMAGES,
-    MATMUL,
-    NETWORKS,
-    W,
-    X,
-    nearly,
-    network,
-    optimized,
-    quantized,
-    weights,
-)
+from tests.helpers import Given, context, model_of, noise, optimized, outputs, proto_of, saved_weights, sqnr_db
+from tests.quantize.int8.int8_case import CONV, CONV_WEIGHTS, IMAGES, MATMUL, NETWORKS, W, X, nearly, network, quantized
 
 GEMM = "g (float[N,40] x) => (float[N,24] y) { y = Gemm<transB=1>(x, w, c) }"
 GEMM_WEIGHTS = {"w": W.T.copy(), "c": noise(24, seed=6)}
-CONV = "g (float[N,6,7,7] x) => (float[N,8,?,?] y) { y = Conv<pads=[1,1,1,1]>(x, w, c) }"
-CONV_WEIGHTS = {"w": noise(8, 6, 3, 3), "c": noise(8, seed=3)}
 OPERATORS = {
     "MatMul": (MATMUL, {"w": W}, X, "MatMulIntegerToFloat"),
     "Gemm": (GEMM, GEMM_WEIGHTS, X, "QGemm"),
@@ -43,21 +30,22 @@ OPERATORS = {
 
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("name", OPERATORS)
-def test_unsigned_weights_run_in_integers(tmp_path, name, per_channel):
+def test_unsigned_weights_run_in_integers(name, per_channel):
     text, given, x, kernel = OPERATORS[name]
     given = {**given, "w": given["w"] + np.float32(0.5)}  # what asymmetric codes are for
     source = proto_of(text, **given)
     model, change = quantized(source, {"x": x}, weight_type="uint8", per_channel=per_channel)
-    stored = weights(model)
+    stored = saved_weights(model)
     assert stored["w_uint8"].dtype == np.uint8 and "uint8" in next(iter(change.touched.values()))
-    assert optimized(model, tmp_path)[kernel] == 1
+    assert optimized(model)[kernel] == 1
     nearly(model, source, 5, x=x)
 
 
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_unsigned_weights_are_the_formula(per_channel):
     weight = W + np.float32(0.5)
-    stored = weights(quantized(proto_of(MATMUL, w=weight), {"x": X}, weight_type="uint8", per_channel=per_channel)[0])
+    model, _ = quantized(proto_of(MATMUL, w=weight), {"x": X}, weight_type="uint8", per_channel=per_channel)
+    stored = saved_weights(model)
     low, high = (reduce(weight, axis=0 if per_channel else None) for reduce in (np.min, np.max))
     scale = ((np.maximum(high, 0).astype(np.float64) - np.minimum(low, 0)) / 255).astype(np.float32)
     zero = np.rint(-np.minimum(low, 0) / scale)
@@ -68,7 +56,7 @@ def test_unsigned_weights_are_the_formula(per_channel):
 
 def test_unsigned_weights_of_a_conv_have_one_zero_point():
     """QLinearConv takes one for all channels."""
-    stored = weights(quantized(proto_of(CONV, **CONV_WEIGHTS), {"x": IMAGES}, weight_type="uint8")[0])
+    stored = saved_weights(quantized(proto_of(CONV, **CONV_WEIGHTS), {"x": IMAGES}, weight_type="uint8")[0])
     assert (stored["w_uint8_zero_point"] == 128).all()
     np.testing.assert_allclose(stored["w_uint8_scale"], np.abs(CONV_WEIGHTS["w"]).max(axis=(1, 2, 3)) / 127, rtol=1e-6)
 
@@ -81,7 +69,7 @@ def test_zero_points_of_activations(kind, symmetric, zero):
     x = X + np.float32(1)
     source = proto_of(MATMUL, w=W)
     model, _ = quantized(source, {"x": x}, activation_type=kind, symmetric=symmetric)
-    stored, limits = weights(model), np.iinfo(kind)
+    stored, limits = saved_weights(model), np.iinfo(kind)
     assert stored["x_zero_point"].dtype == kind
     if zero is None:
         scale = np.float32((x.max() - x.min()) / (limits.max - limits.min))
@@ -121,8 +109,8 @@ def test_powers_of_two(name, weight_type):
     text, given, x, _ = OPERATORS[name]
     source = proto_of(text, **given)
     model, _ = quantized(source, {"x": x}, power_of_two=True, weight_type=weight_type, portable=False)
-    plain = weights(quantized(source, {"x": x}, weight_type=weight_type, portable=False)[0])
-    for key, scale in weights(model).items():
+    plain = saved_weights(quantized(source, {"x": x}, weight_type=weight_type, portable=False)[0])
+    for key, scale in saved_weights(model).items():
         if key.endswith("_scale"):
             assert (np.frexp(scale)[0] == 0.5).all()
             assert ((scale >= plain[key]).all() and (scale < 2 * plain[key]).all()) or "int32" in key
@@ -139,16 +127,16 @@ def test_each_calibrator_gives_a_model_near_the_float_one(calibrator):
 
 
 @pytest.mark.parametrize("op", ["Sigmoid", "LeakyRelu<alpha=0.1>", "Softmax<axis=1>"])
-def test_sensitive_operators_stay_float_unless_they_are_named(tmp_path, op):
+def test_sensitive_operators_stay_float_unless_they_are_named(op):
     """A gate, as in SiLU: what the operator gives is not what the next Conv reads."""
     source = network(f"a = Conv(x, u)  s = {op}(a)  m = Mul(a, s)  y = Conv(m, w)")
     kind = op.partition("<")[0]
     plain, change = quantized(source, {"x": IMAGES})
     assert f"{kind}_s" not in change.touched and "Mul_m" not in change.touched
-    assert optimized(plain, tmp_path)[kind] == 1
+    assert optimized(plain)[kind] == 1
     named, change = quantized(source, {"x": IMAGES}, only=["*", kind])
     assert change.touched[f"{kind}_s"] == f"{kind} in integers" and "Mul_m" in change.touched
-    assert optimized(named, tmp_path)[f"QLinear{kind}"] == 1
+    assert optimized(named)[f"QLinear{kind}"] == 1
     assert f"{kind}_s" not in quantized(source, {"x": IMAGES}, only=["*", kind], skip=[f"{kind}_s"])[1].touched
     for model in (plain, named):
         nearly(model, source, 12, x=IMAGES)
@@ -161,7 +149,7 @@ def test_data_that_never_exercises_an_activation(calibrator):
     assert [d.reason for d in change.declined] == ["MatMul: its activations are empty throughout the calibration data"]
     for feeds in ([empty, {"x": X}], [{"x": X}, empty]):
         model, change = quantized(proto_of(MATMUL, w=W), *feeds, calibrator=calibrator)
-        assert not change.declined and weights(model)["x_scale"] <= np.float32(np.ptp(X) / 255 * 1.001)
+        assert not change.declined and saved_weights(model)["x_scale"] <= np.float32(np.ptp(X) / 255 * 1.001)
 
 
 # --- quality ---
@@ -169,9 +157,9 @@ def test_data_that_never_exercises_an_activation(calibrator):
 
 def test_sqnr_of_weights_is_that_of_the_stored_codes():
     model, change = quantized(proto_of(MATMUL, w=W), {"x": X}, portable=False)
-    stored = weights(model)
+    stored = saved_weights(model)
     restored = stored["w_int8"] * stored["w_int8_scale"]
-    expected = 10 * np.log10(np.square(W).sum() / np.square(W - restored).sum())
+    expected = sqnr_db(W, restored)
     found = {entry["name"]: entry for entry in change.notes["worst"]}
     assert found["w"] == {"name": "w", "sqnr_db": pytest.approx(expected, abs=0.051)}
     assert change.touched == {"MatMul_y": f"MatMul to int8, {found['w']['sqnr_db']} dB"}
@@ -182,10 +170,10 @@ def test_sqnr_of_weights_is_that_of_the_stored_codes():
 def test_sqnr_of_activations_is_that_of_their_codes(kind, size):
     x = (X * size).astype(np.float32)
     model, change = quantized(proto_of(MATMUL, w=W), {"x": x}, activation_type=kind)
-    stored, limits = weights(model), np.iinfo(kind)
+    stored, limits = saved_weights(model), np.iinfo(kind)
     scale, zero = np.float64(stored["x_scale"]), stored["x_zero_point"].astype(np.int64)
     restored = (np.clip(np.rint(x / scale) + zero, limits.min, limits.max) - zero) * scale
-    expected = 10 * np.log10(np.square(x / size).sum() / np.square((x - restored) / size).sum())
+    expected = sqnr_db(x, restored)
     (found,) = [entry for entry in change.notes["worst"] if entry["name"] == "x"]
     assert found == {"name": "x", "sqnr_db": pytest.approx(expected, abs=0.1)}  # one code of a thousand off by rounding
 
@@ -194,7 +182,7 @@ def test_what_a_moving_average_clips_is_told():
     """The range is that of the first batch mixed with a tenth of the second; quality is looked at on the first."""
     first, second = X, X / 10
     model, change = quantized(proto_of(MATMUL, w=W), {"x": first}, {"x": second}, calibrator="moving_average")
-    stored = weights(model)
+    stored = saved_weights(model)
     scale, zero = np.float64(stored["x_scale"]), int(stored["x_zero_point"])
     low, high = -zero * scale, (255 - zero) * scale
     expected = ((first < low - scale / 2) | (first > high + scale / 2)).mean()
@@ -211,7 +199,7 @@ def test_activations_that_were_counted_are_listed_with_what_is_clipped():
     assert [entry["name"] for entry in worst] == ["x", "w"]
     assert worst[0]["clipped"] == pytest.approx(0.01, abs=0.003) and "clipped" not in worst[1]
     clipped = np.clip(x, *np.sort(x, axis=None)[[3, -4]])
-    expected = 10 * np.log10(np.square(x).sum() / np.square(x - clipped).sum())
+    expected = sqnr_db(x, clipped)
     assert worst[0]["sqnr_db"] == pytest.approx(expected, abs=1)
     assert change.notes["clipped"] == f"{100 * worst[0]['clipped']:.2g} %"
 

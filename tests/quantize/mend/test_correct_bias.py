@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 
 from compress_ops.errors import BrokenPromise, PassError
 from compress_ops.graph.clean.simplify import simplify
 from compress_ops.model import load
-from compress_ops.pipeline import Job, run
 from compress_ops.quantize.few_bits.quantize_weights import quantize_weights
 from compress_ops.quantize.int8.dynamic import quantize_dynamic
 from compress_ops.quantize.int8.static import quantize_static
 from compress_ops.quantize.mend.correct_bias import correct_bias
-from compress_ops.recipe import load_recipe
-from tests.helpers import SAMPLES, Given, context, model_of, noise, op_types, outputs, proto, proto_of, reloaded
+from tests.helpers import (
+    SAMPLES,
+    Given,
+    context,
+    model_of,
+    noise,
+    op_types,
+    optimized,
+    outputs,
+    proto,
+    saved_weights,
+)
+from tests.quantize.mend.mend_case import error_of, made, rounded, source_of
 
 X = np.abs(noise(64, 40, seed=1)) + 1  # E[x] is far from zero: errors of weights become mean errors
 W = noise(40, 24, seed=2)
 B = noise(24, seed=3)
 IMAGES = np.abs(noise(4, 6, 7, 7, seed=4)) + 1
 K, D = noise(8, 6, 3, 3, seed=5), noise(8, seed=6)
-
-
-def source_of(body, x=X, y="float[N,24] y", **weights):
-    shape = ",".join(["N", *map(str, x.shape[1:])])
-    return proto_of(f"g (float[{shape}] x) => ({y}) {{ {body} }}", **weights)
 
 
 LAYERS = {
@@ -52,12 +56,7 @@ QUANTIZERS = {
 
 def quantized(source, x, quantize, correct=True, split=1, **options):
     """Quantized, and corrected with the model from before: the model, and what correct_bias told."""
-    model, ctx = (
-        model_of(source),
-        context(calibration=Given(*({"x": part} for part in (x[:split], x[split:]) if len(part)))),
-    )
-    ctx.earlier = model.copy()
-    assert quantize(model, ctx).touched
+    model, ctx = rounded(source, quantize, *(part for part in (x[:split], x[split:]) if len(part)))
     before = model.contract()
     change = correct_bias(model, ctx, **options) if correct else None
     assert model.contract() == before
@@ -88,7 +87,7 @@ def test_the_rule_on_the_codes_of_a_bias():
     source, x = LAYERS["gemm"]
     plain, _ = quantized(source, x, QUANTIZERS["static"], correct=False)
     model, _ = quantized(source, x, QUANTIZERS["static"])
-    stored, found = weights(plain), weights(model)
+    stored, found = saved_weights(plain), saved_weights(model)
     scale = stored["b_int32_scale"].astype(np.float64)
     wanted = stored["b_int32"] - np.rint(mean_error(plain, source, x) / scale)
     codes = next(array for name, array in found.items() if name.startswith("b_int32") and array.dtype == np.int32)
@@ -96,15 +95,11 @@ def test_the_rule_on_the_codes_of_a_bias():
     assert proto(model).ByteSize() <= proto(plain).ByteSize() + 64
 
 
-def weights(model):
-    return {value.name: value.const_value.numpy() for value in reloaded(model).weights()}
-
-
 def test_the_rule_on_a_float_bias():
     source, x = LAYERS["matmul and add"]
     plain, _ = quantized(source, x, QUANTIZERS["dynamic"], correct=False)
     model, _ = quantized(source, x, QUANTIZERS["dynamic"], split=len(x))
-    bias = next(array for array in weights(model).values() if array.shape == (24,) and array.dtype == np.float32)
+    bias = next(array for array in saved_weights(model).values() if array.shape == (24,) and array.dtype == np.float32)
     eps = 64 * np.finfo(np.float32).eps * np.abs(outputs(source, x=x)[0]).max()
     np.testing.assert_allclose(bias, B - mean_error(plain, source, x), rtol=0, atol=eps)
     assert op_types(model) == op_types(plain)
@@ -138,22 +133,14 @@ def test_each_layer_sees_those_before_it_corrected():
 
 def test_layers_that_do_not_depend_on_one_another_share_a_run():
     source = source_of("h = Gemm(x, a, b)  i = Gemm(x, w, b)  s = Add(h, i)  y = Gemm(s, c, b)", w=W, **DEEP_WEIGHTS)
-    model, data = model_of(source), Given({"x": X})
-    ctx = context(calibration=data)
-    ctx.earlier = model.copy()
-    quantize_dynamic(model, ctx)
+    model, ctx = rounded(source, quantize_dynamic, X)
     correct_bias(model, ctx)
-    assert data.passes == 1 + 2  # the float model, and two groups
+    assert ctx.calibration.passes == 1 + 2  # the float model, and two groups
 
 
-def test_integer_kernels_stay_integer(tmp_path):
+def test_integer_kernels_stay_integer():
     source, x = LAYERS["conv without bias"]
-    quantized(source, x, QUANTIZERS["static"])[0].save(tmp_path / "q.onnx")
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "o.onnx")
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    onnxruntime.InferenceSession(tmp_path / "q.onnx", options, providers=["CPUExecutionProvider"])
-    run_nodes = {node.op_type for node in onnx.load(tmp_path / "o.onnx").graph.node}
+    run_nodes = optimized(quantized(source, x, QUANTIZERS["static"])[0])
     assert "QLinearConv" in run_nodes and "Conv" not in run_nodes
 
 
@@ -169,12 +156,11 @@ def test_an_output_that_is_read_too_is_corrected_for_all():
 def test_batches_count_by_their_size():
     source, x = LAYERS["gemm"]
     one, _ = quantized(source, x, QUANTIZERS["static"])
-    model, ctx = model_of(source), context(calibration=Given(*({"x": x[i:j]} for i, j in ((0, 1), (1, 4), (4, 64)))))
-    ctx.earlier = model.copy()
-    QUANTIZERS["static"](model, ctx)
+    model, ctx = rounded(source, QUANTIZERS["static"], x[:1], x[1:4], x[4:])
     correct_bias(model, ctx)
-    for name, array in weights(one).items():
-        np.testing.assert_allclose(weights(model)[name], array, rtol=1e-5, atol=2 if array.dtype == np.int32 else 0)
+    found = saved_weights(model)
+    for name, array in saved_weights(one).items():
+        np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=2 if array.dtype == np.int32 else 0)
 
 
 # --- what is declined ---
@@ -206,9 +192,7 @@ def test_a_layer_that_is_gone_is_declined():
 
 def test_outputs_that_are_not_finite_are_declined():
     source = source_of("n = Log(x)  y = MatMul(n, w)", w=W)
-    model, ctx = model_of(source), context(calibration=Given({"x": X - 1.5}))
-    ctx.earlier = model.copy()
-    quantize_dynamic(model, ctx)
+    model, ctx = rounded(source, quantize_dynamic, X - 1.5)
     change = correct_bias(model, ctx)
     assert not change.touched
     assert [d.reason for d in change.declined] == ["MatMul: its outputs are not finite on the calibration data"]
@@ -252,43 +236,23 @@ def test_patterns_choose_layers():
 # --- in a recipe, on real models ---
 
 
-def recipe(tmp_path, *passes):
-    path = tmp_path / "recipe.yaml"
-    path.write_text(
-        f"version: 1\ndata: {{calibration: {SAMPLES}/digits-calibration.npz}}\npasses:\n"
-        + "".join(f"  - {step}\n" for step in passes)
-    )
-    return load_recipe(path)
-
-
-def error_of(result, original):
-    images = np.load(SAMPLES / "digits-test.npz")["image"]
-    found, exact = (
-        onnxruntime.InferenceSession(path).run(None, {"image": images})[0].astype(np.float64)
-        for path in (result, original)
-    )
-    return float(np.square(found - exact).sum())
-
-
 @pytest.mark.parametrize(("name", "gain"), [("digits-cnn", 3), ("digits-mlp", 1.5)])
 def test_real_models_come_closer_on_unseen_images(name, gain, tmp_path):
     """The float model that it compares with is the one right before quantization: folded, its ranges evened out."""
-    original = SAMPLES / f"{name}.onnx"
     steps = ["simplify", "equalize: {least_gain: 0.0}", "quantize_static: {per_channel: false, portable: true}"]
-    for path, passes in ((tmp_path / "plain.onnx", steps), (tmp_path / "corrected.onnx", [*steps, "correct_bias"])):
-        run(Job(recipe(tmp_path, *passes), original, path, measure=False))
-    assert error_of(tmp_path / "corrected.onnx", original) * gain < error_of(tmp_path / "plain.onnx", original)
+    plain = error_of(made(tmp_path / "plain.onnx", name, *steps), name)
+    assert error_of(made(tmp_path / "corrected.onnx", name, *steps, "correct_bias"), name) * gain < plain
 
 
 def test_a_step_before_any_quantization_is_a_fault(tmp_path):
     with pytest.raises(PassError, match="before quantization is needed"):
-        run(Job(recipe(tmp_path, "correct_bias"), SAMPLES / "digits-mlp.onnx", tmp_path / "o.onnx", measure=False))
+        made(tmp_path / "o.onnx", "digits-mlp", "correct_bias")
 
 
 def test_a_step_that_changes_nothing_lists_the_reasons(tmp_path):
     steps = ["simplify", "quantize_static", 'correct_bias: {only: ["Relu"]}']
     with pytest.raises(BrokenPromise, match="correct_bias changed nothing"):
-        run(Job(recipe(tmp_path, *steps), SAMPLES / "digits-mlp.onnx", tmp_path / "o.onnx", measure=False))
+        made(tmp_path / "o.onnx", "digits-mlp", *steps)
 
 
 def test_a_copy_of_a_model_is_edited_apart():

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
+from functools import partial
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 
-from compress_ops.data.base import Batch
 from compress_ops.errors import OnnxpressError, PassError
 from compress_ops.pipeline import Job, run
 from compress_ops.quantize.few_bits.quantize_weights import quantize_weights
@@ -20,7 +19,8 @@ from compress_ops.quantize.mend.correct_bias import correct_bias
 from compress_ops.quantize.mend.keep_float import _fewest, keep_float
 from compress_ops.quantize.mend.noise import noise_added
 from compress_ops.recipe import load_recipe, parse_recipe
-from tests.helpers import SAMPLES, Given, context, model_of, noise, op_types, outputs, proto, proto_of
+from tests.helpers import SAMPLES, Table, context, model_of, noise, op_types, optimized, outputs, proto, proto_of
+from tests.quantize.mend.mend_case import rounded
 
 MODULE = importlib.import_module("compress_ops.quantize.mend.keep_float")
 X = noise(8, 40, seed=1)
@@ -48,7 +48,7 @@ FORMS = {
     "static": quantize_static,
     "operators": lambda model, ctx: quantize_static(model, ctx, form="qoperator"),
     "dynamic": quantize_dynamic,
-    "corrected": lambda model, ctx: (quantize_static(model, ctx), correct_bias(model, ctx)),
+    "corrected": lambda model, ctx: quantize_static(model, ctx).touched and correct_bias(model, ctx),
     "blocks": lambda model, ctx: quantize_weights(model, ctx, bits=4, method="rtn", operators=["MatMul", "Gemm"]),
 }
 NODES = {"matrices": ["Gemm_a", "MatMul_c", "Gemm_y"], "kernels": ["Conv_a", "Conv_c", "Conv_e"]}
@@ -72,18 +72,7 @@ def named(source, names):
 
 def quantized(case, form):
     source, x = SOURCES[case]
-    model, ctx = model_of(named(source, NODES[case])), context(calibration=Given({"x": x}))
-    ctx.earlier = model.copy()
-    FORMS[form](model, ctx)
-    return model, ctx, source, x
-
-
-def optimized(model, folder):
-    """Operators of the graph that onnxruntime really runs."""
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath, options.log_severity_level = str(folder / "optimized.onnx"), 4
-    onnxruntime.InferenceSession(proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return [node.op_type for node in onnx.load(folder / "optimized.onnx").graph.node]
+    return *rounded(named(source, NODES[case]), FORMS[form], x), source, x
 
 
 def distance(model, source, x):
@@ -132,15 +121,15 @@ def test_one_layer_is_float_and_the_others_are_as_they_were(case, form):
         assert distance(model, source, x) < 1.2 * was  # one error less may happen to have cancelled another
 
 
-def test_the_others_keep_their_integer_kernels(tmp_path):
+def test_the_others_keep_their_integer_kernels():
     model, ctx, *_ = quantized("kernels", "static")
-    assert optimized(model, tmp_path).count("QLinearConv") == 3
+    assert optimized(model, "ORT_ENABLE_ALL")["QLinearConv"] == 3
     for name in NODES["kernels"]:
         model, ctx, *_ = quantized("kernels", "static")
         keep_float(model, ctx, layers=[name])
-        run = optimized(model, tmp_path)
-        assert run.count("QLinearConv") == 2
-        assert sum(run.count(kind) for kind in ("Conv", "FusedConv", "NhwcFusedConv")) == 1
+        run = optimized(model, "ORT_ENABLE_ALL")
+        assert run["QLinearConv"] == 2
+        assert run["Conv"] + run["FusedConv"] + run["NhwcFusedConv"] == 1
 
 
 def test_no_codes_stay_that_nobody_computes_with():
@@ -163,9 +152,7 @@ def test_an_operator_that_adds_floats_reads_floats_though_another_reader_needs_c
         p = Conv<pads=[1,1,1,1]>(x, k2)  q = Sin(p)  s = Add(h, q)  y = Conv<pads=[1,1,1,1]>(s, k1)
     }"""
     kernels = {"k0": noise(8, 6, 3, 3, seed=8), "k1": noise(8, 8, 3, 3, seed=9), "k2": noise(8, 6, 3, 3, seed=10)}
-    model, ctx = model_of(named(proto_of(text, **kernels), "acpy")), context(calibration=Given({"x": IMAGES}))
-    ctx.earlier = model.copy()
-    quantize_static(model, ctx)
+    model, ctx = rounded(named(proto_of(text, **kernels), "acpy"), quantize_static, IMAGES)
     keep_float(model, ctx, layers=["a"])
     (add,) = [node for node in model.graph if node.op_type == "Add"]
     (other,) = [node for node in model.graph if node.name == "c"]
@@ -210,10 +197,8 @@ def spoiled(factor=300.0, **options):
     array = onnx.numpy_helper.to_array(weight).copy()
     array[0, 0] *= factor
     weight.CopyFrom(onnx.numpy_helper.from_array(array, "w1"))
-    model, ctx = model_of(source), context(calibration=Given({"x": X}), **options)
-    ctx.earlier = model.copy()
-    quantize_dynamic(model, ctx, per_channel=False, portable=False)
-    return model, ctx, source
+    coarse = partial(quantize_dynamic, per_channel=False, portable=False)
+    return *rounded(source, coarse, X, **options), source
 
 
 def test_the_layer_that_costs_most_is_returned_and_no_other():
@@ -269,25 +254,12 @@ def test_the_fewest_by_bisection(most):
         assert len(asked) <= 2 * int(np.log2(max(most, 1))) + 3
 
 
-class Labelled(Given):
-    """Feeds with labels."""
-
-    name = "labelled"
-
-    def __init__(self, feeds, labels):
-        super().__init__(feeds)
-        self.labels = labels
-
-    def batches(self, limit=None):
-        yield Batch(self.feeds[0], self.labels, len(self.labels))
-
-
 def test_the_metric_decides_where_there_are_labels():
     """Labels are what the float model says: its accuracy is 1, and the drop is what the other disagrees on."""
     x = noise(200, 40, seed=11)
     model, ctx, source = spoiled(factor=2000.0)
     labels = outputs(source, x=x)[0].argmax(1)
-    ctx.evaluation, ctx.metrics = Labelled({"x": x}, labels), ["top1"]
+    ctx.evaluation, ctx.metrics = Table(x, labels, batch=200), ["top1"]
     assert (outputs(model, x=x)[0].argmax(1) != labels).mean() > 0.02
     change = keep_float(model, ctx)
     assert 1 <= len(change.chosen["layers"]) < 3
@@ -305,14 +277,9 @@ def test_what_holds_already_is_left_alone():
 
 def test_a_limit_that_all_layers_do_not_reach_returns_none():
     """What is left is the embedding's error: no layer of the kinds that can be returned."""
-    source = proto_of("g (int64[N] x) => (float[N,32] y) { e = Gather(t, x)  y = MatMul(e, w) }")
-    source.graph.initializer.extend(
-        onnx.numpy_helper.from_array(a, n) for n, a in (("t", noise(64, 32, seed=1)), ("w", noise(32, 32, seed=2)))
-    )
-    ids = np.arange(64)
-    model, ctx = model_of(source), context(calibration=Given({"x": ids}))
-    ctx.earlier = model.copy()
-    quantize_dynamic(model, ctx)
+    text = "g (int64[N] x) => (float[N,32] y) { e = Gather(t, x)  y = MatMul(e, w) }"
+    source = proto_of(text, t=noise(64, 32, seed=1), w=noise(32, 32, seed=2))
+    model, ctx = rounded(source, quantize_dynamic, np.arange(64))
     change = keep_float(model, ctx, min_cosine=1.0)
     assert not change.touched
     assert "in float they do not reach the limit either (the closeness is 0.99" in change.declined[-1].reason

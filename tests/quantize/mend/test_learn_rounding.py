@@ -6,30 +6,23 @@ from itertools import product
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 
 from compress_ops.errors import BrokenPromise, PassError
-from compress_ops.pipeline import Job, run
 from compress_ops.quantize.few_bits.quantize_weights import quantize_weights
 from compress_ops.quantize.int8.dynamic import quantize_dynamic
 from compress_ops.quantize.int8.static import quantize_static
 from compress_ops.quantize.mend.correct_bias import correct_bias
 from compress_ops.quantize.mend.descent import descend, errors
 from compress_ops.quantize.mend.learn_rounding import learn_rounding
-from compress_ops.recipe import load_recipe
-from tests.helpers import SAMPLES, Given, context, model_of, noise, op_types, outputs, proto, proto_of, reloaded
+from tests.helpers import Given, context, model_of, noise, op_types, outputs, proto, saved_weights
+from tests.quantize.mend.mend_case import error_of, made, rounded, source_of
 
 MIXED = noise(40, 40, seed=11)[:12] @ noise(40, 40, seed=12)
 X = noise(200, 12, seed=1) @ MIXED + noise(200, 40, seed=2, scale=0.3)  # inputs that move together
 W, B = noise(40, 24, seed=3), noise(24, seed=4)
 IMAGES = np.kron(noise(12, 6, 2, 2, seed=5), np.ones((4, 4), np.float32))  # neighbours are alike
 K = noise(8, 6, 3, 3, seed=6)
-
-
-def source_of(body, x=X, y="float[N,24] y", **weights):
-    shape = ",".join(["N", *map(str, x.shape[1:])])
-    return proto_of(f"g (float[{shape}] x) => ({y}) {{ {body} }}", **weights)
 
 
 def patches(images):
@@ -53,11 +46,9 @@ QUANTIZERS = {
 }
 
 
-def quantized(source, *feeds, quantize=quantize_static, learn=True, data=None, **options):
+def quantized(source, *feeds, quantize=quantize_static, learn=True, **options):
     """Quantized, and with rounding learned: the model, and what learn_rounding told."""
-    model, ctx = model_of(source), context(calibration=Given(*({"x": x} for x in feeds)))
-    ctx.earlier = model.copy()
-    assert quantize(model, ctx).touched
+    model, ctx = rounded(source, quantize, *feeds)
     if not learn:
         return model, None
     before = model.contract(), op_types(model), model.stored_bytes()
@@ -67,13 +58,9 @@ def quantized(source, *feeds, quantize=quantize_static, learn=True, data=None, *
     return model, change
 
 
-def stored(model):
-    return {value.name: value.const_value.numpy() for value in reloaded(model).weights()}
-
-
 def restored(model, shape):
     """The weight [rows, inner] that the codes stand for, and its scales; rows are told by their number."""
-    found = stored(model)
+    found = saved_weights(model)
     name = next(n for n, a in found.items() if a.dtype in (np.int8, np.uint8) and a.size == np.prod(shape))
     base = name.removesuffix("_int8").removesuffix("_uint8")
     scale = next(found[n] for n in (f"{name}_scale", f"{base}_scale") if n in found).reshape(-1, 1)
@@ -151,7 +138,7 @@ def test_portable_weights_stay_portable():
     for name, along in (("matmul", 0), ("gemm transposed", 1)):
         source, x, _, _ = LAYERS[name]
         model, change = quantized(source, x, quantize=lambda m, c: quantize_static(m, c, portable=True))
-        codes = next(a for a in stored(model).values() if a.dtype == np.int8 and a.size == W.size).astype(int)
+        codes = next(a for a in saved_weights(model).values() if a.dtype == np.int8 and a.size == W.size).astype(int)
         turned = np.moveaxis(codes, along, 0)
         assert change.touched and np.abs(turned[1:] + turned[:-1]).max() <= 128
 
@@ -169,7 +156,7 @@ def test_one_weight_of_several_layers_is_rounded_for_all_of_them():
     source = source_of("h = MatMul(x, w)  n = Neg(x)  i = MatMul(n, w)  y = Add(h, i)", w=W)
     model, change = quantized(source, X, quantize=quantize_dynamic)
     assert set(change.touched) == {"MatMul_h", "MatMul_i"}
-    assert len({array.tobytes() for array in stored(model).values() if array.size == W.size}) == 1
+    assert len({array.tobytes() for array in saved_weights(model).values() if array.size == W.size}) == 1
     change = quantized(source, X, quantize=quantize_dynamic, only=["MatMul_h"])[1]
     assert not change.touched
     assert change.declined[0].reason == "MatMul: layers that are not selected read its codes too"
@@ -241,42 +228,20 @@ def test_patterns_choose_layers():
 # --- on real models ---
 
 
-def recipe(tmp_path, *passes):
-    path = tmp_path / "recipe.yaml"
-    path.write_text(
-        f"version: 1\ndata: {{calibration: {SAMPLES}/digits-calibration.npz}}\npasses:\n"
-        + "".join(f"  - {step}\n" for step in passes)
-    )
-    return load_recipe(path)
-
-
-def error_of(result, original):
-    images = np.load(SAMPLES / "digits-test.npz")["image"]
-    found, exact = (
-        onnxruntime.InferenceSession(path).run(None, {"image": images})[0].astype(np.float64)
-        for path in (result, original)
-    )
-    return float(np.square(found - exact).sum())
-
-
 @pytest.mark.parametrize(("name", "gain"), [("digits-cnn", 1.5), ("digits-mlp", 3)])
 def test_real_models_come_closer_on_unseen_images(name, gain, tmp_path):
-    original = SAMPLES / f"{name}.onnx"
     steps = ["simplify", "quantize_static: {per_channel: false}"]
-    for path, passes in ((tmp_path / "plain.onnx", steps), (tmp_path / "learned.onnx", [*steps, "learn_rounding"])):
-        run(Job(recipe(tmp_path, *passes), original, path, measure=False))
-    assert error_of(tmp_path / "learned.onnx", original) * gain < error_of(tmp_path / "plain.onnx", original)
+    plain = error_of(made(tmp_path / "plain.onnx", name, *steps), name)
+    assert error_of(made(tmp_path / "learned.onnx", name, *steps, "learn_rounding"), name) * gain < plain
 
 
 def test_a_second_step_finds_nothing_left(tmp_path):
     steps = ["simplify", "quantize_static", "learn_rounding: {sweeps: 50}", 'learn_rounding: {only: ["Relu"]}']
     with pytest.raises(BrokenPromise, match="step 4, learn_rounding changed nothing"):
-        run(Job(recipe(tmp_path, *steps), SAMPLES / "digits-mlp.onnx", tmp_path / "o.onnx", measure=False))
+        made(tmp_path / "o.onnx", "digits-mlp", *steps)
 
 
 def test_correct_bias_goes_on_from_it():
     source, x = LAYERS["gemm"][:2]
-    model, ctx = model_of(source), context(calibration=Given({"x": x}))
-    ctx.earlier = model.copy()
-    quantize_static(model, ctx)
+    model, ctx = rounded(source, quantize_static, x)
     assert learn_rounding(model, ctx).touched and correct_bias(model, ctx).touched

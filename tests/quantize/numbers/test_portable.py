@@ -14,7 +14,7 @@ from compress_ops.quantize.int8.dynamic import quantize_dynamic
 from compress_ops.quantize.int8.static import quantize_static
 from compress_ops.quantize.numbers.formats import Symmetric
 from compress_ops.quantize.numbers.portable import LEAST_SQNR, METADATA, Candidate, Portability
-from tests.helpers import Given, context, model_of, noise, outputs, proto_of, reloaded
+from tests.helpers import Given, context, model_of, noise, outputs, proto_of, reloaded, saved_weights
 
 MATMUL = "g (float[N,40] x) => (float[N,24] y) { y = MatMul(x, w) }"
 GEMM = "g (float[N,40] x) => (float[N,24] y) { y = Gemm<transB=1>(x, w) }"
@@ -34,8 +34,7 @@ def quantized(text, weight, quantize, **options):
 
 
 def codes_of(model):
-    stored = {value.name: value.const_value.numpy() for value in reloaded(model).weights()}
-    return stored["w_int8"].astype(np.int64)
+    return saved_weights(model)["w_int8"].astype(np.int64)
 
 
 def saturates(first, second):
@@ -159,7 +158,7 @@ def test_one_coarse_weight_leaves_the_others_portable(quantize):
     change = quantize(model, context(calibration=Given({"x": FEEDS[MATMUL]})), per_channel=False)
     assert change.notes["portable"].startswith("all but 1 of 2 weights: v would have")
     assert reloaded(model).ir.metadata_props[METADATA] == "false"
-    stored = {value.name: value.const_value.numpy() for value in reloaded(model).weights()}
+    stored = saved_weights(model)
     x = np.full((1, 38), 255)
     for first in (0, 1):
         codes = {name: stored[f"{name}_int8"][first : first + 38].astype(np.int64) for name in "wv"}

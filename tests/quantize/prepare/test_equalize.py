@@ -12,7 +12,19 @@ from compress_ops.graph.clean.simplify import simplify
 from compress_ops.model import load
 from compress_ops.quantize.int8.static import quantize_static
 from compress_ops.quantize.prepare.equalize import equalize
-from tests.helpers import SAMPLES, Given, context, model_of, noise, op_types, outputs, proto, proto_of, reloaded
+from tests.helpers import (
+    SAMPLES,
+    Given,
+    applied,
+    context,
+    model_of,
+    noise,
+    op_types,
+    outputs,
+    proto,
+    proto_of,
+    saved_weights,
+)
 
 EPS = np.finfo(np.float32).eps
 UNEVEN = np.exp(np.random.default_rng(7).uniform(-2, 2, 24)).astype(np.float32)  # ranges within a factor of 55
@@ -23,16 +35,7 @@ MLP_WEIGHTS = {"a": W1, "b": B1, "c": W2, "d": B2}
 
 
 def equalized(source, /, **options):
-    model = source if hasattr(source, "ir") else model_of(source)
-    before = model.contract()
-    change = equalize(model, context(), **options)
-    assert model.contract() == before
-    onnx.checker.check_model(proto(model), full_check=True)
-    return model, change
-
-
-def weights(model):
-    return {value.name: value.const_value.numpy() for value in reloaded(model).weights()}
+    return applied(equalize, source, **options)
 
 
 def same(model, source, /, depth=256, **feeds):
@@ -44,7 +47,7 @@ def same(model, source, /, depth=256, **feeds):
 def test_the_rule_on_two_layers():
     model, change = equalized(proto_of(MLP, **MLP_WEIGHTS))
     s = np.sqrt(np.abs(W1).max(axis=0).astype(np.float64) / np.abs(W2).max(axis=1))
-    found = {name.removesuffix("_1"): array for name, array in weights(model).items()}
+    found = {name.removesuffix("_1"): array for name, array in saved_weights(model).items()}
     for name, expected in {"a": W1 / s, "b": B1 / s, "c": W2 * s[:, None], "d": B2}.items():
         np.testing.assert_allclose(found[name], expected, rtol=4 * EPS)
     same(model, proto_of(MLP, **MLP_WEIGHTS), x=X)
@@ -54,7 +57,7 @@ def test_the_rule_on_two_layers():
 def test_a_factor_has_a_limit():
     model, _ = equalized(proto_of(MLP, **MLP_WEIGHTS), limit=1.5)
     s = np.clip(np.sqrt(np.abs(W1).max(axis=0) / np.abs(W2).max(axis=1)), 1 / 1.5, 1.5)
-    np.testing.assert_allclose(weights(model)["a"], W1 / s, rtol=4 * EPS)
+    np.testing.assert_allclose(saved_weights(model)["a"], W1 / s, rtol=4 * EPS)
 
 
 def image_network(body, declared="float[N,10,?,?] y", **given):
@@ -107,7 +110,7 @@ def test_the_function_stays_and_the_ranges_meet(source):
 
 def test_ranges_of_a_chain_meet_between_all_of_its_layers():
     source = image_network(CHAINS["depthwise"])
-    array = weights(equalized(source, limit=1e4)[0])
+    array = saved_weights(equalized(source, limit=1e4)[0])
     sizes = {name: np.abs(array[name]).max(axis=(2, 3)) for name in ("k", "dw", "p")}
     np.testing.assert_allclose(sizes["k"].max(axis=1), sizes["dw"][:, 0], rtol=4e-3)  # settled to 1e-3 a round
     np.testing.assert_allclose(sizes["dw"][:, 0], sizes["p"].max(axis=0), rtol=4e-3)
@@ -214,7 +217,7 @@ def test_a_channel_without_weights_stays_as_it_is(size):
     weight[:, 3] = size
     source = proto_of(MLP, **MLP_WEIGHTS | {"a": weight})
     model, _ = equalized(source, limit=1e30)
-    found = weights(model)
+    found = saved_weights(model)
     assert np.array_equal(found["a"][:, 3], weight[:, 3]) and np.array_equal(found["c"][3], W2[3])
     same(model, source, x=X)
 

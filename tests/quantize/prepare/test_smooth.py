@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
 
 from compress_ops.errors import PassError
 from compress_ops.quantize.int8.dynamic import quantize_dynamic
 from compress_ops.quantize.int8.static import quantize_static
 from compress_ops.quantize.prepare.smooth import ALPHAS, smooth
-from tests.helpers import Given, context, model_of, noise, op_types, outputs, proto, proto_of, reloaded
+from tests.helpers import (
+    Given,
+    applied,
+    calibrated,
+    context,
+    model_of,
+    noise,
+    op_types,
+    outputs,
+    proto_of,
+    saved_weights,
+)
 
 EPS = np.finfo(np.float32).eps
 TOKENS, WIDTH, OUT = 64, 24, 40
@@ -26,16 +36,7 @@ SCALE[7] *= 60
 
 def smoothed(source, *feeds, **options):
     """The model after the pass, checked for a kept contract and a valid graph, and what the pass told."""
-    model = model_of(source)
-    before = model.contract()
-    change = smooth(model, context(calibration=Given(*feeds or ({"x": X},))), **options)
-    assert model.contract() == before
-    onnx.checker.check_model(proto(model), full_check=True)
-    return model, change
-
-
-def weights(model):
-    return {value.name: value.const_value.numpy() for value in reloaded(model).weights()}
+    return applied(smooth, source, calibrated(*feeds or ({"x": X},)), **options)
 
 
 def published(x, matrices, alpha):
@@ -60,7 +61,7 @@ def test_factors_are_those_of_the_paper(alpha):
     source = proto_of(PLAIN, w=W)
     model, change = smoothed(source, alpha=alpha)
     factors = published(X, [W], alpha)
-    stored = weights(model)
+    stored = saved_weights(model)
     np.testing.assert_allclose(stored["w"], W * factors[:, None], rtol=8 * EPS)
     np.testing.assert_allclose(stored["x_smooth"], 1 / factors, rtol=8 * EPS)
     assert change.touched == {"MatMul_y": f"alpha {alpha}"}
@@ -71,7 +72,7 @@ def test_factors_are_those_of_the_paper(alpha):
 @pytest.mark.parametrize("sizes", [(64,), (16, 48), (1, 62, 1)], ids=str)
 def test_factors_come_from_all_batches(sizes):
     feeds = [{"x": part} for part in np.split(X, np.cumsum(sizes)[:-1])]
-    stored = weights(smoothed(proto_of(PLAIN, w=W), *feeds, alpha=0.5)[0])
+    stored = saved_weights(smoothed(proto_of(PLAIN, w=W), *feeds, alpha=0.5)[0])
     np.testing.assert_allclose(stored["w"], W * published(X, [W], 0.5)[:, None], rtol=8 * EPS)
 
 
@@ -79,7 +80,7 @@ def test_operators_that_read_one_activation_share_the_factors():
     source = proto_of(TWO, w=W, v=V)
     model, change = smoothed(source, alpha=0.6)
     factors = published(X, [W, V], 0.6)
-    stored = weights(model)
+    stored = saved_weights(model)
     np.testing.assert_allclose(stored["w"], W * factors[:, None], rtol=8 * EPS)
     np.testing.assert_allclose(stored["v"], V * factors[:, None], rtol=8 * EPS)
     assert op_types(model)["Mul"] == 1 and change.notes["activations"] == 1
@@ -91,7 +92,7 @@ def test_gemm_with_a_transposed_weight(opset):
     text = "g (float[N,24] x) => (float[N,40] y) { y = Gemm<transB=1>(x, w, c) }"
     source = proto_of(f'<ir_version: 8, opset_import: ["": {opset}]>\n{text}', w=W.T.copy(), c=noise(OUT))
     model, _ = smoothed(source, alpha=0.5)
-    np.testing.assert_allclose(weights(model)["w"], W.T * published(X, [W], 0.5), rtol=8 * EPS)
+    np.testing.assert_allclose(saved_weights(model)["w"], W.T * published(X, [W], 0.5), rtol=8 * EPS)
     same_function(model, source, x=X)
 
 
@@ -99,7 +100,7 @@ def test_higher_ranks():
     text = "g (float[N,8,24] x) => (float[N,8,40] y) { y = MatMul(x, w) }"
     source, x = proto_of(text, w=W), X.reshape(8, 8, WIDTH)
     model, _ = smoothed(source, {"x": x}, alpha=0.5)
-    np.testing.assert_allclose(weights(model)["w"], W * published(X, [W], 0.5)[:, None], rtol=8 * EPS)
+    np.testing.assert_allclose(saved_weights(model)["w"], W * published(X, [W], 0.5)[:, None], rtol=8 * EPS)
     same_function(model, source, x=x)
 
 
@@ -111,7 +112,7 @@ def test_into_the_normalization_that_makes_the_activation():
     (normalized,) = outputs(proto_of(NORMALIZED.replace("y = MatMul(n, w)", "y = Identity(n)"), s=SCALE, b=BIAS), x=X)
     model, _ = smoothed(source, alpha=0.7)
     factors = published(normalized, [W], 0.7)
-    stored = weights(model)
+    stored = saved_weights(model)
     np.testing.assert_allclose(stored["s"], SCALE / factors, rtol=32 * EPS)
     np.testing.assert_allclose(stored["b"], BIAS / factors, rtol=32 * EPS)
     assert op_types(model) == {"LayerNormalization": 1, "MatMul": 1}
@@ -133,7 +134,7 @@ def test_a_multiplication_where_something_else_reads_along(text):
     before = op_types(model_of(source))
     model, change = smoothed(source, alpha=0.7)
     assert change.touched and op_types(model)["Mul"] == before["Mul"] + 1
-    np.testing.assert_array_equal(weights(model)["s"], SCALE)
+    np.testing.assert_array_equal(saved_weights(model)["s"], SCALE)
     same_function(model, source, x=X)
 
 
@@ -157,7 +158,7 @@ def test_the_search_finds_the_alpha_of_the_least_error():
     best = min(errors, key=errors.__getitem__)
     assert errors[best] < 0.5 * int8_error(X, W, np.ones(WIDTH))  # the planted channel is worth it
     assert change.notes["alpha"] == f"{best}"
-    np.testing.assert_allclose(weights(model)["w"], W * published(X, [W], best)[:, None], rtol=8 * EPS)
+    np.testing.assert_allclose(saved_weights(model)["w"], W * published(X, [W], best)[:, None], rtol=8 * EPS)
 
 
 def test_even_activations_are_left_alone():
@@ -200,11 +201,11 @@ def test_a_number_that_is_not_finite_is_seen_in_any_batch(bad, row, alpha):
     source = proto_of(
         TWO.replace("z = MatMul(x, v)", "h = Clip(x, l, u)  z = MatMul(h, v)"), w=W, v=V, l=X.min(), u=X.max()
     )
-    before = weights(model_of(source))
+    before = saved_weights(model_of(source))
     model, change = smoothed(source, *({"x": part} for part in np.split(x, 4)), alpha=alpha, only=["MatMul_y"])
     assert reasons(change) == {"x": "the activation is not finite on the calibration data"}
     assert not change.touched
-    np.testing.assert_array_equal(weights(model)["w"], before["w"])
+    np.testing.assert_array_equal(saved_weights(model)["w"], before["w"])
 
 
 def test_channels_that_are_never_used_keep_their_weights():
@@ -214,7 +215,7 @@ def test_channels_that_are_never_used_keep_their_weights():
     weight[9] = 0
     source = proto_of(PLAIN, w=weight)
     model, _ = smoothed(source, {"x": x}, alpha=0.5)
-    stored = weights(model)
+    stored = saved_weights(model)
     np.testing.assert_array_equal(stored["w"][[5, 9]], weight[[5, 9]])
     assert (stored["x_smooth"][[5, 9]] == 1).all() and np.isfinite(stored["x_smooth"]).all()
     same_function(model, source, x=x)

@@ -14,7 +14,7 @@ from compress_ops.quantize.ranges import histogram as module
 from compress_ops.quantize.ranges.calibrate import CALIBRATORS, MOMENTUM, calibrate
 from compress_ops.quantize.ranges.clipping import Clipping, mse, quality
 from compress_ops.quantize.ranges.histogram import BINS, Histogram
-from tests.helpers import Given, context, model_of, noise, proto
+from tests.helpers import Given, Interrupted, context, model_of, noise, proto
 
 MODEL = "g (float[N,L,8] x) => (float[N,L,4] y) { h = MatMul(x, w)  r = Relu(h)  y = Neg(r) }"
 W = noise(8, 4)
@@ -158,13 +158,8 @@ def test_the_model_is_as_before_when_the_data_fails():
     model = model_of(MODEL, w=W)
     before = proto(model)
 
-    class Failing(Given):
-        def batches(self, limit=None):
-            yield Batch({"x": X}, None, 1)
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        calibrate(model, context(calibration=Failing()), list(model.graph.inputs), "minmax", 99.0)
+        calibrate(model, context(calibration=Interrupted({"x": X})), list(model.graph.inputs), "minmax", 99.0)
     assert proto(model) == before
 
 
