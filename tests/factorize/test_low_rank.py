@@ -15,7 +15,19 @@ from compress_ops.factorize.products import root_of
 from compress_ops.factorize.schemes import Kernel, Narrow, Product, Spatial, Tucker
 from compress_ops.graph import simplify
 from compress_ops.model import load
-from tests.helpers import SAMPLES, Given, context, model_of, noise, op_types, outputs, proto, proto_of, reloaded
+from tests.helpers import (
+    SAMPLES,
+    Given,
+    applied,
+    context,
+    model_of,
+    noise,
+    op_types,
+    outputs,
+    proto,
+    proto_of,
+    saved_weights,
+)
 
 X, W = noise(5, 40, seed=1), noise(40, 32)
 MATMUL = "g (float[N,40] x) => (float[N,32] y) { y = MatMul(x, w) }"
@@ -38,17 +50,9 @@ def correlated(samples, inputs):
 def factorized(source, data=None, /, **options):
     """The model after the pass, checked for a kept contract and a valid graph, and what the pass told."""
     model = source if hasattr(source, "ir") else model_of(source)
-    before = model.contract()
     model.infer_shapes()
     given = None if data is None else Given(*({"x": batch} for batch in data))
-    change = low_rank(model, context(calibration=given), **options)
-    assert model.contract() == before
-    onnx.checker.check_model(proto(model), full_check=True)
-    return model, change
-
-
-def weights(model):
-    return {value.name: value.const_value.numpy() for value in reloaded(model).weights()}
+    return applied(low_rank, model, context(calibration=given), **options)
 
 
 def tail(matrix, rank):
@@ -135,7 +139,7 @@ def test_a_planted_rank_is_found_and_the_function_stays(text, extra):
     weight = planted(40, 32, rank=5)
     source = proto_of(text, w=weight.T if extra else weight, **extra)
     model, change = factorized(source, energy=0.99999)
-    assert sorted(value.shape for name, value in weights(model).items() if "factor" in name) == [(5, 32), (40, 5)]
+    assert sorted(value.shape for name, value in saved_weights(model).items() if "factor" in name) == [(5, 32), (40, 5)]
     assert op_types(model) == ({"MatMul": 1, "Gemm": 1} if extra else {"MatMul": 2})
     close(outputs(model, x=X)[0], outputs(source, x=X)[0])
     assert change.notes["parameters_before"] == 1280 and change.notes["parameters_after"] == 5 * 72
@@ -185,7 +189,7 @@ def test_inputs_of_three_dimensions_and_float16_are_served():
     weight, x = planted(40, 32, rank=4).astype(np.float16), noise(2, 3, 40).astype(np.float16)
     source = proto_of(text, w=weight)
     model, _ = factorized(source, [x], energy=0.999)
-    assert {array.dtype for array in weights(model).values()} == {np.dtype(np.float16)}
+    assert {array.dtype for array in saved_weights(model).values()} == {np.dtype(np.float16)}
     close(outputs(model, x=x)[0], outputs(source, x=x)[0], 0.02)
 
 
@@ -253,7 +257,7 @@ def test_a_ratio_holds_for_all_layers_together_and_spares_those_that_need_their_
     source = proto_of(text, u=planted(40, 64, rank=4), v=noise(64, 32))
     model, change = factorized(source, ratio=0.7)
     assert [*change.touched] == ["MatMul_h"] and [one.name for one in change.declined] == ["MatMul_y"]
-    assert sum(array.size for array in weights(model).values()) <= 0.7 * (40 * 64 + 64 * 32)
+    assert sum(array.size for array in saved_weights(model).values()) <= 0.7 * (40 * 64 + 64 * 32)
     close(outputs(model, x=X)[0], outputs(source, x=X)[0])
     assert change.chosen == {}
 
@@ -409,7 +413,7 @@ def test_a_tied_table_becomes_two_factors_for_both_uses_each_stored_once(text, w
     onnx.checker.check_model(proto(model), full_check=True)
     (told,) = change.touched.values()
     assert told.startswith(f"product, rank 5: {5 * (60 + 24)} of {60 * 24} parameters")
-    assert sorted(w.shape for w in weights(model).values() if w.ndim == 2) == [(24, 5), (60, 5)]
+    assert sorted(w.shape for w in saved_weights(model).values() if w.ndim == 2) == [(24, 5), (60, 5)]
     close(outputs(model, ids=ids)[0], outputs(source, ids=ids)[0])
 
 
@@ -419,7 +423,7 @@ def test_a_tied_table_weighs_what_is_looked_up_and_what_the_output_layer_reads_a
     model = model_of(proto_of(TIED["Transpose"], table=table))
     model.infer_shapes()
     low_rank(model, context(calibration=Given({"ids": ids})), ranks={"MatMul_y": "product 6"})
-    narrow, rows = sorted((w for w in weights(model).values()), key=len)
+    narrow, rows = sorted((w for w in saved_weights(model).values()), key=len)
     read = np.tanh(table[ids]).reshape(-1, 24).astype(np.float64)
     product = read.T @ read
     root = np.linalg.cholesky(product / (np.trace(product) / 24) + np.eye(24))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
 
 from compress_ops.factorize import separable_conv
@@ -11,7 +10,18 @@ from compress_ops.factorize.schemes import Kernel
 from compress_ops.factorize.separable import Separable
 from compress_ops.graph import simplify
 from compress_ops.model import load
-from tests.helpers import SAMPLES, Given, context, model_of, noise, op_types, outputs, proto, proto_of
+from tests.helpers import (
+    SAMPLES,
+    Given,
+    applied,
+    calibrated,
+    context,
+    model_of,
+    noise,
+    op_types,
+    outputs,
+    proto_of,
+)
 
 CONV = "g (float[N,6,11,9] x) => (float[N,12,H,V] y) { y = Conv<%s>(x, w, b) }"
 X = noise(4, 6, 11, 9, seed=9)
@@ -22,12 +32,8 @@ BIAS = noise(12, seed=5)
 
 def separated(source, data=(X,), **options):
     model = source if hasattr(source, "ir") else model_of(source)
-    before = model.contract()
     model.infer_shapes()
-    change = separable_conv(model, context(calibration=Given(*({"x": batch} for batch in data))), **options)
-    assert model.contract() == before
-    onnx.checker.check_model(proto(model), full_check=True)
-    return model, change
+    return applied(separable_conv, model, calibrated(*({"x": batch} for batch in data)), **options)
 
 
 @pytest.mark.parametrize("attributes", ["kernel_shape=[3,3]", "pads=[1,0,2,1], strides=[2,1]", "dilations=[2,1]"])

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
 
 from compress_ops.factorize import share_weights
-from tests.helpers import context, model_of, noise, op_types, outputs, proto, proto_of, reloaded
+from tests.helpers import applied, noise, op_types, outputs, proto_of, reloaded
 
 X, W = noise(3, 16, seed=1), noise(16, 16)
 TWICE = "g (float[N,16] x) => (float[N,16] y) { h = MatMul(x, u)  y = MatMul(h, v) }"
@@ -16,12 +15,7 @@ TABLE = noise(50, 16, seed=2)
 
 
 def shared(source, **options):
-    model = model_of(source)
-    before = model.contract()
-    change = share_weights(model, context(), **options)
-    assert model.contract() == before
-    onnx.checker.check_model(proto(model), full_check=True)
-    return model, change
+    return applied(share_weights, source, **options)
 
 
 def names(model):
