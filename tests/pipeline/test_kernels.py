@@ -12,22 +12,14 @@ import pytest
 from compress_ops.errors import BrokenPromise
 from compress_ops.graph.edit import Editor
 from compress_ops.model import Model
-from compress_ops.passes import Change, Context, Pass, Promise, register
 from compress_ops.pipeline import Job, run
 from compress_ops.pipeline import integer_kernels as kernels
+
+from .fake_case import improving
 
 MakeJob = Callable[..., Job]
 QUANTIZED = "passes: [quantize_dynamic, %s]"
 IN_BLOCKS = "passes: [quantize_weights: {storage: qdq}, %s]"
-
-
-def _does(action: Callable[[Model], None]) -> Pass:
-    def function(model: Model, ctx: Context) -> Change:
-        """Do as told."""
-        action(model)
-        return Change({"w": "changed"})
-
-    return register("fake", promises=Promise.IMPROVES)(function)
 
 
 def _come_between(model: Model) -> None:
@@ -47,20 +39,20 @@ def test_lost_kernels_are_a_fault_of_the_step(job: MakeJob, tmp_path: Path) -> N
     with pytest.raises(
         BrokenPromise, match=r"step 2, fake: .*0 of 1 integer kernels are left \(lost: 1 MatMulNBits"
     ) as told:
-        run(job(IN_BLOCKS % "fake", _does(_come_between)))
+        run(job(IN_BLOCKS % "fake", improving(_come_between)))
     assert "allow_undone: true" in str(told.value) and not (tmp_path / "out.onnx").exists()
 
 
 def test_allow_undone_lifts_that(job: MakeJob) -> None:
-    assert len(run(job(IN_BLOCKS % "fake: {allow_undone: true}", _does(_come_between))).steps) == 2
+    assert len(run(job(IN_BLOCKS % "fake: {allow_undone: true}", improving(_come_between))).steps) == 2
 
 
 def test_a_step_that_takes_the_codes_away_means_to(job: MakeJob) -> None:
     text = "passes: [quantize_dynamic: {allow_larger: true}, fake]"
-    assert len(run(job(text, _does(_back_to_float))).steps) == 2
+    assert len(run(job(text, improving(_back_to_float))).steps) == 2
 
 
 def test_kernels_are_counted_only_where_the_graph_changed(job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "integer_kernels", lambda *args: pytest.fail("counted"))
-    run(job(QUANTIZED % "fake", _does(lambda model: None)))
-    run(job("passes: [fake, quantize_dynamic]", _does(lambda model: None), force=True))
+    run(job(QUANTIZED % "fake", improving(lambda model: None)))
+    run(job("passes: [fake, quantize_dynamic]", improving(lambda model: None), force=True))

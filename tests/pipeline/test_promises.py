@@ -15,22 +15,10 @@ from compress_ops.passes import ALL, NONE, Change, Context, Need, Only, Pass, Pr
 from compress_ops.pipeline import Job, plan, run
 from tests.helpers import noise, outputs, proto_of
 
+from .fake_case import fake
+
 MakeJob = Callable[..., Job]
 Listing = Callable[[], dict[str, bytes]]
-
-
-def _pass(action: Callable[[Model], object], promises: Promise = Promise.SHRINKS, *, touch: bool = True) -> Pass:
-    """A pass called ``fake`` that does one thing."""
-
-    def function(model: Model, ctx: Context) -> Change:
-        """Do as told."""
-        change = Change()
-        action(model)
-        if touch:
-            change.touch("w", "changed")
-        return change
-
-    return register("fake", promises=promises)(function)
 
 
 def _nothing(model: Model) -> None:
@@ -53,7 +41,7 @@ def _fault(job: Job, listing: Listing, kind: type[BaseException]) -> Any:
 
 @pytest.mark.parametrize("promise", [Promise.SHRINKS, Promise.IMPROVES])
 def test_a_step_that_changes_nothing_is_a_fault(job: MakeJob, listing: Listing, promise: Promise) -> None:
-    made = job("passes:\n  - simplify\n  - fake", _pass(_nothing, promise, touch=False))
+    made = job("passes:\n  - simplify\n  - fake", fake(_nothing, promise, touch=False))
     fault = _fault(made, listing, BrokenPromise)
     assert str(fault).split("\n  ") == [
         "r.yaml:4:5: step 2, fake changed nothing",
@@ -123,46 +111,46 @@ def test_a_real_pass_with_nothing_to_do_is_a_fault_with_its_reasons(job: MakeJob
 
 
 def test_a_pass_that_prepares_may_do_nothing(job: MakeJob) -> None:
-    report = run(job("passes: [fake]", _pass(_nothing, Promise.PREPARES, touch=False)))
+    report = run(job("passes: [fake]", fake(_nothing, Promise.PREPARES, touch=False)))
     assert report.steps[0].touched == {} and report.out.is_file()
 
 
 @pytest.mark.parametrize("promise", [Promise.SHRINKS, Promise.IMPROVES])
 def test_allow_unchanged_lifts_that(job: MakeJob, promise: Promise) -> None:
     text = "passes: [fake: {allow_unchanged: true}]"
-    assert run(job(text, _pass(_nothing, promise, touch=False))).steps[0].touched == {}
+    assert run(job(text, fake(_nothing, promise, touch=False))).steps[0].touched == {}
 
 
 def test_allow_larger_does_not_allow_unchanged(job: MakeJob, listing: Listing) -> None:
-    _fault(job("passes: [fake: {allow_larger: true}]", _pass(_nothing, touch=False)), listing, BrokenPromise)
+    _fault(job("passes: [fake: {allow_larger: true}]", fake(_nothing, touch=False)), listing, BrokenPromise)
 
 
 def test_a_step_that_promised_to_shrink_and_grows_is_a_fault(job: MakeJob, listing: Listing) -> None:
-    fault = _fault(job("passes: [fake]", _pass(_grow)), listing, BrokenPromise)
+    fault = _fault(job("passes: [fake]", fake(_grow)), listing, BrokenPromise)
     assert str(fault.place) == "r.yaml:2:10"
     assert fault.message == "step 1, fake made the model 4000 bytes larger"
     assert fault.hint == "allow_larger: true on the step permits this"
 
 
 def test_allow_unchanged_does_not_allow_larger(job: MakeJob, listing: Listing) -> None:
-    _fault(job("passes: [fake: {allow_unchanged: true}]", _pass(_grow)), listing, BrokenPromise)
+    _fault(job("passes: [fake: {allow_unchanged: true}]", fake(_grow)), listing, BrokenPromise)
 
 
 @pytest.mark.parametrize("promise", [Promise.IMPROVES, Promise.PREPARES])
 def test_growth_of_other_passes_is_reported(job: MakeJob, promise: Promise) -> None:
-    report = run(job("passes: [fake]", _pass(_grow, promise)))
+    report = run(job("passes: [fake]", fake(_grow, promise)))
     assert report.steps[0].bytes_after == report.steps[0].bytes_before + 4000
     assert report.bytes_after > report.bytes_before + 4000
 
 
 def test_allow_larger_lifts_that_of_the_step_and_of_the_run(job: MakeJob) -> None:
-    report = run(job("passes: [fake: {allow_larger: true}]", _pass(_grow)))
+    report = run(job("passes: [fake: {allow_larger: true}]", fake(_grow)))
     assert report.bytes_after > report.bytes_before
 
 
 def test_a_run_that_ends_larger_is_a_fault_if_any_step_promised_to_shrink(job: MakeJob, listing: Listing) -> None:
-    grow = register("grow", promises=Promise.IMPROVES)(_pass(_grow).function)
-    made = job("passes:\n  - grow\n  - fake", grow, _pass(_nothing))
+    grow = register("grow", promises=Promise.IMPROVES)(fake(_grow).function)
+    made = job("passes:\n  - grow\n  - fake", grow, fake(_nothing))
     fault = _fault(made, listing, BrokenPromise)
     assert fault.message.startswith("the result is larger than the model: 8,")
     assert "allow_larger" in fault.hint
@@ -177,7 +165,7 @@ def test_a_generated_constant_counts_as_if_stored(job: MakeJob, listing: Listing
         node.outputs[0].name = "big"
         model.graph.append(node)
 
-    fault = _fault(job("passes: [fake]", _pass(generate)), listing, BrokenPromise)
+    fault = _fault(job("passes: [fake]", fake(generate)), listing, BrokenPromise)
     grown = int(fault.message.split()[-3])
     assert 4_000_000 < grown < 4_001_000
 
@@ -205,7 +193,7 @@ def _add_output(model: Model) -> None:
 def test_inputs_and_outputs_stay(
     job: MakeJob, listing: Listing, action: Callable[[Model], object], promise: Promise
 ) -> None:
-    fault = _fault(job("passes: [fake]", _pass(action, promise)), listing, PassError)
+    fault = _fault(job("passes: [fake]", fake(action, promise)), listing, PassError)
     assert str(fault).startswith("r.yaml:2:10: step 1, fake: the pass changed inputs or outputs: ")
 
 
@@ -221,7 +209,7 @@ def _dangling_value(model: Model) -> None:
 def test_a_pass_that_breaks_the_graph_is_a_fault(
     job: MakeJob, listing: Listing, action: Callable[[Model], object]
 ) -> None:
-    fault = _fault(job("passes: [simplify, fake]", _pass(action)), listing, PassError)
+    fault = _fault(job("passes: [simplify, fake]", fake(action)), listing, PassError)
     assert str(fault).startswith("r.yaml:2:20: step 2, fake: the graph is not valid ONNX: ")
 
 
@@ -233,12 +221,12 @@ def _cut_weight(model: Model) -> None:
 
 
 def test_a_result_that_onnxruntime_refuses_is_a_fault(job: MakeJob, listing: Listing) -> None:
-    fault = _fault(job("passes: [fake, simplify]", _pass(_cut_weight)), listing, ModelError)
+    fault = _fault(job("passes: [fake, simplify]", fake(_cut_weight)), listing, ModelError)
     assert "onnxruntime refuses" in fault.message
 
 
 def test_check_steps_says_which_step_broke_the_model(job: MakeJob, listing: Listing) -> None:
-    made = job("passes: [simplify, fake, simplify]", _pass(_cut_weight), check_steps=True)
+    made = job("passes: [simplify, fake, simplify]", fake(_cut_weight), check_steps=True)
     fault = _fault(made, listing, ModelError)
     assert str(fault).startswith("r.yaml:2:20: step 2, fake: onnxruntime refuses")
 
@@ -258,7 +246,7 @@ def _narrow_output(model: Model) -> None:
 def test_an_output_that_is_no_longer_what_it_says_is_a_fault(
     job: MakeJob, listing: Listing, options: dict[str, Any], where: str
 ) -> None:
-    fault = _fault(job("passes: [fake]", _pass(_narrow_output), **options), listing, PassError)
+    fault = _fault(job("passes: [fake]", fake(_narrow_output), **options), listing, PassError)
     assert str(fault) == f"{where}output 'y' is no longer of the shape that it declares, [n,32]"
 
 
@@ -303,18 +291,18 @@ def _raise(error: BaseException) -> Callable[[Model], object]:
 
 
 def test_our_own_bugs_keep_their_type_and_say_where(job: MakeJob, listing: Listing) -> None:
-    error = _fault(job("passes: [simplify, fake]", _pass(_raise(ValueError("oops")))), listing, ValueError)
+    error = _fault(job("passes: [simplify, fake]", fake(_raise(ValueError("oops")))), listing, ValueError)
     assert str(error) == "oops" and error.__notes__ == ["in step 2, fake (r.yaml:2:20)"]
 
 
 def test_a_pass_error_gets_step_and_line_and_keeps_its_hint(job: MakeJob, listing: Listing) -> None:
-    fault = _fault(job("passes: [fake]", _pass(_raise(PassError("no", hint="try")))), listing, PassError)
+    fault = _fault(job("passes: [fake]", fake(_raise(PassError("no", hint="try")))), listing, PassError)
     assert str(fault) == "r.yaml:2:10: step 1, fake: no\n  try"
 
 
 def test_several_faults_of_a_pass_each_get_step_and_line(job: MakeJob, listing: Listing) -> None:
     both = Faults([DataError("one"), UsageError("two", hint="hint")])
-    fault = _fault(job("passes: [fake]", _pass(_raise(both))), listing, Faults)
+    fault = _fault(job("passes: [fake]", fake(_raise(both))), listing, Faults)
     assert [type(one) for one in fault.faults] == [DataError, UsageError]
     assert str(fault) == "r.yaml:2:10: step 1, fake: one\nr.yaml:2:10: step 1, fake: two\n  hint"
 
@@ -322,14 +310,14 @@ def test_several_faults_of_a_pass_each_get_step_and_line(job: MakeJob, listing: 
 def test_an_interrupted_pass_leaves_nothing(job: MakeJob, listing: Listing, linear: Path) -> None:
     before = listing()
     with pytest.raises(KeyboardInterrupt):
-        run(job("passes: [fake]", _pass(_raise(KeyboardInterrupt()))))
+        run(job("passes: [fake]", fake(_raise(KeyboardInterrupt()))))
     assert listing() == before
 
 
 @pytest.mark.parametrize("need", [Need.CALIBRATION, Need.TRAINING, Need.EVALUATION])
 def test_a_need_that_is_not_met_fails_before_any_work(job: MakeJob, listing: Listing, need: Need) -> None:
     called: list[object] = []
-    function = _pass(called.append).function
+    function = fake(called.append).function
     needy = register("needy", promises=Promise.SHRINKS, needs={need})(function)
     first = register("first", promises=Promise.SHRINKS)(function)
     with pytest.raises(OnnxpressError, match=f"^r.yaml:2:17: needy needs {need.value}"):
@@ -340,7 +328,7 @@ def test_a_need_that_is_not_met_fails_before_any_work(job: MakeJob, listing: Lis
 def test_a_plan_holds_passes_to_their_promises_too(job: MakeJob, listing: Listing) -> None:
     before = listing()
     with pytest.raises(BrokenPromise):
-        plan(job("passes: [fake]", _pass(_nothing, touch=False), out=None))
+        plan(job("passes: [fake]", fake(_nothing, touch=False), out=None))
     assert listing() == before
 
 
@@ -350,7 +338,7 @@ def test_shapes_are_inferred_for_a_pass_that_needs_them(job: MakeJob) -> None:
     def look(model: Model) -> None:
         seen.append(next(model.nodes()).outputs[0].shape)
 
-    function = _pass(look, Promise.PREPARES).function
+    function = fake(look, Promise.PREPARES).function
     plan(
         job("passes: [shapes]", register("shapes", promises=Promise.PREPARES, needs={Need.SHAPES})(function), out=None)
     )

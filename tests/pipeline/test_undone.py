@@ -11,22 +11,14 @@ import pytest
 
 from compress_ops.errors import BrokenPromise
 from compress_ops.model import Model, load
-from compress_ops.passes import Change, Context, Pass, Promise, register
 from compress_ops.pipeline import Job, run
 from tests.helpers import noise
+
+from .fake_case import improving
 
 MakeJob = Callable[..., Job]
 PRUNED = "passes: [prune_weights: {ratio: 0.9}, %s]"
 CLUSTERED = "passes: [cluster_weights: {clusters: 4, allow_larger: true}, %s]"
-
-
-def _does(action: Callable[[Model], None]) -> Pass:
-    def function(model: Model, ctx: Context) -> Change:
-        """Do as told."""
-        action(model)
-        return Change({"w": "changed"})
-
-    return register("fake", promises=Promise.IMPROVES)(function)
 
 
 def _set(model: Model, array: np.ndarray) -> None:
@@ -43,13 +35,13 @@ def _fill(model: Model) -> None:
 @pytest.mark.parametrize("text", [PRUNED, CLUSTERED])
 def test_a_step_that_undoes_an_earlier_one_is_a_fault(job: MakeJob, tmp_path: Path, text: str) -> None:
     with pytest.raises(BrokenPromise, match=r"step 2, fake undoes what step 1, (prune|cluster)_weights gained") as told:
-        run(job(text % "fake", _does(_fill)))
+        run(job(text % "fake", improving(_fill)))
     assert "allow_undone: true" in str(told.value) and not (tmp_path / "out.onnx").exists()
 
 
 @pytest.mark.parametrize("text", [PRUNED, CLUSTERED])
 def test_allow_undone_lifts_that(job: MakeJob, text: str) -> None:
-    report = run(job(text % "fake: {allow_undone: true}", _does(_fill)))
+    report = run(job(text % "fake: {allow_undone: true}", improving(_fill)))
     if text == PRUNED:
         assert "Sparsity of the result: 0.0% of the weights of 1 pruned layer are zero." in report.notes
 
@@ -66,7 +58,7 @@ def test_cutting_a_weight_undoes_nothing(job: MakeJob) -> None:
         kept = next(weight for weight in model.weights() if weight.name == "w").const_value.numpy()
         _set(model, np.concatenate([kept[:32], kept[:32]]))
 
-    with_half = _does(cut)
+    with_half = improving(cut)
     run(job(PRUNED % "fake", with_half))
 
 
