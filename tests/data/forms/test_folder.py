@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from compress_ops.data import DataSettings, open_data
 from compress_ops.errors import DataError, Faults
 from compress_ops.runtime import Port
+
+from .form_case import fault_of
 
 SPEECH = [Port("speech", "float32", (None, "T")), Port("state", "float32", (2, None, 4)), Port("sr", "int64", ())]
 
@@ -24,10 +28,7 @@ def opened(folder, feeds, ports=SPEECH, **settings):
     return open_data("feeds", ports, DataSettings(base=folder, **settings))
 
 
-def fault(*args, **settings) -> str:
-    with pytest.raises((DataError, Faults)) as caught:
-        list(opened(*args, **settings).batches())
-    return str(caught.value)
+fault = partial(fault_of, opened)
 
 
 def test_ragged_feeds_states_and_scalars_come_as_they_are(tmp_path):

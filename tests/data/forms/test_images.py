@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import sys
 import zlib
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from PIL import Image
 from compress_ops.data import DataSettings, Images, open_data
 from compress_ops.errors import DataError, Faults
 from compress_ops.runtime import Port
+
+from .form_case import fault_of
 
 NCHW = Port("x", "float32", (None, 3, 8, 8))
 FREE = Port("x", "float32", (None, 3, None, None))
@@ -28,10 +31,7 @@ def opened(folder, port=NCHW, images=PIXELS, **settings):
     return open_data("set", [port], DataSettings(batch_size=4, images=images, base=folder, **settings))
 
 
-def fault(*args, **settings) -> str:
-    with pytest.raises((DataError, Faults)) as caught:
-        list(opened(*args, **settings).batches())
-    return str(caught.value)
+fault = partial(fault_of, opened)
 
 
 def test_class_folders_give_labels_in_the_order_of_their_names(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tracemalloc
 import zipfile
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ import pytest
 from compress_ops.data import DataSettings, open_data
 from compress_ops.errors import DataError, Faults
 from compress_ops.runtime import Port
+
+from .form_case import fault_of
 
 IMAGE = Port("image", "float32", ("N", 3, 8, 8))
 IDS = Port("ids", "int64", ("batch", "seq"))
@@ -32,10 +35,7 @@ def opened(folder, ports, /, save=np.savez, labels=None, values=None, **arrays):
     return open_data("set.npz", ports, settings)
 
 
-def fault(folder, ports, /, **arrays) -> str:
-    with pytest.raises((DataError, Faults)) as caught:
-        list(opened(folder, ports, **arrays).batches())
-    return str(caught.value)
+fault = partial(fault_of, opened)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])

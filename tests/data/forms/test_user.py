@@ -8,8 +8,10 @@ import textwrap
 import pytest
 
 from compress_ops.data import DataSettings, open_data
-from compress_ops.errors import DataError, Faults
+from compress_ops.errors import DataError
 from compress_ops.runtime import Port
+
+from .form_case import fault_of
 
 X = Port("x", "float32", ("n", 2))
 GOOD = """
@@ -28,9 +30,7 @@ def opened(folder, source, code, allow_code=True, **settings):
 
 
 def fault(folder, code, source="user:random:feeds") -> str:
-    with pytest.raises((DataError, Faults)) as caught:
-        list(opened(folder, source, "import numpy as np\n" + textwrap.dedent(code)).batches())
-    return str(caught.value)
+    return fault_of(opened, folder, source, "import numpy as np\n" + textwrap.dedent(code))
 
 
 def test_feeds_can_be_gone_through_again(tmp_path):
