@@ -74,7 +74,9 @@ def test_a_line_says_when_a_stage_without_parts_took_long(monkeypatch: pytest.Mo
     stopped = lines([1, 2], "work")
     next(stopped)
     stopped.close()
-    assert not lines._stages
+    now[0] += 20
+    assert list(lines([0], "timing")) == [0]
+    assert pipe.getvalue().splitlines()[1:] == ["35 s: timing 0 of 1"]  # nothing of the work that was stopped
 
 
 def test_a_label_may_change_as_the_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-import compress_ops.files.temporary as temporary
 from compress_ops.errors import OutputError
 from compress_ops.files.temporary import remove_leftovers, temporary_file, temporary_folder
 from compress_ops.files.writing import append, write
@@ -124,9 +126,39 @@ def test_append(tmp_path: Path) -> None:
 # Whose a temporary file is
 
 
-def name(place: str = temporary._place(), pid: int = os.getpid(), start: int | None = None) -> str:
-    began = temporary._start_of(pid) if start is None else start
-    return f".onnxpress-{place}-{pid}-{began}-0123abcd.tmp"
+REAL = re.compile(r"\.onnxpress-(?P<place>[0-9a-f]{8})-(?P<pid>[0-9]+)-(?P<start>[0-9]+)-[0-9a-f]{8}\.tmp")
+NAMED = """import os, sys
+if len(sys.argv) > 1:
+    os.readlink = lambda path: sys.argv[1]
+from compress_ops.files.temporary import temporary_folder
+with temporary_folder() as folder:
+    print(folder.name, flush=True)
+    sys.stdin.read()
+"""
+
+
+def parts(name: str) -> dict[str, str]:
+    return REAL.fullmatch(name).groupdict()
+
+
+@pytest.fixture(scope="module")
+def mine() -> dict[str, str]:
+    """What a name of this process says of its place, its number and its start."""
+    with temporary_folder() as folder:
+        return parts(folder.name)
+
+
+def name(owner: dict[str, str], **other: object) -> str:
+    return ".onnxpress-{place}-{pid}-{start}-0123abcd.tmp".format(**{**owner, **other})
+
+
+@contextmanager
+def another(*words: str) -> Iterator[dict[str, str]]:
+    """A process that lives and has a temporary folder: what its name says."""
+    command = [sys.executable, "-c", NAMED, *words]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield parts(process.stdout.readline().strip())
+        process.stdin.close()
 
 
 @pytest.fixture(scope="module")
@@ -138,28 +170,30 @@ def dead() -> int:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX processes")
-def test_only_what_is_known_to_be_dead_is_swept(tmp_path: Path, dead: int) -> None:
-    lets = {
-        name(): "lives",
-        name(pid=1): "another's, lives",
-        name(place="00000000", pid=dead): "of another machine",
-        name(pid=dead, start=5).replace("0123abcd", "zzzz"): "of another program",
-        f".{name(pid=dead, start=5)}": "of another program",
-        "model.onnx": "somebody's",
-    }
-    goes = [name(pid=dead, start=5), name(start=1)]  # the second: the number was given again
-    for each in [*lets, *goes]:
-        (tmp_path / each).write_text("x")
-    (tmp_path / name(pid=dead, start=7)).mkdir()
-    (tmp_path / name(pid=dead, start=7) / "model.onnx").write_text("x")
-    write(tmp_path / "out", "text", force=False)
+def test_only_what_is_known_to_be_dead_is_swept(tmp_path: Path, mine: dict[str, str], dead: int) -> None:
+    with another() as theirs:
+        lets = {
+            name(mine): "lives",
+            name(theirs): "another's, lives",
+            name(mine, place="00000000", pid=dead, start=5): "of another machine",
+            name(mine, pid=dead, start=5).replace("0123abcd", "zzzz"): "of another program",
+            f".{name(mine, pid=dead, start=5)}": "of another program",
+            "model.onnx": "somebody's",
+        }
+        goes = [name(mine, pid=dead, start=5), name(mine, start=1)]  # the second: the number was given again
+        for each in [*lets, *goes]:
+            (tmp_path / each).write_text("x")
+        folder = tmp_path / name(mine, pid=dead, start=7)
+        folder.mkdir()
+        (folder / "model.onnx").write_text("x")
+        write(tmp_path / "out", "text", force=False)
     assert {path.name for path in tmp_path.iterdir()} == {*lets, "out"}
 
 
-def test_temporary_names_differ(tmp_path: Path) -> None:
+def test_temporary_names_differ(tmp_path: Path, mine: dict[str, str]) -> None:
     with temporary_file(tmp_path) as one, temporary_file(tmp_path) as two, temporary_folder() as three:
         assert len({one, two, three}) == 3
-        assert one.name.startswith(f".onnxpress-{temporary._place()}-{os.getpid()}-")
+        assert parts(one.name) == mine and mine["pid"] == str(os.getpid())
         assert three.is_dir() and not one.exists()
     assert not three.exists()
 
@@ -173,7 +207,6 @@ def test_leftovers_of_an_interrupted_cleaning_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="Linux")
-def test_the_place_differs_by_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = temporary._place.__wrapped__()
-    monkeypatch.setattr(os, "readlink", lambda path: "pid:[1]")
-    assert temporary._place.__wrapped__() != here
+def test_the_place_differs_by_namespace(mine: dict[str, str]) -> None:
+    with another() as same, another("pid:[1]") as other:
+        assert same["place"] == mine["place"] != other["place"]

@@ -190,15 +190,16 @@ def test_where_every_node_spoils_the_model_it_stays_as_it_is(monkeypatch):
 def test_an_operator_that_cannot_be_tried_does_not_keep_others_from_it(monkeypatch):
     from compress_ops.quantize.half import half_trials
 
-    real = half_trials._trial
+    real = half_trials.tapped
 
-    def trial(model, node, parts, half):
-        taps = real(model, node, parts, half)
-        if node.name == "Mul_c":
-            taps[1].attributes["keepdims"] = ir.AttrString("keepdims", "no")
-        return taps
+    def tapped(model, ctx, taps):
+        """What looks at the error of Mul_c, next to what looks at its output, is no valid operator."""
+        for signal, error in zip(taps[::2], taps[1::2], strict=True):
+            if signal.inputs[0].name == "c":
+                error.attributes["keepdims"] = ir.AttrString("keepdims", "no")
+        return real(model, ctx, taps)
 
-    monkeypatch.setattr(half_trials, "_trial", trial)
+    monkeypatch.setattr(half_trials, "tapped", tapped)
     _, change = converted(model_of(CHAIN, s=np.ones(32, np.float32)), Given({"x": noise(16, 32)}))
     assert "Mul: could not be tried in float16 on the calibration data" in {d.reason for d in change.declined}
     assert {"Mul_a", "Mul_y"} <= set(change.touched)
