@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import onnx.parser
 import pytest
 from scipy.spatial.distance import cosine
 from scipy.special import softmax
@@ -13,16 +12,11 @@ from scipy.stats import entropy
 from compress_ops.data import Batch
 from compress_ops.errors import DataError
 from compress_ops.measure.closeness.fidelity import OutputFidelity, compare_fidelity
-from compress_ops.runtime import Session, open_session
+from compress_ops.runtime import Session
+from tests.measure.closeness.fidelity_case import session
 
-HEADER = '<ir_version: 8, opset_import: ["": 17, "ai.onnx.ml": 3]>'
 ROUNDING = 1e-12
 """Sums of some hundred float64 numbers of size 1 to 10 in another order: 100 * 2**-53 * 10, and room."""
-
-
-def session(body: str, inputs: str = "float[n,c] a, float[n,c] b", outputs: str = "float[n,c] y") -> Session:
-    text = f"{HEADER} g ({inputs}) => ({outputs}) {{ {body} }}"
-    return open_session(onnx.parser.parse_model(text).SerializeToString())
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 from compress_ops.data import Batch
 from compress_ops.measure.closeness.fidelity import compare_fidelity
 from compress_ops.measure.closeness.rows_in_common import in_common, row_axis
-from tests.measure.closeness.test_fidelity import session
+from tests.measure.closeness.fidelity_case import session
 
 BOXES = np.array([[0, 0, 10, 10], [50, 50, 80, 90], [20, 20, 40, 40], [5, 60, 30, 100]], np.float32)
 

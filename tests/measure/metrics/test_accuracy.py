@@ -1,39 +1,21 @@
 """Values, intervals and paired drops of models that answer what they are fed."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import onnx.parser
 import pytest
 
-from compress_ops.data import Batch, Dataset
 from compress_ops.errors import DataError, UsageError
 from compress_ops.measure.intervals import unseen_share, wilson_interval
 from compress_ops.measure.metrics.accuracy import evaluate
 from compress_ops.runtime import Session, open_session
+from tests.helpers import Table
 
 
-class Samples(Dataset):
+def samples(labels: np.ndarray | None, **inputs: np.ndarray) -> Table:
     """Stacked samples in memory, two at a time."""
-
-    name = "samples"
-
-    def __init__(self, labels: np.ndarray | None, **inputs: np.ndarray) -> None:
-        self._labels, self._inputs = labels, inputs
-
-    def __len__(self) -> int:
-        return len(next(iter(self._inputs.values())))
-
-    def batches(self, limit: int | None = None) -> Iterator[Batch]:
-        for start in range(0, len(self), 2):
-            part = slice(start, start + 2)
-            feeds = {name: array[part] for name, array in self._inputs.items()}
-            labels = None if self._labels is None else self._labels[part]
-            yield Batch(feeds, labels, len(next(iter(feeds.values()))))
-
-    def digest(self) -> str:
-        return ""
+    return Table(inputs, labels, batch=2)
 
 
 def chooser(which: str) -> Session:
@@ -54,7 +36,7 @@ def answers(*classes: int, count: int = 3) -> np.ndarray:
 
 def test_a_share_and_its_paired_drop(sessions: dict[str, Session]) -> None:
     """Labels all 0; before hits 0-3, after hits 0, 1 and 4: two got worse, one better."""
-    data = Samples(np.zeros(5, int), a=answers(0, 0, 0, 0, 1), b=answers(0, 0, 1, 1, 0))
+    data = samples(np.zeros(5, int), a=answers(0, 0, 0, 0, 1), b=answers(0, 0, 1, 1, 0))
     result = evaluate(sessions, data, ["top1"])
     scores = result.metrics["top1"]
     before, after = scores.models["before"], scores.models["after"]
@@ -72,21 +54,21 @@ def test_a_model_that_guesses_is_seen(sessions: dict[str, Session]) -> None:
     """Ten classes; 0 is always said, which is right for one in ten; saying the label is right for all."""
     labels = np.arange(50) % 10
     right, guess = answers(*labels, count=10), answers(*[0] * 50, count=10)
-    guessing = evaluate(sessions, Samples(labels, a=guess, b=right), ["top1"])
+    guessing = evaluate(sessions, samples(labels, a=guess, b=right), ["top1"])
     assert (guessing.kinds, guessing.guesses) == (10, True)
-    assert not evaluate(sessions, Samples(labels, a=right, b=guess), ["top1"]).guesses
-    few = evaluate(sessions, Samples(labels[:4] % 2, a=answers(0, 1, 0, 0), b=answers(0, 1, 0, 1)), ["top1"])
+    assert not evaluate(sessions, samples(labels, a=right, b=guess), ["top1"]).guesses
+    few = evaluate(sessions, samples(labels[:4] % 2, a=answers(0, 1, 0, 0), b=answers(0, 1, 0, 1)), ["top1"])
     assert (few.kinds, few.guesses) == (2, False)  # three of four may be luck, and are no sign of a mistake
 
 
 def test_of_numbers_there_are_no_kinds(sessions: dict[str, Session]) -> None:
-    data = Samples(np.zeros((5, 3), np.float32), a=answers(0, 0, 0, 0, 1), b=answers(0, 0, 1, 1, 0))
+    data = samples(np.zeros((5, 3), np.float32), a=answers(0, 0, 0, 0, 1), b=answers(0, 0, 1, 1, 0))
     assert evaluate(sessions, data, ["mse"]).kinds is None
 
 
 def test_all_correct_is_not_certain(sessions: dict[str, Session]) -> None:
     labels = np.array([0, 1, 2] * 20)
-    data = Samples(labels, a=answers(*labels), b=answers(*labels))
+    data = samples(labels, a=answers(*labels), b=answers(*labels))
     for name, scores in evaluate(sessions, data, ["top1", "f1"]).metrics.items():
         after = scores.models["after"]
         assert after.value == 1, name
@@ -99,7 +81,7 @@ def test_all_correct_is_not_certain(sessions: dict[str, Session]) -> None:
 
 
 def test_nothing_right_has_no_relative_drop(sessions: dict[str, Session]) -> None:
-    data = Samples(np.array([1, 1]), a=answers(0, 0), b=answers(1, 0))
+    data = samples(np.array([1, 1]), a=answers(0, 0), b=answers(1, 0))
     for scores in evaluate(sessions, data, ["top1", "f1"]).metrics.values():
         drop = scores.models["after"].drop
         assert drop.absolute < 0
@@ -109,7 +91,7 @@ def test_nothing_right_has_no_relative_drop(sessions: dict[str, Session]) -> Non
 def test_lower_is_better_drops_upwards(sessions: dict[str, Session]) -> None:
     """Squared errors 1 before and 4 after, for every sample: the drop is 3, or 300 %, without any doubt."""
     ones = np.ones((10, 2), np.float32)
-    drop = evaluate(sessions, Samples(0 * ones, a=ones, b=2 * ones), ["mse"]).metrics["mse"].models["after"].drop
+    drop = evaluate(sessions, samples(0 * ones, a=ones, b=2 * ones), ["mse"]).metrics["mse"].models["after"].drop
     assert (drop.absolute, drop.relative) == (3, 3)
     assert (drop.interval.low, drop.interval.high) == (3, 3)
     assert (drop.relative_interval.low, drop.relative_interval.high) == (3, 3)
@@ -120,7 +102,7 @@ def test_pairing_sees_what_intervals_side_by_side_do_not(sessions: dict[str, Ses
     rng = np.random.default_rng(0)
     target = rng.normal(0, 1, (200, 1)).astype(np.float32)
     before = target + abs(rng.normal(0, 5, (200, 1))).astype(np.float32)
-    data = Samples(target, a=before, b=before + np.float32(0.1))
+    data = samples(target, a=before, b=before + np.float32(0.1))
     models = evaluate(sessions, data, ["mae"]).metrics["mae"].models
     assert models["after"].interval.low < models["before"].value < models["after"].interval.high
     drop = models["after"].drop
@@ -134,7 +116,7 @@ def test_sequences_are_drawn_whole(sessions: dict[str, Session]) -> None:
         g (float[n,s,c] a, float[n,s,c] b) => (float[n,s,c] y) { y = Identity(a) }"""
     session = open_session(onnx.parser.parse_model(text).SerializeToString())
     output = np.eye(3, dtype=np.float32)[[[0, 0], [0, 0], [0, 0], [1, 1]]]
-    scores = evaluate({"m": session}, Samples(np.zeros((4, 2), int), a=output, b=output), ["top1"]).metrics["top1"]
+    scores = evaluate({"m": session}, samples(np.zeros((4, 2), int), a=output, b=output), ["top1"]).metrics["top1"]
     assert (scores.method, scores.models["m"].value) == ("bootstrap", 0.75)
     assert (scores.models["m"].interval.low, scores.models["m"].interval.high) == (0.25, 1)
 
@@ -143,7 +125,7 @@ def test_nan_is_reported_plainly(sessions: dict[str, Session]) -> None:
     ones = np.ones((6, 2), np.float32)
     broken = ones.copy()
     broken[3, 0] = np.nan
-    after = evaluate(sessions, Samples(0 * ones, a=ones, b=broken), ["mse"]).metrics["mse"].models["after"]
+    after = evaluate(sessions, samples(0 * ones, a=ones, b=broken), ["mse"]).metrics["mse"].models["after"]
     assert (after.value, after.interval) == (None, None)
     assert (after.drop.absolute, after.drop.interval, after.drop.relative_interval) == (None, None, None)
 
@@ -151,7 +133,7 @@ def test_nan_is_reported_plainly(sessions: dict[str, Session]) -> None:
 def test_seeded(sessions: dict[str, Session]) -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 40)
-    data = Samples(labels, a=rng.normal(size=(40, 3)).astype("f4"), b=rng.normal(size=(40, 3)).astype("f4"))
+    data = samples(labels, a=rng.normal(size=(40, 3)).astype("f4"), b=rng.normal(size=(40, 3)).astype("f4"))
     one, same, other = (evaluate(sessions, data, ["f1", "auc"], seed=seed) for seed in (1, 1, 2))
     assert one == same
     assert one != other
@@ -169,12 +151,12 @@ def test_seeded(sessions: dict[str, Session]) -> None:
 )
 def test_faults(sessions: dict[str, Session], labels: Any, metrics: list[str], error: type, says: str) -> None:
     with pytest.raises(error, match=says):
-        evaluate(sessions, Samples(labels, a=answers(0, 1), b=answers(0, 1)), metrics)
+        evaluate(sessions, samples(labels, a=answers(0, 1), b=answers(0, 1)), metrics)
 
 
 def test_no_samples(sessions: dict[str, Session]) -> None:
     with pytest.raises(DataError, match="no samples"):
-        evaluate(sessions, Samples(None, a=answers(), b=answers()), ["top1"])
+        evaluate(sessions, samples(None, a=answers(), b=answers()), ["top1"])
 
 
 def test_an_output_that_is_no_batch() -> None:
@@ -182,4 +164,4 @@ def test_an_output_that_is_no_batch() -> None:
         g (float[n,c] a) => (float y) { y = ReduceSum<keepdims = 0>(a) }"""
     session = open_session(onnx.parser.parse_model(text).SerializeToString())
     with pytest.raises(DataError, match="output 'y' of the model in memory is no batch"):
-        evaluate({"m": session}, Samples(np.array([0, 1]), a=answers(0, 1)), ["top1"])
+        evaluate({"m": session}, samples(np.array([0, 1]), a=answers(0, 1)), ["top1"])
