@@ -76,13 +76,26 @@ def test_no_layer_falls_to_nothing() -> None:
     assert outputs(model, x=noise(2, 6))[0].shape == (2, 3)
 
 
-@pytest.mark.parametrize("options", [{"by": "parameters"}, {"score": "hessian"}, {"soft": True}], ids=str)
-@pytest.mark.parametrize("text", [BRANCHES, LOOP], ids=["branches", "loop"])
-def test_subgraphs(text: str, options: dict[str, Any]) -> None:
-    feeds = {"x": noise(4, 6), **({"c": np.array(True)} if text is BRANCHES else {})}
-    model = model_of(text, **arrays(INNER), **({} if text is BRANCHES else {"four": np.array(4), "go": np.array(True)}))
+@pytest.mark.parametrize(
+    ("where", "options", "touched"),
+    [
+        ("branches", {"by": "parameters"}, {"w1", "w2", "w3", "w4"}),
+        ("branches", {"score": "hessian"}, {"w1", "w2", "w3", "w4"}),
+        ("branches", {"soft": True}, {"w2", "w3", "w4"}),
+        ("loop", {"by": "parameters"}, {"w3", "w4"}),
+        ("loop", {"score": "hessian"}, set()),
+        ("loop", {"soft": True}, {"w4"}),
+    ],
+)
+def test_subgraphs(where: str, options: dict[str, Any], touched: set[str]) -> None:
+    text, more, fed = {
+        "branches": (BRANCHES, {}, {"c": np.array(True)}),
+        "loop": (LOOP, {"four": np.array(4), "go": np.array(True)}, {}),
+    }[where]
+    model, feeds = model_of(text, **arrays(INNER), **more), {"x": noise(4, 6), **fed}
     change = prune_channels(model, context(calibration=Given(feeds)), **{"ratio": 0.4, "round_to": 1, **options})
-    assert change.touched or any("no layer" in declined.reason for declined in change.declined)
+    assert set(change.touched) == touched
+    assert touched or "no layer" in {declined.name: declined.reason for declined in change.declined}["Gemm_a"]
     assert outputs(model, **feeds)[0].shape == (4, 3)
 
 
