@@ -159,20 +159,22 @@ class Interrupted(Given):
 
 
 class Table(Dataset):
-    """Rows of ``x``, and labels perhaps, in batches."""
+    """Rows of ``x``, or of several inputs, and labels perhaps, in batches."""
 
     name = "table"
 
-    def __init__(self, x: np.ndarray, labels: np.ndarray | None = None, batch: int = 8):
-        self.x, self.labels, self.batch = x, labels, batch
+    def __init__(self, x: np.ndarray | dict[str, np.ndarray], labels: np.ndarray | None = None, batch: int = 8):
+        self.inputs, self.labels, self.batch = x if isinstance(x, dict) else {"x": x}, labels, batch
 
     def __len__(self):
-        return len(self.x)
+        return len(next(iter(self.inputs.values())))
 
     def batches(self, limit=None):
-        for start in range(0, len(self.x), self.batch)[:limit]:
+        for start in range(0, len(self), self.batch)[:limit]:
             part = slice(start, start + self.batch)
-            yield Batch({"x": self.x[part]}, self.labels[part] if self.labels is not None else None, len(self.x[part]))
+            feeds = {name: array[part] for name, array in self.inputs.items()}
+            labels = self.labels[part] if self.labels is not None else None
+            yield Batch(feeds, labels, len(next(iter(feeds.values()))))
 
     def digest(self):
         return ""

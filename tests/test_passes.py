@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from pydantic import Field, ValidationError
 
-from compress_ops.data.base import Batch, Dataset
 from compress_ops.errors import PassError
 from compress_ops.passes import (
     ALL,
@@ -26,7 +25,7 @@ from compress_ops.passes import (
     selected,
     unmatched,
 )
-from tests.helpers import context, model_of
+from tests.helpers import Given, context, model_of
 
 
 @register("halve", promises=Promise.SHRINKS, needs=[Need.CALIBRATION])
@@ -147,32 +146,20 @@ def test_a_change_remembers_what_was_done_and_what_not():
     assert change.declined == [Declined("b", "too small"), Declined("?", "unnamed")]
 
 
-class Counting(Dataset):
-    name = "counting"
-    given = 0
-
-    def __len__(self):
-        return 5
-
-    def batches(self, limit=None):
-        for i in range(5 if limit is None else min(limit, 5)):
-            self.given += 1
-            yield Batch({"x": np.full(1, i)}, None, 1)
-
-    def digest(self):
-        return ""
+def counting() -> Given:
+    return Given(*({"x": np.full(1, i)} for i in range(5)))
 
 
 @pytest.mark.parametrize(("dry_run", "expected"), [(False, [0, 1, 2, 3, 4]), (True, [0])])
 def test_a_dry_run_sees_one_batch(dry_run, expected):
-    data = Counting()
+    data = counting()
     ctx = context(calibration=data, dry_run=dry_run)
     assert [int(feeds["x"][0]) for feeds in ctx.calibration_batches("")] == expected
-    assert data.given == len(expected)
+    assert data.served == len(expected)
 
 
 def test_batches_go_through_progress_as_they_come():
-    data, labels = Counting(), []
+    data, labels = counting(), []
 
     def progress(items, label, total=None):
         labels.append(label)
@@ -180,7 +167,7 @@ def test_batches_go_through_progress_as_they_come():
 
     batches = iter(context(calibration=data, progress=progress).calibration_batches("ranges"))
     next(batches)
-    assert labels == ["ranges"] and data.given == 1  # streamed, not listed
+    assert labels == ["ranges"] and data.served == 1  # streamed, not listed
 
 
 def test_calibration_without_data_is_a_clear_error():

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from onnx import numpy_helper
 
-from compress_ops.distill.lesson import held_out
 from compress_ops.runtime import open_session
+from tests.distill.student_case import breaking_off
 
 from .conftest import Call
 
@@ -145,22 +145,12 @@ def test_the_report_shows_the_course_and_replays(call: Call, student: Path, flag
     assert again.read_bytes() == out.read_bytes()
 
 
-def test_an_interrupted_run_is_resumed_bit_for_bit(
-    call: Call, student: Path, flags: list[object], out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_run_is_resumed_bit_for_bit(call: Call, student: Path, flags: list[object], out: Path) -> None:
     command = ["distill", student, *flags, "--no-measure", "--learning-rate", 0.001]
     command += ["--set", "passes.0.distill.adaptive=true"]
     assert call(*command, "-o", out).exit_code == 0
-    broken, calls, judge = out.parent / "broken.onnx", [], held_out.HeldOut.__call__
-
-    def breaks_off(self: object) -> float:
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return judge(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(held_out.HeldOut, "__call__", breaks_off)
+    broken = out.parent / "broken.onnx"
+    with breaking_off(4):
         stopped = call(*command, "-o", broken)
     assert stopped.exit_code == 130
     assert "broken.onnx.step1.checkpoint.npz holds the training" in stopped.stderr
@@ -215,19 +205,10 @@ def test_a_model_that_has_nothing_to_learn_is_a_fault(call: Call, model: Path, f
 
 
 @pytest.fixture
-def stopped(call: Call, student: Path, flags: list[object], out: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+def stopped(call: Call, student: Path, flags: list[object], out: Path) -> list[object]:
     """A command whose training was interrupted after its first epoch."""
     command = ["distill", student, *flags, "-o", out, "--no-measure", "--learning-rate", 0.001, "--epochs", 2]
-    judge, calls = held_out.HeldOut.__call__, []
-
-    def breaks_off(self: object) -> float:
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return judge(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(held_out.HeldOut, "__call__", breaks_off)
+    with breaking_off(3):
         assert call(*command).exit_code == 130
     return command
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pytest
 
 from compress_ops.data.base import Dataset
 from compress_ops.distill import distill
+from compress_ops.distill.lesson.held_out import HeldOut
 from compress_ops.model import Model
 from compress_ops.passes import Change
 from tests.helpers import Table, context, model_of, noise, outputs
@@ -31,3 +35,18 @@ def taught(student: Model, teacher: Model, data: Dataset | None = None, **option
 def distance(student: Model, teacher: Model) -> float:
     x = noise(50, 6, seed=99)
     return float(np.abs(outputs(student, x=x)[0] - outputs(teacher, x=x)[0]).mean())
+
+
+@contextmanager
+def breaking_off(score: int, error: type[BaseException] = KeyboardInterrupt) -> Iterator[None]:
+    """Trainings end in an error when they look at the held-out data for the n-th time."""
+    count, judge = iter(range(1, 1000)), HeldOut.__call__
+
+    def breaks_off(self: HeldOut) -> float:
+        if next(count) == score:
+            raise error
+        return judge(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HeldOut, "__call__", breaks_off)
+        yield

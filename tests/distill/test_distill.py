@@ -13,7 +13,7 @@ from compress_ops.distill import distill
 from compress_ops.distill.lesson.evaluation import Scores, start_anew, verdict
 from compress_ops.errors import DataError, OnnxpressError, PassError
 from compress_ops.measure.metrics.table import parse_metric
-from tests.distill.student_case import distance, mlp, taught
+from tests.distill.student_case import breaking_off, distance, mlp, taught
 from tests.helpers import Given, Table, array_of, arrays_of, context, model_of, noise, outputs, proto
 
 TAILS = {
@@ -157,26 +157,14 @@ class Stopped(Exception):
     """Somebody pulled the plug."""
 
 
-def test_it_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from compress_ops.distill.lesson import held_out
-
+def test_it_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
     checkpoint, data, through = tmp_path / "state.npz", Table(noise(200, 6, seed=9)), mlp(seed=50)
     options = {"epochs": 6, "learning_rate": 0.02}
     distill(through, context(training=data, earlier=mlp()), **options)
 
-    calls, judge = [], held_out.HeldOut.__call__
-
-    def breaks_off(self: object) -> float:
-        calls.append(1)
-        if len(calls) == 4:
-            raise Stopped
-        return judge(self)
-
     student = mlp(seed=50)
-    with monkeypatch.context() as patch:
-        patch.setattr(held_out.HeldOut, "__call__", breaks_off)
-        with pytest.raises(Stopped):
-            distill(student, context(training=data, earlier=mlp(), checkpoint=checkpoint), **options)
+    with breaking_off(4, Stopped), pytest.raises(Stopped):
+        distill(student, context(training=data, earlier=mlp(), checkpoint=checkpoint), **options)
     assert checkpoint.exists()
     again = mlp(seed=50)
     change = distill(again, context(training=data, earlier=mlp(), checkpoint=checkpoint, resume=True), **options)
