@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .arrays import Array
 from .errors import ModelError, OnnxpressError, ProviderError, did_you_mean
 from .files.reading import is_utf8, unreadable
+from .files.temporary import is_passing
 from .providers import Facts, facts_of, meant
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def _create(model: Path | bytes, providers: Sequence[Provider], settings: Sessio
     ort = onnxruntime_module()
     wanted = check_providers([_with_threads(provider, settings.threads) for provider in providers])
     _preload_libraries(ort, providers[0])
-    source = str(model) if isinstance(model, Path) else "the model in memory"
+    source = _told(model)
     if isinstance(model, Path) and (why := unreadable(model)):
         raise ModelError(f"{model} {why}")
     if isinstance(model, Path) and not is_utf8(model):
@@ -201,6 +202,13 @@ def _create(model: Path | bytes, providers: Sequence[Provider], settings: Sessio
     except Exception as error:  # onnxruntime raises a dozen unrelated classes
         raise ModelError(f"onnxruntime refuses {source}: {_reason(error)}") from error
     return Session(raw, source)
+
+
+def _told(model: Path | bytes) -> str:
+    """What a message calls it: by its path, where that is one that a user knows."""
+    if not isinstance(model, Path):
+        return "the model in memory"
+    return "the model" if is_passing(model) else str(model)
 
 
 def _refuse_fallback(

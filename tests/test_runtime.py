@@ -14,6 +14,7 @@ import pytest
 
 from compress_ops import runtime
 from compress_ops.errors import ModelError, ProviderError
+from compress_ops.model import load
 from compress_ops.runtime import CPU, Port, Provider, check_providers, for_inner_values, open_session, short_name
 from tests.helpers import noise, proto_of
 
@@ -162,6 +163,21 @@ def test_a_path_is_told_in_errors_and_bytes_as_memory(tmp_path):
         open_session(tmp_path / "m.onnx").run({"x": X[0]})
     with pytest.raises(ModelError, match="the model in memory does not run"):
         open_session(RAW).run({"wrong": X})
+
+
+def test_a_model_that_was_exported_for_onnxruntime_is_not_told_by_its_temporary_path(tmp_path):
+    onnx.save(MODEL, tmp_path / "m.onnx")
+    model = load(tmp_path / "m.onnx")
+    with model.exported() as path, pytest.raises(ModelError, match=r"^the model does not run: ") as caught:
+        open_session(path).run({"x": X[0]})
+    assert ".onnxpress" not in str(caught.value)
+
+
+def test_a_result_before_it_is_in_place_is_told_by_its_name(tmp_path):
+    onnx.save(MODEL, tmp_path / "m.onnx")
+    model = load(tmp_path / "m.onnx")
+    with model.staged(tmp_path / "out.onnx") as staged, pytest.raises(ModelError, match=r"out\.onnx does not run: "):
+        open_session(staged.path).run({"x": X[0]})
 
 
 def test_a_model_that_onnxruntime_refuses_is_told_with_its_reason(tmp_path):

@@ -51,6 +51,11 @@ def _owned(parent: Path) -> Iterator[Path]:
         _remove(path)
 
 
+def is_passing(path: Path) -> bool:
+    """Whether a file lies in a temporary folder that is in another: nothing of it is to stay anywhere."""
+    return all(_OWNED.fullmatch(folder.name) for folder in (path.parent, path.parent.parent))
+
+
 def remove_leftovers() -> None:
     """Remove what is still there of this process."""
     for path in list(_alive):
