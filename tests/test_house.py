@@ -66,3 +66,12 @@ def test_tests_mirror_the_library() -> None:
         for folder in folders
         if folder.parts[:1] and folder.parts[0] not in others and not (LIBRARY / folder).is_dir()
     ]
+
+
+def test_tests_do_not_import_one_another() -> None:
+    """What several use stands in conftest.py, tests/helpers.py or a ``..._case.py`` of the folder."""
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        imported = [
+            node.module or "" for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)
+        ]
+        assert not [module for module in imported if module.rpartition(".")[2].startswith("test_")], path
