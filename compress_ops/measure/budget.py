@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from ..settings import Settings, percent
 from .intervals import NOISE, Interval
@@ -48,18 +48,11 @@ class Budget(Settings):
         description="What max_drop and min_closeness are about: an ONNX file, such as a teacher; null: the original.",
     )
 
-    @field_validator("max_size", mode="before")
+    @field_validator("max_size", "max_drop", mode="before")
     @classmethod
-    def _size(cls, value: Any) -> Any:
+    def _readable(cls, value: Any, info: ValidationInfo) -> Any:
         if value is not None:
-            parse_size(value)
-        return value
-
-    @field_validator("max_drop", mode="before")
-    @classmethod
-    def _drop(cls, value: Any) -> Any:
-        if value is not None:
-            parse_drop(value)
+            {"max_size": parse_size, "max_drop": parse_drop}[str(info.field_name)](value)
         return value
 
 
