@@ -48,7 +48,7 @@ app.add_typer(recipe)
 
 def _version(asked: bool) -> None:
     if asked:
-        from compress_ops.report.report import tool_version
+        from compress_ops.measure.environment import tool_version
 
         typer.echo(f"onnxpress {tool_version()}")
         raise typer.Exit

@@ -59,7 +59,7 @@ def describe_environment(provider: str, threads: int) -> Environment:
         system=platform.platform(),
         python=platform.python_version(),
         onnxruntime=onnxruntime_module().__version__,
-        onnxpress=_own_version(),
+        onnxpress=tool_version(),
     )
 
 
@@ -81,7 +81,8 @@ def _nvidia_device() -> str | None:
     return "; ".join(answer.stdout.split("\n")).strip("; ") or None
 
 
-def _own_version() -> str:
+def tool_version() -> str:
+    """The installed version of onnxpress."""
     try:
         return version("onnxpress")
     except PackageNotFoundError:

@@ -20,14 +20,14 @@ from pydantic import TypeAdapter, ValidationError
 from ..data.forms.table import repeats
 from ..errors import OutputError, UsageError
 from ..files.writing import write
-from ..measure.environment import describe_environment
+from ..measure.environment import describe_environment, tool_version
 from ..measure.sensitivity import Effect, Sensitivity, most_sensitive_first, standing_out
 from ..model import Model
 from ..passes import Context, Promise
 from ..prune.prune_one_layer import scan_groups
 from ..quantize.quantize_one_layer import scan_layers
 from ..recipe import Step
-from ..report.report import plain, tool_version
+from ..report.report import plain
 from .job import Job, Prepared, with_passes
 from .preflight import prepare
 from .steps import apply_steps, context_of

@@ -7,14 +7,13 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from ..data.forms.table import is_path
 from ..measure.budget import Verdict
 from ..measure.comparison import Comparison
-from ..measure.environment import Environment
+from ..measure.environment import Environment, tool_version
 from ..passes import Declined
 
 
@@ -109,14 +108,6 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     return plain(value.tolist()) if hasattr(value, "tolist") else str(value)
-
-
-def tool_version() -> str:
-    """The installed version of onnxpress."""
-    try:
-        return version("onnxpress")
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _relative(recipe: Mapping[str, Any], steps: Sequence[StepReport], folder: Path, beside: Path) -> dict[str, Any]:
