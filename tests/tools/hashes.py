@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,7 @@ STEPS = {
     "low-rank": "[simplify, {low_rank: {energy: 0.9}}, share_weights]",
     "ternary": "[simplify, {ternarize_weights: {}}]",
 }
+TEMPORARY = re.compile(r"\S*\.onnxpress-\S*/")
 TEXT = "version: 1\nseed: 0\ndata: {{calibration: random}}\nmeasure: {{seconds: 0.05}}\npasses: {}\n"
 
 
@@ -58,7 +60,7 @@ def made(job: Job) -> str:
         try:
             run(Job(job.loaded, job.model, out, measure=job.measure))
         except OnnxpressError as error:
-            return f"fault: {error}".replace(folder, "")
+            return f"fault: {TEMPORARY.sub('', str(error))}".replace(folder, "")
         files = sorted(file for file in Path(folder).iterdir() if file.suffix in (".onnx", ".data"))
         return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
