@@ -26,7 +26,7 @@ def to_operators(model: Model, quantized: Collection[ir.Node]) -> None:
     for node in [node for node in model.graph if node in quantized]:
         quantizer = _quantizer(node)
         inputs = [_coded(value) for value in _data(node)]
-        if quantizer is None or not all(inputs):
+        if quantizer is None or not all(inputs) or (_bias(node) is not None and _coded_bias(node) is None):
             continue
         edit = Editor(model, quantizer)  # what it emits stands behind all that the operator reads
         if node.op_type in MOVING:
@@ -91,10 +91,18 @@ def _ordered(
     """What the operator on codes reads: its inputs, scale and zero point of its output, and the codes of the bias."""
     if node.op_type == "Concat":
         return [*output, *inputs]
-    bias = node.inputs[2] if node.op_type in ("Conv", "Gemm") and len(node.inputs) > 2 else None
-    made = bias.producer() if bias is not None else None
-    assert bias is None or made is not None
-    codes = made.inputs[0] if made is not None else None
+    codes = _coded_bias(node)
     if node.op_type == "Gemm":
         return [*inputs, codes, *output]
     return [*inputs, *output] if codes is None else [*inputs, *output, codes]
+
+
+def _bias(node: ir.Node) -> ir.Value | None:
+    return node.inputs[2] if node.op_type in ("Conv", "Gemm") and len(node.inputs) > 2 else None
+
+
+def _coded_bias(node: ir.Node) -> ir.Value | None:
+    """The codes of a bias that is stored in 32 bits; nothing of one that callers feed, or that is computed."""
+    made = dequantizer(_bias(node))
+    codes = constant_of(made.inputs[0]) if made is not None else None
+    return made.inputs[0] if made is not None and codes is not None and codes.dtype == ir.DataType.INT32 else None

@@ -100,3 +100,22 @@ def test_sixteen_bits_are_refused():
         quantize_static(
             model_of(MATMUL, w=W), context(calibration=Given({"x": X})), form="qoperator", activation_type="int16"
         )
+
+
+BIASES = {
+    "fed, Conv": ("float[1,3,8,8] x, float[4] c", "y = Conv(x, w, c)", noise(4, 3, 3, 3)),
+    "fed, Gemm": ("float[1,40] x, float[24] c", "y = Gemm(x, w, c)", W),
+    "computed and quantized": ("float[1,3,8,8] x, float[4] c", "d = Abs(c) y = Conv(x, w, d)", noise(4, 3, 3, 3)),
+}
+
+
+@pytest.mark.parametrize(("inputs", "body", "weight"), BIASES.values(), ids=BIASES)
+def test_a_bias_that_is_not_stored_stays_a_float(inputs, body, weight):
+    """The pair around its layer stays: the operators on codes take int32 codes alone."""
+    sizes = "1,24" if weight is W else "1,4,6,6"
+    source = proto_of(f"g ({inputs}) => (float[{sizes}] y) {{ {body} }}", w=weight)
+    x = noise(1, 40) if weight is W else noise(1, 3, 8, 8)
+    feeds = {"x": x, "c": noise(24 if weight is W else 4, seed=3)}
+    model, _ = quantized(source, feeds, form="qoperator")
+    assert not {"QLinearConv", "QGemm"} & set(op_types(model))
+    nearly(model, source, 12, **feeds)
