@@ -1,4 +1,7 @@
-"""Attention in parts, as ONNX text that tests put together with what is their own: y = softmax(q k / s) v wo."""
+"""Parts of graphs, as ONNX text that tests put together with what is their own.
+
+Of attention: y = softmax(q k / s) v wo.
+"""
 
 from __future__ import annotations
 
@@ -26,3 +29,9 @@ def joined(perm: str = "0,2,1,3") -> str:
 
 PROJECTED = each("qkv", "@ = MatMul(x, w@)")
 SPLIT = each("qkv", "@4 = Reshape(@, split)")
+
+
+def branches(port: str, shape: str, then: str, otherwise: str) -> str:
+    """A graph that gives y = a where c holds, else o; one list of nodes gives a, the other o."""
+    bodies = f"then_branch = t () => ({shape} a) {{ {then} }}, else_branch = e () => ({shape} o) {{ {otherwise} }}"
+    return f"g (bool c, {port}) => ({shape} y) {{ y = If (c) <{bodies}> }}"

@@ -9,6 +9,7 @@ import pytest
 from compress_ops.catalogue import PASSES
 from compress_ops.graph.clean.simplify import simplify
 from compress_ops.model import load
+from tests.graphs import branches
 from tests.helpers import SAMPLES, context, model_of, noise, op_types, outputs, proto, proto_of
 
 EPS = np.finfo(np.float32).eps
@@ -488,21 +489,13 @@ def test_batchnorm_in_company_folds_and_keeps_the_function(source):
     assert_same(source, model, 4 * (54 + 8), x=IMAGE)
 
 
-def test_batchnorm_in_a_branch_keeps_the_function():
-    text = f"""g (bool c, float[2,4,5,5] x) => (float[2,6,3,3] y) {{
-        y = If (c) <then_branch = t () => (float[2,6,3,3] a) {{ h = Conv(x, w)  a = {BN}(h, g, b, m, v) }},
-                    else_branch = e () => (float[2,6,3,3] d) {{ i = Conv(x, u)  d = {BN}(i, g, b, m, v) }}> }}"""
-    source = proto_of(text, w=noise(6, 4, 3, 3), u=noise(6, 4, 3, 3, seed=4), **bn_weights(6))
-    model = simplified(source)
-    for c in (True, False):
-        assert_same(source, model, 44, c=np.array(c), x=IMAGE)
-
-
-def test_one_weight_in_two_branches_keeps_the_function():
-    text = f"""g (bool c, float[2,4,5,5] x) => (float[2,6,3,3] y) {{
-        y = If (c) <then_branch = t () => (float[2,6,3,3] a) {{ h = Conv(x, w)  a = {BN}(h, g, b, m, v) }},
-                    else_branch = e () => (float[2,6,3,3] d) {{ d = Conv(x, w) }}> }}"""
-    source = proto_of(text, w=noise(6, 4, 3, 3), **bn_weights(6))
+@pytest.mark.parametrize(
+    "other", [f"i = Conv(x, u)  o = {BN}(i, g, b, m, v)", "o = Conv(x, w)"], ids=["another weight", "the same weight"]
+)
+def test_batchnorm_in_a_branch_keeps_the_function(other):
+    text = branches("float[2,4,5,5] x", "float[2,6,3,3]", f"h = Conv(x, w)  a = {BN}(h, g, b, m, v)", other)
+    more = {"u": noise(6, 4, 3, 3, seed=4)} if "u)" in other else {}
+    source = proto_of(text, w=noise(6, 4, 3, 3), **more, **bn_weights(6))
     model = simplified(source)
     for c in (True, False):
         assert_same(source, model, 44, c=np.array(c), x=IMAGE)

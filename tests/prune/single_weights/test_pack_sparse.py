@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from compress_ops.prune.single_weights.pack_sparse import pack_sparse
 from compress_ops.quantize.int8.static import quantize_static
+from tests.graphs import branches
 from tests.helpers import Given, context, model_of, noise, op_types, optimized, outputs, proto, reloaded
 
 MATMUL = "g (float[B,48] x) => (float[B,40] y) { h = MatMul(x, w)  y = Add(h, b) }"
@@ -155,9 +156,7 @@ def test_a_shared_weight_is_decoded_once():
 
 
 def test_weights_of_branches():
-    text = """g (bool c, float[2,48] x) => (float[2,40] y) {
-        y = If (c) <then_branch = t () => (float[2,40] a) { a = MatMul(x, w) },
-                    else_branch = e () => (float[2,40] b) { m = MatMul(x, w)  b = Neg(m) }> }"""
+    text = branches("float[2,48] x", "float[2,40]", "a = MatMul(x, w)", "m = MatMul(x, w)  o = Neg(m)")
     model = model_of(text, w=sparse(48, 40))
     feeds = [{"c": np.array(c), "x": noise(2, 48)} for c in (True, False)]
     plain = [run(model, **feed) for feed in feeds]

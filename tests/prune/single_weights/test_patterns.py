@@ -10,7 +10,7 @@ import pytest
 from compress_ops.errors import PassError
 from compress_ops.prune.single_weights.layout import layout_of
 from compress_ops.prune.single_weights.prune_weights import prune_weights
-from tests.helpers import context, model_of, noise, outputs, reloaded
+from tests.helpers import context, model_of, noise, outputs, saved_weights
 
 # weight, the text that reads it, and (row, tap, input) of an index into it
 OPERATORS = {
@@ -43,7 +43,7 @@ def model(name, weight=None):
 def pruned(name, weight=None, **options):
     made = model(name, weight)
     change = prune_weights(made, context(), **options)
-    return change, next(v.const_value.numpy() for v in reloaded(made).weights() if v.name == "w")
+    return change, saved_weights(made)["w"]
 
 
 def groups_of(name, size):
@@ -205,7 +205,7 @@ def test_half_precision():
     before = noise(16, 12).astype(np.float16)
     made = model_of(text, w=before)
     prune_weights(made, context(), pattern="2:4")
-    after = next(v for v in reloaded(made).weights() if v.name == "w").const_value.numpy()
+    after = saved_weights(made)["w"]
     assert after.dtype == np.float16 and (np.count_nonzero(after.reshape(4, 4, 12), axis=1) == 2).all()
 
 

@@ -8,7 +8,8 @@ import pytest
 from compress_ops.errors import PassError
 from compress_ops.graph.clean.simplify import simplify
 from compress_ops.prune.single_weights.prune_weights import prune_weights
-from tests.helpers import Given, context, model_of, noise, outputs, reloaded
+from tests.graphs import branches
+from tests.helpers import Given, context, model_of, noise, outputs, saved_weights
 
 MATMUL = "g (float[B, 48] x) => (float[B, 20] y) { y = MatMul(x, w) }"
 CONV = "g (float[B,8,7,7] x) => (float[B,12,C,D] y) { y = Conv<pads = [1,1,1,1], strides = [2,1]>(x, w) }"
@@ -27,14 +28,10 @@ def given(*arrays):
     return context(calibration=Given(*({"x": x} for x in arrays)))
 
 
-def after(model, name="w"):
-    return next(value.const_value.numpy() for value in reloaded(model).weights() if value.name == name)
-
-
 def pruned(text, weight, data, **options):
     model = model_of(text, w=weight)
     change = prune_weights(model, data, **options)
-    return change, after(model)
+    return change, saved_weights(model)["w"]
 
 
 # --- activation
@@ -100,7 +97,7 @@ def test_a_weight_that_is_read_twice_is_scored_by_both_inputs():
     norms = np.linalg.norm(np.concatenate([x, z]).astype(np.float64), axis=0)
     expected = weight.copy().reshape(-1)
     expected[np.argsort((np.abs(weight) * norms[:, None]).reshape(-1))[:128]] = 0
-    np.testing.assert_array_equal(after(model), expected.reshape(16, 16))
+    np.testing.assert_array_equal(saved_weights(model)["w"], expected.reshape(16, 16))
 
 
 # --- hessian
@@ -185,7 +182,7 @@ def test_all_see_the_model_as_it_came(monkeypatch):
         monkeypatch.setattr("compress_ops.graph.layer_inputs.HELD", held)
         model = model_of(text, u=noise(48, 48, seed=3), w=noise(48, 20))
         prune_weights(model, given(rows(200)), score="hessian", ratio=0.5)
-        found.append(after(model))
+        found.append(saved_weights(model)["w"])
     np.testing.assert_array_equal(*found)
 
 
@@ -228,9 +225,7 @@ def test_what_data_does_not_reach_is_declined(score, text, shape, reason):
 
 
 def test_branches_are_declined():
-    text = """g (bool c, float[2,48] x) => (float[2,20] y) {
-        y = If (c) <then_branch = t () => (float[2,20] a) { a = MatMul(x, w) },
-                    else_branch = e () => (float[2,20] b) { m = MatMul(x, w)  b = Neg(m) }> }"""
+    text = branches("float[2,48] x", "float[2,20]", "a = MatMul(x, w)", "m = MatMul(x, w)  o = Neg(m)")
     change = prune_weights(model_of(text, w=noise(48, 20)), given(), score="hessian", ratio=0.5)
     assert [d.reason for d in change.declined] == ["it is inside a branch or loop, whose values cannot be looked at"]
 
