@@ -7,11 +7,13 @@ import pytest
 
 from compress_ops.errors import OnnxpressError
 from compress_ops.pipeline import Job, run
+from compress_ops.quantize.few_bits.cluster_weights import cluster_weights
 from compress_ops.quantize.few_bits.quantize_weights import quantize_weights
+from compress_ops.quantize.few_bits.ternary import binarize_weights, ternarize_weights
 from compress_ops.quantize.int8.dynamic import quantize_dynamic
 from compress_ops.quantize.int8.static import quantize_static
 from compress_ops.recipe import parse_recipe
-from tests.helpers import Given, context, model_of, noise, op_types, outputs, proto, proto_of
+from tests.helpers import Given, applied, arrays_of, context, model_of, noise, op_types, outputs, proto, proto_of
 
 X = noise(16, 40, seed=1)
 W, V = noise(40, 40, seed=2, scale=0.2), noise(40, 24, seed=3, scale=0.2)
@@ -48,6 +50,16 @@ def test_weights_that_are_not_finite_are_declined_and_the_others_quantized(quant
         ("two", "MatMul: its weight or bias has NaN or infinite values")
     ]
     assert list(change.touched) == ["one"] and op_types(model)["MatMul"] == (2 if quantize is quantize_static else 1)
+
+
+@pytest.mark.parametrize("operation", [cluster_weights, quantize_weights, ternarize_weights, binarize_weights])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_of_few_bits_are_declined_where_they_are_not_finite(operation, bad):
+    weight = noise(96, 40)
+    weight[3, 3] = bad
+    _, change = applied(operation, model_of("g (float[B,96] x) => (float[B,40] y) { y = MatMul(x, w) }", w=weight))
+    assert [declined.reason for declined in change.declined] == ["MatMul: its weight has NaN or infinite values"]
+    assert not change.touched
 
 
 @EVERY
@@ -95,7 +107,7 @@ def test_what_is_quantized_already_is_left_alone_and_what_is_float_goes_on(first
         ["its weight is quantized already"],
         ["it is quantized already"],
     )
-    after = {v.name: v.const_value.numpy() for v in model.weights()}
+    after = arrays_of(model)
     assert all((after[name] == code).all() for name, code in codes.items() if code.size > 1)
     again = proto(model)
     change = second(model, context(calibration=Given({"x": X})))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from compress_ops.catalogue import PASSES
-from tests.helpers import Given, context, model_of, noise, outputs
+from tests.helpers import Given, arrays_of, context, model_of, noise, outputs
 
 TEXT = """g (float[1,P,64] past, float[1,S,64] x) => (float[1,T,64] y)
     { a = MatMul(past, W) b = Relu(a) p = MatMul(b, V) q = MatMul(x, U) y = Concat<axis=1>(p, q) }"""
@@ -41,7 +41,7 @@ def after(steps, data):
     model = model_of(TEXT, **WEIGHTS)
     for name, options in steps:
         change = PASSES[name](model, context(calibration=Given(*data)), **options)
-    return {value.name: value.const_value.numpy() for value in model.weights()}, change, model
+    return arrays_of(model), change, model
 
 
 @pytest.mark.parametrize("name", STEPS)

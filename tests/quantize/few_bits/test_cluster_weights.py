@@ -202,14 +202,6 @@ def test_an_outlier_gets_a_value_of_its_own():
     assert np.sqrt(np.square(error).mean()) < 0.15  # sixteen values for normal numbers: 0.10
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_weights_that_are_not_finite_are_declined(value):
-    weight = noise(96, 40)
-    weight[3, 3] = value
-    _, change = clustered(model_of(MATMUL, w=weight))
-    assert [declined.reason for declined in change.declined] == ["MatMul: its weight has NaN or infinite values"]
-
-
 def test_quantized_and_small_weights_are_declined():
     model = model_of(MATMUL, w=noise(96, 40))
     quantize_dynamic(model, context())

@@ -11,7 +11,7 @@ import pytest
 from compress_ops.errors import PassError
 from compress_ops.quantize.half.float16 import rounding_quality, to_float16
 from compress_ops.runtime import Provider
-from tests.helpers import Given, applied, context, model_of, noise, op_types, outputs, proto, proto_of
+from tests.helpers import Given, applied, context, model_of, noise, op_types, outputs, proto, proto_of, sqnr_db
 
 HALF = 2.0**-11  # largest relative rounding error of float16
 MLP = "g (float[B, 32] x) => (float[B, 16] y) { h = MatMul(x, v) r = Relu(h) y = MatMul(r, w) }"
@@ -130,7 +130,7 @@ def test_the_outputs_quality_is_told():
     data = Given({"x": noise(16, 32)})
     model, change = converted(model_of(MLP, **MLP_WEIGHTS), data)
     (found,), (plain,) = outputs(model, **data.feeds[0]), outputs(proto_of(MLP, **MLP_WEIGHTS), **data.feeds[0])
-    expected = 10 * np.log10(np.square(plain).sum() / np.square(plain - found).sum())
+    expected = sqnr_db(plain, found)
     assert change.notes["output_sqnr_db"]["y"] == pytest.approx(expected, abs=1)
     expected = rounding_quality(MLP_WEIGHTS["v"], ir.DataType.FLOAT16)
     assert change.notes["sqnr_db"]["v"] == pytest.approx(expected, abs=0.005)  # two digits are told

@@ -166,19 +166,6 @@ def test_batches_count_by_their_size():
 # --- what is declined ---
 
 
-def test_without_the_model_before_there_is_a_clear_error():
-    with pytest.raises(PassError, match="the model before quantization is needed"):
-        correct_bias(model_of(LAYERS["gemm"][0]), context(calibration=Given({"x": X})))
-
-
-def test_nothing_quantized_changes_nothing():
-    model, data = model_of(LAYERS["gemm"][0]), Given({"x": X})
-    ctx = context(calibration=data)
-    ctx.earlier = model.copy()
-    change = correct_bias(model, ctx)
-    assert not change.touched and data.passes == 0
-
-
 def test_a_layer_that_is_gone_is_declined():
     source = source_of("h = Gemm(x, w, b)  y = Relu(h)", w=W, b=B)
     model, ctx = model_of(source), context(calibration=Given({"x": X}))

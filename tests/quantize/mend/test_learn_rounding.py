@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from compress_ops.errors import BrokenPromise, PassError
+from compress_ops.errors import BrokenPromise
 from compress_ops.quantize.few_bits.quantize_weights import quantize_weights
 from compress_ops.quantize.int8.dynamic import quantize_dynamic
 from compress_ops.quantize.int8.static import quantize_static
@@ -163,18 +163,6 @@ def test_one_weight_of_several_layers_is_rounded_for_all_of_them():
 
 
 # --- what is declined ---
-
-
-def test_without_the_model_before_there_is_a_clear_error():
-    with pytest.raises(PassError, match="the model before quantization is needed"):
-        learn_rounding(model_of(LAYERS["gemm"][0]), context(calibration=Given({"x": X})))
-
-
-def test_nothing_quantized_changes_nothing():
-    model, data = model_of(LAYERS["gemm"][0]), Given({"x": X})
-    ctx = context(calibration=data)
-    ctx.earlier = model.copy()
-    assert not learn_rounding(model, ctx).touched and data.passes == 0
 
 
 def declined(source, *feeds, quantize=quantize_dynamic):
