@@ -18,7 +18,7 @@ from compress_ops.prune.units.multiples import block_of
 from compress_ops.prune.units.selection import Widths
 from compress_ops.quantize import quantize_static
 from compress_ops.runtime import Provider, open_session
-from tests.helpers import SAMPLES, Given, context, model_of, noise, outputs, reloaded
+from tests.helpers import SAMPLES, Given, array_of, context, model_of, noise, outputs, reloaded
 from tests.prune.channels.channel_case import SEPARATE
 from tests.prune.channels.channel_proof import parameters
 from tests.prune.mlp_case import mlp
@@ -60,7 +60,7 @@ def test_the_channels_with_the_lowest_scores_go() -> None:
     weight[:, 5:21] *= 0.01
     model = mlp(w1=weight)
     pruned(model, ratio=0.5)
-    left = next(w for w in model.weights() if w.name == "w1").const_value.numpy()
+    left = array_of(model, "w1")
     assert np.array_equal(left, np.delete(weight, np.arange(5, 21), axis=1))
 
 
