@@ -17,6 +17,7 @@ from compress_ops.pipeline import Job
 from compress_ops.recipe import LoadedRecipe
 from compress_ops.recipe.check import check_document
 from compress_ops.recipe.text import read_document
+from compress_ops.search import trials
 from tests.helpers import SAMPLES
 
 LINEAR = """<ir_version: 8, opset_import: ["": 17]>
@@ -57,3 +58,14 @@ def job(tmp_path: Path, linear: Path) -> Callable[..., Job]:
 def listing(tmp_path: Path) -> Callable[[], dict[str, bytes]]:
     """Every file below the test's folder, hidden ones too, with its content."""
     return lambda: {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def quick_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Candidates are timed for a moment only: which one is faster is not what is asked."""
+    compare = trials.compare_models
+
+    def quick(*given: Any, settings: Any, **more: Any) -> Any:
+        return compare(*given, settings=settings.but(seconds=0.02), **more)
+
+    monkeypatch.setattr(trials, "compare_models", quick)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from compress_ops.measure.comparison import Comparison
 from compress_ops.recipe import parse_recipe
 from compress_ops.search import trials
 
 from .conftest import Call
+
+pytestmark = pytest.mark.usefixtures("quick_trials")
 
 
 def test_show_recipe_chooses_without_writing(call: Call, model: Path) -> None:
@@ -117,8 +121,15 @@ def test_what_cannot_be_asked_of_it(call: Call, model: Path, out: Path, flags: l
 
 def test_dry_run_plans_what_would_be_chosen(call: Call, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Speeds are made equal: measured twice, they might choose differently."""
-    measured = trials._with
-    monkeypatch.setattr(trials, "_with", lambda *given: replace(measured(*given), speedup=1.0))
+    compare = trials.compare_models
+
+    def as_fast(*given: Any, **more: Any) -> Comparison:
+        found = compare(*given, **more)
+        latency: Any = found.latency
+        models = {name: replace(model, speedup=1.0) for name, model in latency.models.items()}
+        return replace(found, latency=replace(latency, models=models))
+
+    monkeypatch.setattr(trials, "compare_models", as_fast)
     planned = json.loads(call("quantize", model, "--dry-run", "--json").stdout)["plan"]
     shown = yaml.safe_load(call("quantize", model, "--show-recipe").stdout)["passes"]
     assert [step["name"] for step in planned] == [_name(step) for step in shown]

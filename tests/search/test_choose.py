@@ -167,6 +167,7 @@ def test_layers_go_back_to_float_where_nothing_else_does(scripted: Callable[...,
     assert best.passes[-3].options.min_cosine == margin  # type: ignore[attr-defined]
 
 
+@pytest.mark.usefixtures("quick_trials")
 def test_the_layers_that_went_back_are_told_and_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The candidate is not as close as is asked for, so that some layers have to go back."""
     static = Candidate("static", steps_of([{"simplify": {}}, {"quantize_static": {}}]))
@@ -174,7 +175,6 @@ def test_the_layers_that_went_back_are_told_and_replay(tmp_path: Path, monkeypat
     monkeypatch.setattr(choose, "_clip", lambda *_: iter(()))
     monkeypatch.setattr(choose, "_refine", lambda *_: iter(()))
     monkeypatch.setattr(choose, "_FEW", 1)
-    monkeypatch.setattr(trials, "_SECONDS", 0.02)
     monkeypatch.setattr(import_module("compress_ops.quantize.mend.keep_float"), "_SECONDS", 0.01)
     out, again = tmp_path / "out.onnx", tmp_path / "again.onnx"
     report = run_chosen(job_of(CALIBRATED, out), least=0.999995)
@@ -246,8 +246,8 @@ def test_where_nothing_is_close_what_is_about_as_close_and_not_slower_is_taken(
     assert choose_int8(job_of(CALIBRATED, tmp_path / "out.onnx"))[0].name == chosen
 
 
-def test_where_nothing_is_close_the_run_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trials, "_SECONDS", 0.02)
+@pytest.mark.usefixtures("quick_trials")
+def test_where_nothing_is_close_the_run_says_so(tmp_path: Path) -> None:
     report = run_chosen(job_of(CALIBRATED, tmp_path / "out.onnx"), least=1.0)
     (verdict,) = [verdict for verdict in report.verdicts if verdict.limit == "min_closeness"]
     assert verdict.verdict == "missed" and "output 'logits'" in verdict.measured
@@ -298,8 +298,8 @@ def test_what_the_run_took_counts_the_trials(scripted: Callable[..., list[str]],
     assert report.seconds > 0.1 * len(report.trials)
 
 
-def test_limits_of_the_recipe_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trials, "_SECONDS", 0.02)
+@pytest.mark.usefixtures("quick_trials")
+def test_limits_of_the_recipe_win(tmp_path: Path) -> None:
     recipe = CALIBRATED + "budget: {min_speedup: 0.01}\n"
     report = run_chosen(job_of(recipe, tmp_path / "out.onnx"))
     assert {verdict.limit: verdict.wanted for verdict in report.verdicts} == {
@@ -308,6 +308,7 @@ def test_limits_of_the_recipe_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     }
 
 
+@pytest.mark.usefixtures("quick_trials")
 @pytest.mark.parametrize(("sample", "recipe"), [("digits-cnn", CALIBRATED), ("recommender", PLAIN)])
 def test_a_real_choice_is_reported_and_runs(sample: str, recipe: str, tmp_path: Path) -> None:
     report = run_chosen(job_of(recipe, tmp_path / "out.onnx", sample=sample))
