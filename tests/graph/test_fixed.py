@@ -89,10 +89,7 @@ def test_no_trained_weight_of_the_samples_is(path: Path) -> None:
 
 def test_passes_that_cut_leave_them_alone() -> None:
     text = """agraph (float[N,1,512] x) => (float[N,4,5] y) {
-        s = Conv<strides=[64]>(x, basis)
-        a = Conv(s, w1)
-        y = Conv(a, w2)
-    }"""
+        s = Conv<strides=[64]>(x, basis)  a = Conv(s, w1)  y = Conv(a, w2) }"""
     basis = (dft(256) * np.hanning(257)[:-1])[:, None].astype(np.float32)
     weights = {"basis": basis, "w1": noise(16, len(basis), 1), "w2": noise(4, 16, 1)}
     for cut, what in ((prune_channels, "Conv_s"), (prune_weights, "basis"), (low_rank, "Conv_s")):

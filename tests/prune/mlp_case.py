@@ -8,11 +8,7 @@ from compress_ops.model import Model
 from tests.helpers import model_of, noise
 
 MLP = """agraph (float[N,6] x) => (float[N,3] y) {
-    a = Gemm(x, w1, b1)
-    r = Relu(a)
-    b = Gemm(r, w2)
-    y = Gemm(b, w3)
-}"""
+    a = Gemm(x, w1, b1)  r = Relu(a)  b = Gemm(r, w2)  y = Gemm(b, w3) }"""
 
 
 def mlp(**changed: np.ndarray) -> Model:

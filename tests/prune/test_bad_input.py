@@ -107,10 +107,7 @@ def test_arithmetic_inside_loops_is_not_counted() -> None:
 
 def test_a_weight_that_two_layers_share_is_cut_for_both() -> None:
     text = """agraph (float[N,16] x) => (float[N,3] y) {
-        a = MatMul(x, w)
-        b = MatMul(a, w)
-        y = MatMul(b, out)
-    }"""
+        a = MatMul(x, w)  b = MatMul(a, w)  y = MatMul(b, out) }"""
     model = model_of(text, w=noise(16, 16), out=noise(16, 3))
     change = prune_channels(model, context(), ratio=0.5)
     assert not change.touched  # its inputs are those of the model, and its outputs are its inputs

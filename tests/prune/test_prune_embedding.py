@@ -72,11 +72,7 @@ def test_training_data_counts_too() -> None:
 
 def test_tables_read_by_the_same_ids_share_a_map() -> None:
     text = """agraph (int32[N,M] ids, int32[L] more) => (float[K,16] a, float[K,8] b, float[L,16] c) {
-        flat = Reshape(ids, sizes)
-        a = Gather(table, flat)
-        b = Gather(narrow, flat)
-        c = Gather(table, more)
-    }"""
+        flat = Reshape(ids, sizes)  a = Gather(table, flat)  b = Gather(narrow, flat)  c = Gather(table, more) }"""
     model = given(text, narrow=noise(ROWS, 8, seed=1), sizes=np.array([-1]))
     expected = outputs(model, ids=SEEN.astype(np.int32), more=np.array([9], np.int32))
     change = pruned(model, {"ids": SEEN.astype(np.int32), "more": np.array([9], np.int32)})
@@ -112,17 +108,12 @@ def test_codes_are_rows_too() -> None:
 REFUSED = {
     "tied": (
         """agraph (int64[N] ids) => (float[N,40] y) {
-            e = Gather(table, ids)
-            t = Transpose(table)
-            y = MatMul(e, t)
-        }""",
+            e = Gather(table, ids)  t = Transpose(table)  y = MatMul(e, t) }""",
         "it is tied: Transpose_t (Transpose) reads all of its rows",
     ),
     "computed": (
         """agraph (int64[N] ids) => (float[M,16] y) {
-            s = Shape(ids)
-            y = Gather(table, s)
-        }""",
+            s = Shape(ids)  y = Gather(table, s) }""",
         "its ids are computed, not an input of the model",
     ),
     "columns": ("agraph (int64[N] ids) => (float[40,N] y) {\n y = Gather<axis = 1>(table, ids)\n}", "gathers columns"),

@@ -15,29 +15,16 @@ from tests.prune.channels.channel_proof import parameters
 ROUNDING_DB = 0.02  # zeros that are added and a sum that lacks them differ by float32 rounding, far below the noise
 
 RESIDUAL = """g (float[N,3,8,8] x) => (float[N,10] y) {
-    a = Conv<pads=[1,1,1,1]>(x, w1, b1)
-    n = BatchNormalization(a, s, o, m, v)
-    r = Relu(n)
-    c = Conv<pads=[1,1,1,1]>(r, w2)
-    d = Add(r, c)
-    e = Conv<pads=[1,1,1,1], group=4>(d, w3)
-    f = Relu(e)
-    p = GlobalAveragePool(f)
-    q = Flatten(p)
-    y = Gemm<transB=1>(q, w4, b4)
-}"""
+    a = Conv<pads=[1,1,1,1]>(x, w1, b1)  n = BatchNormalization(a, s, o, m, v)  r = Relu(n)
+    c = Conv<pads=[1,1,1,1]>(r, w2)  d = Add(r, c)  e = Conv<pads=[1,1,1,1], group=4>(d, w3)  f = Relu(e)
+    p = GlobalAveragePool(f)  q = Flatten(p)  y = Gemm<transB=1>(q, w4, b4) }"""
 RESIDUAL_WEIGHTS = {
     "w1": noise(16, 3, 3, 3), "b1": noise(16, seed=1), "s": 1 + noise(16, seed=2, scale=0.2), "o": noise(16, seed=3),
     "m": noise(16, seed=4), "v": np.abs(noise(16, seed=5)) + 0.5, "w2": noise(16, 16, 3, 3, seed=6, scale=0.2),
     "w3": noise(32, 4, 3, 3, seed=7, scale=0.3), "w4": noise(10, 32, seed=8), "b4": noise(10, seed=9),
 }  # fmt: skip
 NORMALIZED = """g (float[N,5,12] x) => (float[N,5,7] y) {
-    h = MatMul(x, u)
-    n = LayerNormalization(h, s, o)
-    t = Mul(n, k)
-    z = Add(t, h)
-    y = MatMul(z, w)
-}"""
+    h = MatMul(x, u)  n = LayerNormalization(h, s, o)  t = Mul(n, k)  z = Add(t, h)  y = MatMul(z, w) }"""
 NORMALIZED_WEIGHTS = {
     "u": noise(12, 32), "s": 1 + noise(32, seed=1, scale=0.1), "o": noise(32, seed=2), "k": noise(32, seed=3),
     "w": noise(32, 7, seed=4),

@@ -18,13 +18,7 @@ from tests.prune.channels.channel_case import ints
 HUGE = 2**29
 MEGABYTES, SECONDS = 600, 10  # of the process, libraries included; of one command, on a busy machine
 GRAPH = """agraph (float[N,8] x, float[4,{huge}] wide) => (float[N,4] y, int64 z) {{
-    a = MatMul(x, w1)
-    b = Relu(a)
-    y = MatMul(b, w2)
-    c = MatMul(x, w3)
-    {lines}
-    z = Size(t)
-}}"""
+    a = MatMul(x, w1)  b = Relu(a)  y = MatMul(b, w2)  c = MatMul(x, w3)  {lines}  z = Size(t) }}"""
 WEIGHTS = {"w1": noise(8, 16), "w2": noise(16, 4, seed=1), "w3": noise(8, 16, seed=2)}
 
 

@@ -12,11 +12,7 @@ from tests.helpers import context, model_of, noise, outputs
 from tests.prune.channels.channel_case import ints
 
 TEXT = """agraph (float[N,6] x) => (float[N,3] y) {
-    g = ConstantOfShape<value = float[1] {0.5}>(s)
-    a = MatMul(x, g)
-    b = Mul(a, scale)
-    y = MatMul(b, w)
-}"""
+    g = ConstantOfShape<value = float[1] {0.5}>(s)  a = MatMul(x, g)  b = Mul(a, scale)  y = MatMul(b, w) }"""
 WEIGHTS = {"s": ints(6, 8), "scale": noise(8), "w": noise(8, 3)}
 
 

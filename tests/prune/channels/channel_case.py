@@ -63,9 +63,7 @@ PROJECTIONS = {"wq": (6, 12), "wk": (6, 12), "wv": (6, 12), "wo": (12, 5)}
 TOKENS = {"x": (2, 5, 6)}
 SEPARATE = Case(
     f"""agraph (float[N,S,6] x) => (float[N,S,5] y) {{
-        {PROJECTED} {SPLIT} {turned()}
-        {attended(scale="root")} {joined()}
-    }}""",
+        {PROJECTED} {SPLIT} {turned()}  {attended(scale="root")} {joined()} }}""",
     {**PROJECTIONS, "split": ints(0, 0, 3, 4), "join": ints(0, 0, 12), "root": np.float32(2)},
     TOKENS,
     [("MatMul_q", 4), ("MatMul_v", 4)],

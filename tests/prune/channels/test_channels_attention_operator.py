@@ -12,13 +12,8 @@ from tests.prune.channels.channel_case import Case, ints
 
 GROUPED = Case(
     f"""agraph (float[2,5,6] x) => (float[2,5,5] y) {{
-        {PROJECTED}
-        q4 = Reshape(q, split)
-        {each("kv", "@4 = Reshape(@, few)")}
-        {turned("0,2,1,3")}
-        o = Attention(qt, kt, vt, mask)
-        {joined()}
-    }}""",
+        {PROJECTED}  q4 = Reshape(q, split)  {each("kv", "@4 = Reshape(@, few)")}  {turned("0,2,1,3")}
+        o = Attention(qt, kt, vt, mask)  {joined()} }}""",
     {"wq": (6, 24), "wk": (6, 12), "wv": (6, 12), "wo": (24, 5), "split": ints(2, 5, 6, 4), "few": ints(2, 5, 3, 4),
      "join": ints(2, 5, 24), "mask": np.triu(np.full((5, 5), -1e4, np.float32), 1)},
     {"x": (2, 5, 6)},

@@ -14,14 +14,9 @@ from tests.prune.channels.channel_case import PROJECTIONS, TOKENS, Case, ints
 
 KEYS = Case(
     f"""agraph (float[N,5,6] x) => (float[N,5,5] y) {{
-        {PROJECTED} {SPLIT} {turned("0,2,1,3")}
-        shape = Shape<end=2>(kt)
-        turned_shape = Concat<axis=0>(shape, turned)
-        k3 = Reshape(kt, folded)
-        k3t = Transpose<perm=[0,2,1]>(k3)
-        keys = Reshape(k3t, turned_shape)
-        {attended("keys")} {joined()}
-    }}""",
+        {PROJECTED} {SPLIT} {turned("0,2,1,3")}  shape = Shape<end=2>(kt)
+        turned_shape = Concat<axis=0>(shape, turned)  k3 = Reshape(kt, folded)  k3t = Transpose<perm=[0,2,1]>(k3)
+        keys = Reshape(k3t, turned_shape)  {attended("keys")} {joined()} }}""",
     {
         **PROJECTIONS,
         "split": ints(-1, 5, 3, 4),
@@ -34,15 +29,10 @@ KEYS = Case(
 )
 BATCH_SECOND = Case(
     f"""agraph (float[S,N,6] x) => (float[S,N,5] y) {{
-        s = Shape(x)
-        length = Slice(s, zero, one)
-        batch = Slice(s, one, two)
-        rows = Mul(batch, heads)
-        split = Concat<axis=0>(length, rows, size)
-        join = Concat<axis=0>(length, batch, width)
+        s = Shape(x)  length = Slice(s, zero, one)  batch = Slice(s, one, two)  rows = Mul(batch, heads)
+        split = Concat<axis=0>(length, rows, size)  join = Concat<axis=0>(length, batch, width)
         {PROJECTED} {each("qkv", "@3 = Reshape(@, split)")} {turned("1,2,0", "1,0,2", 3)}
-        {attended()} {joined("1,0,2")}
-    }}""",
+        {attended()} {joined("1,0,2")} }}""",
     {
         **PROJECTIONS,
         "zero": ints(0),
@@ -57,20 +47,10 @@ BATCH_SECOND = Case(
 )
 PACKED_KEYS_AND_VALUES = Case(
     f"""agraph (float[S,N,6] x, float[T,N,6] m) => (float[S,N,5] y) {{
-        q = MatMul(x, wq)
-        kv = MatMul(m, wkv)
-        kv4 = Reshape(kv, two)
-        kvt = Transpose<perm=[2,0,1,3]>(kv4)
-        k = Gather<axis=0>(kvt, first)
-        v = Gather<axis=0>(kvt, second)
-        q4 = Reshape(q, split)
-        k4 = Reshape(k, split)
-        v4 = Reshape(v, split)
-        qt = Transpose<perm=[1,2,0,3]>(q4)
-        kt = Transpose<perm=[1,2,3,0]>(k4)
-        vt = Transpose<perm=[1,2,0,3]>(v4)
-        {attended()} {joined("2,0,1,3")}
-    }}""",
+        q = MatMul(x, wq)  kv = MatMul(m, wkv)  kv4 = Reshape(kv, two)  kvt = Transpose<perm=[2,0,1,3]>(kv4)
+        k = Gather<axis=0>(kvt, first)  v = Gather<axis=0>(kvt, second)  q4 = Reshape(q, split)
+        k4 = Reshape(k, split)  v4 = Reshape(v, split)  qt = Transpose<perm=[1,2,0,3]>(q4)
+        kt = Transpose<perm=[1,2,3,0]>(k4)  vt = Transpose<perm=[1,2,0,3]>(v4)  {attended()} {joined("2,0,1,3")} }}""",
     {"wq": (6, 12), "wkv": (6, 24), "wo": (12, 5), "two": ints(0, 0, 2, 12), "split": ints(0, 0, 3, 4),
      "join": ints(0, 0, 12), "first": np.array(0), "second": np.array(1)},
     {"x": (5, 2, 6), "m": (4, 2, 6)},
@@ -79,13 +59,8 @@ PACKED_KEYS_AND_VALUES = Case(
 )  # fmt: skip
 MINUS_ONE = Case(
     """agraph (float[N,6] x, int64[2] sizes) => (float[a,b,5] y) {
-        h = MatMul(x, w)
-        target = Concat<axis=0>(sizes, minus)
-        r = Reshape(h, target)
-        t = Transpose<perm=[2,0,1]>(r)
-        back = Transpose<perm=[1,2,0]>(t)
-        y = MatMul(back, v)
-    }""",
+        h = MatMul(x, w)  target = Concat<axis=0>(sizes, minus)  r = Reshape(h, target)
+        t = Transpose<perm=[2,0,1]>(r)  back = Transpose<perm=[1,2,0]>(t)  y = MatMul(back, v) }""",
     {"w": (6, 12), "v": (12, 5), "minus": ints(-1)},
     {"x": (6, 6), "sizes": ints(2, 3)},
     [("MatMul_h", 12)],
@@ -117,11 +92,7 @@ def test_a_name_for_the_old_product_is_forgotten():
 
 
 FOLDED = """agraph (float[N,5,6] x) => (float y) {{
-    q = MatMul(x, wq)
-    q4 = Reshape(q, split)
-    qt = Transpose<perm=[0,2,1,3]>(q4)
-    q3 = Reshape(qt, folded)
-    {then}
+    q = MatMul(x, wq)  q4 = Reshape(q, split)  qt = Transpose<perm=[0,2,1,3]>(q4)  q3 = Reshape(qt, folded)  {then}
 }}"""
 
 

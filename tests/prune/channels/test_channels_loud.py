@@ -35,11 +35,7 @@ def test_any_other_sum_is_told(expression):
 
 def test_a_gate_makes_it_zero_again():
     text = """agraph (float[N,6] x) => (float[N,1] y) {
-        h = MatMul(x, w)
-        g = Sigmoid(h)
-        a = Mul(h, g)
-        y = ReduceSum(a, axes)
-    }"""
+        h = MatMul(x, w)  g = Sigmoid(h)  a = Mul(h, g)  y = ReduceSum(a, axes) }"""
     case = Case(text, WEIGHTS, {"x": (3, 6)}, [("MatMul_h", 8)])
     case.check()
     assert not case.grouping().groups[0].mixing
@@ -47,21 +43,14 @@ def test_a_gate_makes_it_zero_again():
 
 def test_a_product_of_two_sees_them_together():
     text = """agraph (float[N,3,6] x) => (float[N,3,3] y) {
-        h = MatMul(x, w)
-        e = Exp(h)
-        t = Transpose<perm=[0,2,1]>(e)
-        y = MatMul(e, t)
-    }"""
+        h = MatMul(x, w)  e = Exp(h)  t = Transpose<perm=[0,2,1]>(e)  y = MatMul(e, t) }"""
     (group,) = Case(text, WEIGHTS, {"x": (2, 3, 6)}, []).grouping().groups
     assert group.mixing == ["MatMul MatMul_y: it sums over these"]
 
 
 def test_weights_of_an_operator_without_a_rule_are_told():
     text = """agraph (float[N,6] x) => (float[N,3] y) {
-        q, scale, zero = DynamicQuantizeLinear(x)
-        a = MatMulInteger(q, w, zero)
-        c = Cast<to=1>(a)
-        y = MatMul(c, v)
+        q, scale, zero = DynamicQuantizeLinear(x)  a = MatMulInteger(q, w, zero)  c = Cast<to=1>(a)  y = MatMul(c, v)
     }"""
     weights = {"w": np.arange(48, dtype=np.int8).reshape(6, 8), "v": (8, 3)}
     grouping = Case(text, weights, {"x": (2, 6)}, []).grouping()

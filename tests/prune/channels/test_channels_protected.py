@@ -42,30 +42,18 @@ CASES = {
     ),
     "channels that meet an input": Case(
         """agraph (float[N,6] x, float[N,8] z) => (float[N,3] y) {
-            h = Gemm(x, w1)
-            m = Add(h, z)
-            y = Gemm(m, w2)
-        }""",
+            h = Gemm(x, w1)  m = Add(h, z)  y = Gemm(m, w2) }""",
         DENSE, {"x": (4, 6), "z": (4, 8)}, [], protected={"Gemm_h": "no weight's channels"},
     ),
     "a count of channels that is an output": Case(
         """agraph (float[N,6] x) => (float[N,3] y, int64[2] s) {
-            h = Gemm(x, w1)
-            m = Relu(h)
-            s = Shape(m)
-            y = Gemm(m, w2)
-        }""",
+            h = Gemm(x, w1)  m = Relu(h)  s = Shape(m)  y = Gemm(m, w2) }""",
         DENSE, ROWS, [], protected={"Gemm_h": "they are the output 's'"},
     ),
     "a count of channels that sizes something else": Case(
         """agraph (float[N,6] x, float[M] z) => (float[N,3] y, float[8,K] t) {
-            h = Gemm(x, w1)
-            s = Shape(h)
-            w = Slice(s, one, two)
-            a = Concat<axis=0>(w, minus)
-            t = Reshape(z, a)
-            y = Gemm(h, w2)
-        }""",
+            h = Gemm(x, w1)  s = Shape(h)  w = Slice(s, one, two)  a = Concat<axis=0>(w, minus)  t = Reshape(z, a)
+            y = Gemm(h, w2) }""",
         {**DENSE, "one": ints(1), "two": ints(2), "minus": ints(-1)}, {"x": (4, 6), "z": (16,)}, [("Gemm_h", 8)],
     ),
     "a count of channels that is computed with": Case(
@@ -74,11 +62,7 @@ CASES = {
     ),
     "channels that straddle the groups of a convolution": Case(
         """agraph (float[N,3,4,4] x) => (float[N,2,4,4] y) {
-            a = Conv(x, w1)
-            c = Concat<axis=1>(a, x)
-            g = Conv<group=3>(c, w2)
-            y = Conv(g, w3)
-        }""",
+            a = Conv(x, w1)  c = Concat<axis=1>(a, x)  g = Conv<group=3>(c, w2)  y = Conv(g, w3) }""",
         {"w1": (3, 3, 1, 1), "w2": (6, 2, 1, 1), "w3": (2, 6, 1, 1)},
         {"x": (2, 3, 4, 4)}, [("Conv_g", 2)], protected={"Conv_a": "they spread unevenly over its groups"},
     ),

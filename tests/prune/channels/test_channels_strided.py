@@ -10,14 +10,8 @@ from tests.helpers import model_of, noise, op_types, outputs
 from tests.prune.channels.channel_case import Case, ints
 
 HEAD = """agraph (float[N,3,5,5] x) => (float[N,4] y) {{
-    c = Conv(x, w)
-    m = ReduceMean<axes=[2,3]>(c)
-    flat = Reshape(m, all)
-    {indices}
-    g = Gather(flat, i)
-    r = Reshape(g, rows)
-    y = MatMul(r, v)
-}}"""
+    c = Conv(x, w)  m = ReduceMean<axes=[2,3]>(c)  flat = Reshape(m, all)  {indices}  g = Gather(flat, i)
+    r = Reshape(g, rows)  y = MatMul(r, v) }}"""
 COUNTED = """
     s = Shape(x)
     n = Gather(s, zero)
@@ -78,21 +72,10 @@ def test_a_size_that_nobody_knows_is_recognized() -> None:
     """Windows: how many there are is not known, but they are as many before as behind."""
     Case(
         """agraph (float[N,M,6] x) => (float[N,M,5] y) {
-            windows = Reshape(x, window)
-            q = MatMul(windows, w)
-            s = Shape(windows)
-            n = Gather(s, zero)
-            t = Concat<axis=0>(n, split)
-            grid = Reshape(q, t)
-            moved = Transpose<perm=[0,2,1,3]>(grid)
-            r = Relu(moved)
-            back = Transpose<perm=[0,2,1,3]>(r)
-            flat = Reshape(back, join)
-            o = MatMul(flat, v)
-            shape = Shape(x)
-            two = Slice(shape, zero, last)
-            end = Concat<axis=0>(two, minus)
-            y = Reshape(o, end)
+            windows = Reshape(x, window)  q = MatMul(windows, w)  s = Shape(windows)  n = Gather(s, zero)
+            t = Concat<axis=0>(n, split)  grid = Reshape(q, t)  moved = Transpose<perm=[0,2,1,3]>(grid)
+            r = Relu(moved)  back = Transpose<perm=[0,2,1,3]>(r)  flat = Reshape(back, join)  o = MatMul(flat, v)
+            shape = Shape(x)  two = Slice(shape, zero, last)  end = Concat<axis=0>(two, minus)  y = Reshape(o, end)
         }""",
         {"window": ints(-1, 4, 6), "w": (6, 12), "v": (12, 5), "zero": ints(0), "split": ints(4, 3, 4),
          "join": ints(-1, 4, 12), "last": ints(2), "minus": ints(-1)},

@@ -40,56 +40,23 @@ def dropped(model: Model, *feeds: dict[str, np.ndarray], **options: object) -> C
 
 
 PLAIN = """agraph (float[N,8] x) => (float[N,8] y) {
-    h = Gemm(x, w0)
-    a = Gemm(h, w1)
-    r = Relu(a)
-    f = Gemm(r, w2)
-    s = Add(h, f)
-    g = Gemm(s, w3)
-    t = Add(g, s)
-    y = Gemm(t, w4)
-}"""
+    h = Gemm(x, w0)  a = Gemm(h, w1)  r = Relu(a)  f = Gemm(r, w2)  s = Add(h, f)  g = Gemm(s, w3)  t = Add(g, s)
+    y = Gemm(t, w4) }"""
 SIX = {f"w{i}": noise(8, 8, seed=i, scale=0.3) for i in range(5)}
 
 NORMALIZED = """agraph (float[N,8] x) => (float[N,8] y) {
-    h = LayerNormalization(x, g0, b0)
-    f = MatMul(h, w1)
-    s = Add(f, h)
-    n = LayerNormalization(s, g1, b1)
-    k = MatMul(n, w2)
-    t = Add(k, n)
-    y = LayerNormalization(t, g2, b2)
-}"""
+    h = LayerNormalization(x, g0, b0)  f = MatMul(h, w1)  s = Add(f, h)  n = LayerNormalization(s, g1, b1)
+    k = MatMul(n, w2)  t = Add(k, n)  y = LayerNormalization(t, g2, b2) }"""
 WRITTEN_OUT = """agraph (float[N,8] x) => (float[N,8] y) {
-    m0 = ReduceMean<axes = [-1]>(x)
-    d0 = Sub(x, m0)
-    q0 = Mul(d0, d0)
-    v0 = ReduceMean<axes = [-1]>(q0)
-    e0 = Sqrt(v0)
-    h = Div(d0, e0)
-    f = MatMul(h, w1)
-    s = Add(h, f)
-    m1 = ReduceMean<axes = [-1]>(s)
-    d1 = Sub(s, m1)
-    q1 = Mul(d1, d1)
-    v1 = ReduceMean<axes = [-1]>(q1)
-    e1 = Sqrt(v1)
-    n = Div(d1, e1)
-    y = MatMul(n, w2)
-}"""
+    m0 = ReduceMean<axes = [-1]>(x)  d0 = Sub(x, m0)  q0 = Mul(d0, d0)  v0 = ReduceMean<axes = [-1]>(q0)
+    e0 = Sqrt(v0)  h = Div(d0, e0)  f = MatMul(h, w1)  s = Add(h, f)  m1 = ReduceMean<axes = [-1]>(s)
+    d1 = Sub(s, m1)  q1 = Mul(d1, d1)  v1 = ReduceMean<axes = [-1]>(q1)  e1 = Sqrt(v1)  n = Div(d1, e1)
+    y = MatMul(n, w2) }"""
 BEFOREHAND = """agraph (float[N,8] x) => (float[N,8] y) {
-    h = MatMul(x, w1)
-    a = LayerNormalization(h, g0, b0)
-    f = MatMul(a, w2)
-    s = Add(h, f)
-    y = LayerNormalization(s, g1, b1)
-}"""
+    h = MatMul(x, w1)  a = LayerNormalization(h, g0, b0)  f = MatMul(a, w2)  s = Add(h, f)
+    y = LayerNormalization(s, g1, b1) }"""
 RELU = """agraph (float[N,8] x) => (float[N,8] y) {
-    h = Relu(x)
-    f = Gemm(h, w1)
-    s = Sum(f, h)
-    y = Relu(s)
-}"""
+    h = Relu(x)  f = Gemm(h, w1)  s = Sum(f, h)  y = Relu(s) }"""
 FLOATS = {f"g{i}": noise(8, seed=i) + 2 for i in range(3)} | {f"b{i}": noise(8, seed=9 + i) for i in range(3)} | SIX
 
 
@@ -177,11 +144,7 @@ def test_refit_makes_up_for_a_block() -> None:
 
 def test_a_shape_that_changes_is_declined() -> None:
     text = """agraph (float[N,1,8] x) => (float[N,4,8] y) {
-        h = MatMul(x, w1)
-        e = Expand(h, sizes)
-        f = MatMul(e, w2)
-        y = Add(h, f)
-    }"""
+        h = MatMul(x, w1)  e = Expand(h, sizes)  f = MatMul(e, w2)  y = Add(h, f) }"""
     model = given(text, sizes=np.array([1, 4, 1]))
     assert list(reasons(model).values()) == ["its result is [N,4,8] where [N,1,8] goes in"]
     text = text.replace("1,8] x", "M,8] x").replace("4,8] y", "K,8] y")
@@ -206,14 +169,8 @@ def test_a_block_that_is_read_from_outside_is_declined() -> None:
 
 def test_sums_that_are_no_blocks() -> None:
     text = """agraph (float[N,8] x) => (float[N,8] y) {
-        a = MatMul(x, w1)
-        b = MatMul(x, w2)
-        c = Add(a, b)
-        d = Add(c, b0)
-        e = Add(d, d)
-        f = Sigmoid(e)
-        y = Add(e, f)
-    }"""
+        a = MatMul(x, w1)  b = MatMul(x, w2)  c = Add(a, b)  d = Add(c, b0)  e = Add(d, d)  f = Sigmoid(e)
+        y = Add(e, f) }"""
     model = given(text)
     assert blocks(model) == {} and reasons(model) == {}
 

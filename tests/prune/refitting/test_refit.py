@@ -98,17 +98,9 @@ def test_where_no_solution_is_exact_it_is_that_of_least_squares() -> None:
 
 
 PADDED = """agraph (float[N,T,3] x, int64[N,T] ids, int64[N,T] mask) => (float[N,T,2] y) {
- h = MatMul(x, a)
- r = Relu(h)
- y = MatMul(r, w)
-}"""
+ h = MatMul(x, a)  r = Relu(h)  y = MatMul(r, w) }"""
 FLATTENED = """agraph (float[N,T,3] x, int64[N,T] ids, int64[N,T] mask) => (float[M,2] y) {
- rows = Constant<value_ints = [-1, 3]>()
- f = Reshape(x, rows)
- h = MatMul(f, a)
- r = Relu(h)
- y = MatMul(r, w)
-}"""
+ rows = Constant<value_ints = [-1, 3]>()  f = Reshape(x, rows)  h = MatMul(f, a)  r = Relu(h)  y = MatMul(r, w) }"""
 
 
 @pytest.mark.parametrize("text", [PADDED, FLATTENED])
@@ -162,14 +154,8 @@ def test_the_error_told_is_that_of_the_rows() -> None:
 
 
 CHAIN = """agraph (float[N,3,8,8] x) => (float[N,2] y) {
-    a = Conv<pads = [1,1,1,1]>(x, w1, b1)
-    r = Relu(a)
-    c = Conv(r, w2)
-    s = Relu(c)
-    g = GlobalAveragePool(s)
-    f = Flatten(g)
-    y = Gemm(f, w3)
-}"""
+    a = Conv<pads = [1,1,1,1]>(x, w1, b1)  r = Relu(a)  c = Conv(r, w2)  s = Relu(c)  g = GlobalAveragePool(s)
+    f = Flatten(g)  y = Gemm(f, w3) }"""
 
 
 def chain() -> Model:
@@ -273,13 +259,8 @@ def test_few_positions_are_enough() -> None:
 
 def test_what_cannot_be_solved_is_declined_with_the_reason() -> None:
     text = """agraph (float[N,4] x) => (float[N,4] y) {
-        a = MatMul(x, shared)
-        b = MatMul(a, shared)
-        c = Gemm<alpha = 2.0>(b, scaled)
-        d = MatMul(c, broken)
-        n = MatMul(d, new)
-        y = MatMul(n, x2)
-    }"""
+        a = MatMul(x, shared)  b = MatMul(a, shared)  c = Gemm<alpha = 2.0>(b, scaled)  d = MatMul(c, broken)
+        n = MatMul(d, new)  y = MatMul(n, x2) }"""
     broken = noise(4, 4)
     broken[0, 0] = np.inf
     model = model_of(text, shared=noise(4, 4), scaled=noise(4, 4), broken=broken, new=noise(4, 4), x2=noise(4, 4))

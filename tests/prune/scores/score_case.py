@@ -8,11 +8,7 @@ from compress_ops.passes import Context
 from tests.helpers import Given, context, noise
 
 TEXT = """agraph (float[N,3,4,4] x) => (float[N,2,4,4] y) {
-    a = Conv(x, w1, b1)
-    n = BatchNormalization(a, scale, shift, mean, variance)
-    r = Relu(n)
-    y = Conv(r, w2)
-}"""
+    a = Conv(x, w1, b1)  n = BatchNormalization(a, scale, shift, mean, variance)  r = Relu(n)  y = Conv(r, w2) }"""
 WEIGHTS = {
     "w1": noise(6, 3, 1, 1), "b1": noise(6), "scale": noise(6, seed=2), "shift": noise(6), "mean": noise(6),
     "variance": np.abs(noise(6)) + 0.5, "w2": noise(2, 6, 1, 1, seed=3),

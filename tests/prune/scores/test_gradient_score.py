@@ -14,11 +14,7 @@ from compress_ops.prune.scores.gradient import first_order
 from tests.helpers import Given, context, model_of, noise, outputs
 
 TEXT = """agraph (float[N,2,5,5] x) => (float[N,3] y, float[N,2] z) {
-    a = Conv(x, w1, b1)
-    r = Sigmoid(a)
-    p = ReduceMean<axes=[2,3], keepdims=0>(r)
-    y = Gemm(p, w2)
-    z = Gemm(p, w3)
+    a = Conv(x, w1, b1)  r = Sigmoid(a)  p = ReduceMean<axes=[2,3], keepdims=0>(r)  y = Gemm(p, w2)  z = Gemm(p, w3)
 }"""
 WEIGHTS = {"w1": noise(4, 2, 3, 3), "b1": noise(4), "w2": noise(4, 3, seed=1), "w3": noise(4, 2, seed=2)}
 FEEDS = [{"x": noise(3, 2, 5, 5, seed=5)}, {"x": noise(2, 2, 5, 5, seed=6)}]
@@ -66,10 +62,7 @@ def test_samples_that_pull_in_opposite_directions_do_not_cancel() -> None:
 
 def test_a_normalization_behind_the_filter_does_not_hide_it() -> None:
     text = """agraph (float[N,3,4,4] x) => (float[N,2,4,4] y) {
-        a = Conv(x, w1)
-        n = InstanceNormalization(a, scale, shift)
-        y = Conv(n, w2)
-    }"""
+        a = Conv(x, w1)  n = InstanceNormalization(a, scale, shift)  y = Conv(n, w2) }"""
     shrinking = np.repeat(np.float32([1, 0.5, 0.25, 0.125]), 2).reshape(1, 4, 2)[..., 0]
     weights = {"w1": noise(4, 3, 1, 1), "scale": np.ones(4, np.float32), "shift": noise(4) * 0,
                "w2": shrinking.reshape(1, 4, 1, 1) * np.ones((2, 4, 1, 1), np.float32)}  # fmt: skip

@@ -16,14 +16,9 @@ from tests.helpers import model_of, noise, outputs
 from .score_case import DENSE, ROUNDING, best_without, data
 
 IMAGE = """agraph (float[N,2,6,6] x) => (float[N,3,4,4] y) {
-    a = Conv<pads=[1,1,1,1]>(x, w1)
-    y = Conv(a, w2)
-}"""
+    a = Conv<pads=[1,1,1,1]>(x, w1)  y = Conv(a, w2) }"""
 FLAT = """agraph (float[N,2,3,2] x) => (float[N,3] y) {
-    a = Conv(x, w1)
-    f = Flatten(a)
-    y = Gemm<transB=1>(f, w2)
-}"""
+    a = Conv(x, w1)  f = Flatten(a)  y = Gemm<transB=1>(f, w2) }"""
 
 
 def costs(model: Model, feeds: list[np.ndarray]) -> np.ndarray:
@@ -71,10 +66,7 @@ def test_what_others_can_stand_for_goes_first() -> None:
 
 def test_layers_that_it_cannot_look_at_are_told() -> None:
     text = """agraph (float[N,2,4,4] x) => (float[N,4,4,4] y) {
-        a = Conv(x, w1)
-        g = Conv<group=2>(a, w2)
-        y = Conv(g, w3)
-    }"""
+        a = Conv(x, w1)  g = Conv<group=2>(a, w2)  y = Conv(g, w3) }"""
     model = model_of(text, w1=noise(8, 2, 1, 1), w2=noise(8, 4, 1, 1), w3=noise(4, 8, 1, 1))
     change = prune_channels(model, data(noise(2, 2, 4, 4)), ratio=0.5, score="hessian", round_to=1)
     assert {"w2", "w3"} <= set(change.touched)

@@ -108,10 +108,7 @@ def test_a_score_that_needs_data_asks_for_it() -> None:
 
 def test_quantized_weights_count_with_their_scales() -> None:
     text = """agraph (float[N,3,4,4] x) => (float[N,2,4,4] y) {
-        w = DequantizeLinear<axis=0>(q, s)
-        a = Conv(x, w)
-        y = Conv(a, w2)
-    }"""
+        w = DequantizeLinear<axis=0>(q, s)  a = Conv(x, w)  y = Conv(a, w2) }"""
     q, s = np.arange(-9, 9, dtype=np.int8).reshape(6, 3, 1, 1), np.linspace(0.1, 1, 6, dtype=np.float32)
     model = model_of(text, q=q, s=s, w2=WEIGHTS["w2"])
     prepare(model)
@@ -121,10 +118,7 @@ def test_quantized_weights_count_with_their_scales() -> None:
 
 def test_the_weights_of_grouped_convolutions_are_read_group_by_group() -> None:
     text = """agraph (float[N,3,4,4] x) => (float[N,2,4,4] y) {
-        a = Conv(x, w1)
-        g = Conv<group=2>(a, w2)
-        y = Conv(g, w3)
-    }"""
+        a = Conv(x, w1)  g = Conv<group=2>(a, w2)  y = Conv(g, w3) }"""
     w2 = noise(4, 3, 1, 1, seed=6)
     model = model_of(text, w1=WEIGHTS["w1"], w2=w2, w3=noise(2, 4, 1, 1))
     prepare(model)

@@ -17,11 +17,8 @@ from tests.prune.channels.channel_proof import some_units
 from tests.prune.units.recurrent_case import GATES, RECURRENT
 
 CONVOLUTIONS = """agraph (float[N,4,9,9] x) => (float[N,2,10,10] y) {
-    a = Conv<pads=[1,1,1,1]>(x, w1)
-    d = Conv<group=16, strides=[2,2]>(a, w2)
-    g = Conv<group=2>(d, w3)
-    y = ConvTranspose<strides=[2,2], kernel_shape=[4,4]>(g, w4)
-}"""
+    a = Conv<pads=[1,1,1,1]>(x, w1)  d = Conv<group=16, strides=[2,2]>(a, w2)  g = Conv<group=2>(d, w3)
+    y = ConvTranspose<strides=[2,2], kernel_shape=[4,4]>(g, w4) }"""
 KERNELS = {"w1": noise(16, 4, 3, 3), "w2": noise(16, 1, 3, 3), "w3": noise(8, 8, 1, 1), "w4": noise(8, 2, 4, 4)}
 COUNTED = 16 * 4 * 9 * 81 + 16 * 9 * 16 + 8 * 8 * 16 + 8 * 2 * 16 * 16  # products: weights x places that they visit
 
@@ -102,10 +99,7 @@ def test_more_than_can_go_is_refused() -> None:
 
 def test_a_model_that_nothing_made_up_runs_on() -> None:
     text = """agraph (float[12] x, int64[2] shape) => (float[A,16] y) {
-        r = Reshape(x, shape)
-        a = Gemm(r, w1)
-        y = Gemm(a, w2)
-    }"""
+        r = Reshape(x, shape)  a = Gemm(r, w1)  y = Gemm(a, w2) }"""
     model = model_of(text, w1=noise(6, 32), w2=noise(32, 16))
     with pytest.raises(PassError, match="no made-up input runs"):
         prune_channels(model, context(), ratio=0.5, by="flops")

@@ -17,12 +17,7 @@ from tests.helpers import model_of, noise, outputs
 from tests.prune.scores.score_case import DENSE, ROUNDING, best_without, data
 
 TWO = """agraph (float[N,12] x) => (float[N,3] y) {
-    a = Gemm(x, w1)
-    b = Relu(a)
-    c = Gemm(b, w2)
-    d = Relu(c)
-    y = Gemm(d, w3)
-}"""
+    a = Gemm(x, w1)  b = Relu(a)  c = Gemm(b, w2)  d = Relu(c)  y = Gemm(d, w3) }"""
 X = noise(400, 12, seed=9)
 ALIKE = 4  # of the 16 units of the first layer no more are different
 
@@ -55,12 +50,7 @@ def test_what_each_unit_adds_sums_up_to_the_least_error_without_all_of_them() ->
 
 def test_nothing_is_said_of_groups_whose_readers_are_not_all_looked_at() -> None:
     text = """agraph (float[N,2,4,4] x) => (float[N,2,4,4] y) {
-        a = Conv(x, w1)
-        b = Conv<group=2>(a, w2)
-        c = Conv(a, w3)
-        s = Concat<axis=1>(b, c)
-        y = Conv(s, w4)
-    }"""
+        a = Conv(x, w1)  b = Conv<group=2>(a, w2)  c = Conv(a, w3)  s = Concat<axis=1>(b, c)  y = Conv(s, w4) }"""
     weights = {"w1": noise(8, 2, 1, 1), "w2": noise(8, 4, 1, 1), "w3": noise(6, 8, 1, 1), "w4": noise(2, 14, 1, 1)}
     model = model_of(text, **weights)
     prepare(model)

@@ -17,21 +17,13 @@ from tests.prune.units.recurrent_case import GATES, RECURRENT
 
 ROUNDING = 2e-6  # sums of at most a few hundred float32 products
 GROUPED = """agraph (float[N,2,4,4] x) => (float[N,3,4,4] y) {
-    a = Conv(x, w1, b1)
-    r = Relu(a)
-    g = Conv<group=2>(r, w2)
-    y = Conv(g, w3)
-}"""
+    a = Conv(x, w1, b1)  r = Relu(a)  g = Conv<group=2>(r, w2)  y = Conv(g, w3) }"""
 KERNELS = {"w1": noise(8, 2, 1, 1), "b1": noise(8), "w2": noise(8, 4, 1, 1, seed=1), "w3": noise(3, 8, 1, 1, seed=2)}
 
 
 BOTH_WAYS = """agraph (float[5,N,6] x) => (float[5,N,3] y) {
-    a = MatMul(x, wa)
-    h, last = LSTM<hidden_size=8, direction="bidirectional">(a, w, r)
-    t = Transpose<perm=[0,2,1,3]>(h)
-    f = Reshape(t, s)
-    y = MatMul(f, wo)
-}"""
+    a = MatMul(x, wa)  h, last = LSTM<hidden_size=8, direction="bidirectional">(a, w, r)
+    t = Transpose<perm=[0,2,1,3]>(h)  f = Reshape(t, s)  y = MatMul(f, wo) }"""
 GATES_BOTH_WAYS = {
     "wa": noise(6, 10),
     "w": noise(2, 32, 10, seed=1, scale=0.3),

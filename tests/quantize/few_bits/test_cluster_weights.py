@@ -130,9 +130,7 @@ def test_the_file_shrinks_and_the_run_is_that_of_the_float_model(tmp_path):
 
 
 RECURRENT = """g (float[16, 1, 32] x, float[1, 8, 9, 9] image) => (float[16, 1, 1, 64] y, float[1, 64, 7, 7] c) {
-    y, h = LSTM<hidden_size = 64>(x, w, r)
-    c = Conv(image, k)
-}"""
+    y, h = LSTM<hidden_size = 64>(x, w, r)  c = Conv(image, k) }"""
 
 
 @pytest.mark.parametrize("scope", ["tensor", "channel"])

@@ -24,10 +24,7 @@ GATHER = "g (int64[B, S] ids) => (float[B, S, D] y) { y = Gather(table, ids) }"
 CONV = "g (float[B, 8, 9, 9] x) => (float[B, 24, H, W] y) { y = Conv<pads = [1, 1, 1, 1]>(x, w, b) }"
 CONV_WEIGHTS = {"w": noise(24, 8, 3, 3), "b": noise(24, seed=1)}
 TIED = """g (int64[B, S] ids) => (float[B, S, 50] y) {
-    rows = Gather(table, ids)
-    turned = Transpose<perm = [1, 0]>(table)
-    y = MatMul(rows, turned)
-}"""
+    rows = Gather(table, ids)  turned = Transpose<perm = [1, 0]>(table)  y = MatMul(rows, turned) }"""
 TIED_GEMM = "g (int64[B] ids) => (float[B, 50] y) { rows = Gather(table, ids)  y = Gemm<transB = 1>(rows, table) }"
 
 
@@ -262,9 +259,7 @@ def test_convolutions_are_unpacked_at_load(tmp_path):
 
 def test_depthwise_and_transposed_convolutions():
     text = """g (float[B, 64, 9, 9] x) => (float[B, 16, H, W] y) {
-        z = Conv<group = 64>(x, depthwise)
-        y = ConvTranspose(z, turned)
-    }"""
+        z = Conv<group = 64>(x, depthwise)  y = ConvTranspose(z, turned) }"""
     weights, x = {"depthwise": noise(64, 1, 3, 3), "turned": noise(64, 16, 2, 2)}, noise(1, 64, 9, 9)
     model, change = quantized(model_of(text, **weights), bits=8, method="rtn", clip=False)
     rounded_weights = {n: rounded(w.reshape(64, -1), 8, 32).reshape(w.shape) for n, w in weights.items()}

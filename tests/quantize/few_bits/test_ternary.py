@@ -71,9 +71,7 @@ def test_what_is_stored_and_what_runs(operation, bits, tmp_path):
 @pytest.mark.parametrize("operation", [ternarize_weights, binarize_weights])
 def test_convolutions_have_a_scale_for_each_output_channel(operation):
     text = """g (float[1, 8, 9, 9] x) => (float[1, 16, H, W] y) {
-        h = Conv(x, v)
-        y = ConvTranspose(h, w)
-    }"""
+        h = Conv(x, v)  y = ConvTranspose(h, w) }"""
     weights = {"v": noise(32, 8, 3, 3), "w": noise(32, 16, 3, 3, seed=1)}
     model = model_of(text, **weights)
     operation(model, context(), threshold=0.7) if operation is ternarize_weights else operation(model, context())

@@ -50,8 +50,7 @@ MATRICES = proto_of(
 KERNELS = proto_of(
     """g (float[N,6,9,9] x) => (float[N,8] y) {
         a = Conv(x, k0, b0)  h = Relu(a)  c = Conv<pads=[1,1,1,1]>(h, k1)  s = Add(c, h)
-        r = Relu(s)  e = Conv<pads=[1,1,1,1]>(r, k1)  p = GlobalAveragePool(e)  y = Flatten(p)
-    }""",
+        r = Relu(s)  e = Conv<pads=[1,1,1,1]>(r, k1)  p = GlobalAveragePool(e)  y = Flatten(p) }""",
     k0=noise(8, 6, 3, 3, seed=8),
     b0=noise(8, seed=9),
     k1=noise(8, 8, 3, 3, seed=10, scale=0.2),
@@ -161,8 +160,7 @@ def test_no_codes_stay_that_nobody_computes_with():
 def test_an_operator_that_adds_floats_reads_floats_though_another_reader_needs_codes():
     text = """g (float[N,6,9,9] x) => (float[N,8,9,9] y, float[N,8,9,9] c) {
         a = Conv<pads=[1,1,1,1]>(x, k0)  h = Relu(a)  c = Conv<pads=[1,1,1,1]>(h, k1)
-        p = Conv<pads=[1,1,1,1]>(x, k2)  q = Sin(p)  s = Add(h, q)  y = Conv<pads=[1,1,1,1]>(s, k1)
-    }"""
+        p = Conv<pads=[1,1,1,1]>(x, k2)  q = Sin(p)  s = Add(h, q)  y = Conv<pads=[1,1,1,1]>(s, k1) }"""
     kernels = {"k0": noise(8, 6, 3, 3, seed=8), "k1": noise(8, 8, 3, 3, seed=9), "k2": noise(8, 6, 3, 3, seed=10)}
     model, ctx = rounded(named(proto_of(text, **kernels), "acpy"), quantize_static, IMAGES)
     keep_float(model, ctx, layers=["a"])
