@@ -77,11 +77,16 @@ def onnxruntime_module() -> Any:
     return onnxruntime
 
 
+def available_providers() -> set[str]:
+    """The execution providers, by short name, that this build of onnxruntime has."""
+    return {short_name(name) for name in onnxruntime_module().get_available_providers()}
+
+
 def check_providers(providers: Sequence[Provider]) -> list[tuple[str, dict[str, Any]]]:
     """onnxruntime's own form of the providers; an error names those that can be had here."""
     ort = onnxruntime_module()
     known = {short_name(name): name for name in ort.get_all_providers()}
-    available = {short_name(name) for name in ort.get_available_providers()}
+    available = available_providers()
     if not providers:
         raise ProviderError("no execution provider is given", hint=f"available here: {', '.join(sorted(available))}")
     for provider in providers:

@@ -47,13 +47,11 @@ class Environment:
 
 def describe_environment(provider: str, threads: int) -> Environment:
     """The environment of this process, for a model run on ``provider`` with ``threads`` threads."""
-    facts = _cpuinfo()
-    flags = (facts.get("flags") or facts.get("Features") or "").split()
     return Environment(
         provider=provider,
         threads=threads,
-        cpu=facts.get("model name") or platform.processor() or platform.machine(),
-        cpu_features=tuple(name for name in _TELLING if name in flags),
+        cpu=_cpuinfo().get("model name") or platform.processor() or platform.machine(),
+        cpu_features=cpu_features(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         device=_nvidia_device() if facts_of(provider).is_nvidia else None,
         system=platform.platform(),
@@ -61,6 +59,13 @@ def describe_environment(provider: str, threads: int) -> Environment:
         onnxruntime=onnxruntime_module().__version__,
         onnxpress=tool_version(),
     )
+
+
+def cpu_features() -> tuple[str, ...]:
+    """The instruction sets of this processor that decide which kernels run; none where the system does not tell."""
+    facts = _cpuinfo()
+    flags = (facts.get("flags") or facts.get("Features") or "").split()
+    return tuple(name for name in _TELLING if name in flags)
 
 
 def _cpuinfo() -> dict[str, str]:
