@@ -68,9 +68,11 @@ def check(
     if model is not None or loaded.recipe.model is not None:
         _check_on_model(loaded, model, allow_code)
     raise_all(loaded.faults)
-    steps = len(loaded.recipe.passes)
+    steps, auto = len(loaded.recipe.passes), loaded.recipe.auto
     if as_json:
-        put_answer({"ok": True, "steps": steps})
+        put_answer({"ok": True, "steps": steps, **({"auto": auto.model_dump()} if auto is not None else {})})
+    elif auto is not None:
+        put("ok: auto, steps are found when it is run\n")
     else:
         put(f"ok: {steps} {'step' if steps == 1 else 'steps'}\n")
 

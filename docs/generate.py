@@ -14,9 +14,10 @@ from house import house
 from compress_ops.catalogue import PASSES
 from compress_ops.cli.main import app
 from compress_ops.data import FORMS
+from compress_ops.devices import TARGETS
 from compress_ops.measure import METRIC_NAMES
 from compress_ops.passes import Pass, StepOptions
-from compress_ops.recipe import gradually
+from compress_ops.recipe import Auto, gradually
 from compress_ops.recipe.gradually import NAME as GRADUALLY
 from compress_ops.recipe.reference import OptionFacts, model_facts, option_facts
 
@@ -44,7 +45,7 @@ def _passes() -> Iterator[str]:
     )
     for operation in PASSES.values():
         yield from _pass(operation)
-    yield from _gradually()
+    yield from (*_gradually(), *_auto())
 
 
 def _pass(operation: Pass) -> Iterator[str]:
@@ -73,6 +74,16 @@ def _gradually() -> Iterator[str]:
     )
     yield from ("| option | type | default | meaning |", "|---|---|---|---|")
     yield from map(_row, model_facts(gradually.Gradually))
+    yield ""
+
+
+def _auto() -> Iterator[str]:
+    yield from ("### auto", "", "`passes: auto` in the place of the list. The section `auto`:", "")
+    yield from (f"{Auto.__doc__}", "", "| option | type | default | meaning |", "|---|---|---|---|")
+    yield from map(_row, model_facts(Auto))
+    yield from ("", "| device | what | provider | forms | why |", "|---|---|---|---|---|")
+    for target in TARGETS.values():
+        yield f"| `{target.name}` | {target.what} | {target.provider} | {'; '.join(target.forms)} | {target.why} |"
     yield ""
 
 

@@ -23,7 +23,7 @@ from ..report.report import Report, StepReport
 from ..runtime import open_session
 from .against import outputs_of, reference_of
 from .defaults import defaults_note, dropped_note
-from .job import Job, Prepared, counted_bytes
+from .job import Job, Prepared, counted_bytes, refuse_auto
 from .lean import drop_given_names, drop_leftovers, entry_bytes
 from .preflight import prepare
 from .steps import apply_steps, check_outputs
@@ -32,6 +32,7 @@ from .undone import Gains
 
 def plan(job: Job) -> list[StepReport]:
     """What each step would touch and decline; nothing is written, and calibration looks at one batch only."""
+    refuse_auto(job)
     return list(apply_steps(prepare(job), dry_run=True))
 
 
@@ -42,6 +43,7 @@ def run(job: Job) -> Report:
     """
     if job.out is None:
         raise UsageError("a run needs an output path", hint="plan() says what it would do")
+    refuse_auto(job)
     started, cpu_started = time.perf_counter(), time.process_time()
     prepared = prepare(job)
     gains = Gains()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data import Dataset
+from ..errors import UsageError
 from ..files.models import file_digest, model_files
 from ..files.writing import Output
 from ..model import Model, load
@@ -82,9 +83,15 @@ class Prepared:
 
 def with_passes(job: Job, passes: list[Step]) -> Job:
     """The job with other passes in its recipe."""
-    recipe = job.recipe.model_copy(update={"passes": passes})
+    recipe = job.recipe.model_copy(update={"passes": passes, "auto": None})
     document = Document(job.loaded.document.file)
     return replace(job, loaded=LoadedRecipe(recipe, job.loaded.folder, document=document))
+
+
+def refuse_auto(job: Job) -> None:
+    """Raise UsageError for a job whose passes are to be found first: what follows from a list has none."""
+    if job.recipe.auto is not None:
+        raise UsageError("passes: auto has no steps yet", hint="they are found by onnxpress run, or search.run_auto()")
 
 
 def model_of(job: Job) -> Model:

@@ -73,7 +73,9 @@ def _place(job: Job, path: tuple[str | int, ...], value: object) -> Place | None
 
 
 def _provider_place(job: Job) -> Place | None:
-    written = job.loaded.document.at(("provider",))
+    written, auto = job.loaded.document.at(("provider",)), job.recipe.auto
+    if written is None and auto is not None and auto.device is not None:
+        return job.loaded.document.place(("auto", "device"))
     entries = written if isinstance(written, list) else [written]
     names = [next(iter(entry), None) if isinstance(entry, dict) else entry for entry in entries]
     short = [short_name(name) if isinstance(name, str) else name for name in names]
@@ -260,6 +262,8 @@ def _unmet_needs(job: Job) -> Iterator[OnnxpressError]:
             if not given.get(need, True):
                 yield _needs(job, step, need)
 
+    yield from _unmet_by_auto(job)
+
 
 def _needs(job: Job, step: Step, need: Need) -> OnnxpressError:
     place = job.loaded.document.place(step.path)
@@ -267,6 +271,17 @@ def _needs(job: Job, step: Step, need: Need) -> OnnxpressError:
     return RecipeError(
         f"{step.operation.name} needs {need.value}", hint=f"give data.{key} in the recipe, or --data", place=place
     )
+
+
+def _unmet_by_auto(job: Job) -> Iterator[OnnxpressError]:
+    """It tells losses on data, and trains on data of its own: a few calibration samples are learned by heart."""
+    auto, section, place = job.recipe.auto, job.recipe.data, job.loaded.document.place
+    if auto is not None and section.calibration is None:
+        hint = "a few dozen inputs that the model really sees: data.calibration in the recipe, or --data"
+        yield RecipeError("auto needs calibration data", hint=hint, place=place(("passes",)))
+    if auto is not None and auto.retrain and section.training is None:
+        hint = "give data.training in the recipe, or --training"
+        yield RecipeError("retrain needs training data", hint=hint, place=place(("auto", "retrain")))
 
 
 def _unmeasured_budgets(job: Job) -> Iterator[OnnxpressError]:

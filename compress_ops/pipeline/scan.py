@@ -28,7 +28,7 @@ from ..prune.prune_one_layer import scan_groups
 from ..quantize.quantize_one_layer import scan_layers
 from ..recipe import Step
 from ..report.report import plain
-from .job import Job, Prepared, with_passes
+from .job import Job, Prepared, refuse_auto, with_passes
 from .preflight import prepare
 from .steps import apply_steps, context_of
 
@@ -41,6 +41,7 @@ def scan(job: Job, cache: Path | None = None) -> Sensitivity:
     Raises UsageError without calibration data or where the last step is none that can be scanned, PassError where the
     model has no part that it could change.
     """
+    refuse_auto(job)
     *before, step = job.recipe.passes
     if step.operation.name not in _SCANS:
         raise UsageError(f"{step.operation.name} has no sensitivity scan", hint=f"one of: {', '.join(_SCANS)}")

@@ -17,9 +17,10 @@ from ..files.reading import is_absent, reason_of, unreadable
 from ..measure import Budget, Measure
 from .check import checked_document, step_from
 from .text import Document, Flag, dump_recipe, read_document, set_flag, set_value
-from .types import Data, Evaluation, Recipe, Step
+from .types import Auto, Data, Evaluation, Recipe, Step
 
 __all__ = [
+    "Auto",
     "Budget",
     "Data",
     "Evaluation",

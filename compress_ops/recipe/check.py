@@ -6,15 +6,19 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ..devices import TARGETS
 from ..errors import OnnxpressError, Place, RecipeError, did_you_mean, raise_all
 from ..passes import Pass, StepOptions
+from ..runtime import Provider
 from ..settings import wrong_with
 from .gradually import NAME as GRADUALLY
 from .gradually import Gradually, expanded
 from .text import Document, Path
-from .types import Recipe, Step
+from .types import AUTO, Auto, Recipe, Step
 
+_HOW_AUTO = "auto stands in the place of the whole list: passes: auto"
 _HOW_GRADUALLY = "write gradually among the recipe's passes, as gradually: {steps: 4, passes: [...]}"
+_MAY_DROP, _STAYS_CLOSE = {"max_drop": "1%"}, {"min_closeness": 0.99}  # what auto is held to where nothing is said
 _MOST_STEPS = 1000
 _MOST_FAULTS = 100  # of one mapping: nobody reads more, and to look for what was meant takes time
 
@@ -37,7 +41,20 @@ def checked_document(document: Document, catalogue: dict[str, Pass]) -> tuple[Re
     if sections is None:
         raise_all(faults)
     assert sections is not None
+    if document.data.get("passes") == AUTO:
+        return _to_be_found(sections), faults
     return sections.model_copy(update={"passes": [] if faults else steps}), faults
+
+
+def _to_be_found(recipe: Recipe) -> Recipe:
+    """The recipe of ``passes: auto``: it holds a limit on what is lost, and its device says where it is measured."""
+    auto, budget, evaluation = recipe.auto or Auto(), recipe.budget, recipe.data.evaluation
+    if budget.max_drop is None and budget.min_closeness is None:
+        budget = budget.but(**(_MAY_DROP if evaluation and evaluation.metrics else _STAYS_CLOSE))
+    found: dict[str, Any] = {"auto": auto, "budget": budget}
+    if auto.device is not None and "provider" not in recipe.model_fields_set:
+        found["provider"] = [Provider(TARGETS[auto.device].provider)]
+    return recipe.model_copy(update=found)
 
 
 def _sections(document: Document, faults: list[OnnxpressError]) -> Recipe | None:
@@ -53,11 +70,15 @@ def _sections(document: Document, faults: list[OnnxpressError]) -> Recipe | None
 
 def _is_empty_section(name: str, value: Any) -> bool:
     """``budget:`` with nothing under it means the same as leaving it out."""
-    return value is None and name in ("data", "measure", "budget", "model")
+    return value is None and name in ("data", "measure", "budget", "model", "auto")
 
 
 def _steps(document: Document, catalogue: dict[str, Pass], faults: list[OnnxpressError]) -> list[Step]:
     entries = document.data.get("passes", [])
+    if entries == AUTO:
+        return []
+    if document.data.get("auto") is not None and "passes" in document.data:
+        faults.append(_no_choice(document.place(("auto",), of_key=True)))
     if not isinstance(entries, list) or not entries:
         if "passes" in document.data:
             faults.append(_no_list(entries, document.place(("passes",))))
@@ -69,10 +90,16 @@ def _steps(document: Document, catalogue: dict[str, Pass], faults: list[Onnxpres
     return steps if len(steps) <= _MOST_STEPS else _too_many(len(steps), document, faults)
 
 
+def _no_choice(place: Place) -> RecipeError:
+    hint = "write passes: auto in the place of the list, or leave out this section"
+    return RecipeError("auto says how to find passes, and they are told", hint=hint, place=place)
+
+
 def _no_list(entries: Any, place: Place) -> RecipeError:
     message = "passes must be a list with at least one step"
     if not isinstance(entries, dict) or not entries:
-        return RecipeError(message, hint="write each step on a line of its own: - simplify", place=place)
+        hint = "write each step on a line of its own: - simplify; or write passes: auto"
+        return RecipeError(message, hint=hint, place=place)
     name = next(iter(entries))
     line = f"- {name}" + (":" if entries[name] else "")
     return RecipeError(f"{message}, and is a mapping", hint=f"put a dash before each step: {line}", place=place)
@@ -120,8 +147,9 @@ def _step(
     if isinstance(entry, dict) and len(entry) == 1:
         ((name, options),) = entry.items()
         inner = (*path, name)
-    if name == GRADUALLY:
-        faults.append(RecipeError(_HOW_GRADUALLY, place=document.place(inner)))
+    if name in (GRADUALLY, AUTO):
+        how = _HOW_GRADUALLY if name == GRADUALLY else _HOW_AUTO
+        faults.append(RecipeError(how, place=document.place(inner)))
         return None
     if not isinstance(name, str) or not isinstance(options, dict | None):
         message = "write a step as a pass name, or as one name with options: prune_weights: {ratio: 0.5}"
@@ -179,16 +207,12 @@ def _siblings(path: Path, start: Path, known: list[str]) -> list[str]:
     """Names that could stand where an unknown option stands."""
     if len(path) == len(start) + 1:
         return known
-    section = Recipe.model_fields.get(str(path[0]))
-    annotation: Any = section.annotation if section else None
-    for part in path[1:-1]:
-        annotation = (
-            annotation.model_fields[part].annotation
-            if hasattr(annotation, "model_fields") and part in annotation.model_fields
-            else None
-        )
-        annotation = next((a for a in getattr(annotation, "__args__", ()) if hasattr(a, "model_fields")), annotation)
-    return list(getattr(annotation, "model_fields", {}))
+    section: Any = Recipe
+    for part in path[:-1]:
+        field = getattr(section, "model_fields", {}).get(part)
+        annotation: Any = field.annotation if field else None
+        section = next((a for a in getattr(annotation, "__args__", ()) if hasattr(a, "model_fields")), annotation)
+    return list(getattr(section, "model_fields", {}))
 
 
 def step_from(operation: Pass, options: dict[str, Any]) -> Step:

@@ -14,11 +14,15 @@ from ..catalogue import PASSES
 from ..passes import Pass
 from .gradually import NAME as GRADUALLY
 from .gradually import Gradually
-from .types import Recipe
+from .types import AUTO, Auto, Recipe
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]
 
+_WHERE_AUTO: Schema = {
+    "if": {"required": ["auto"], "properties": {"auto": {"type": "object"}}},
+    "then": {"properties": {"passes": {"const": AUTO}}},
+}
 _MAY_BE_EMPTY = ("data", "measure", "budget")  # ``budget:`` with nothing under it is the same as no budget
 
 
@@ -31,7 +35,7 @@ def recipe_schema() -> Schema:
         definitions[operation.name]["description"] = operation.summary
     definitions[GRADUALLY] = _gradually(definitions.pop("Gradually"))
     head = {"$schema": DIALECT, "title": "onnxpress recipe", "description": "What to do to an ONNX model."}
-    return {**recipe, **head, "properties": _properties(recipe["properties"]), "$defs": definitions}
+    return {**recipe, **head, "properties": _properties(recipe["properties"]), **_WHERE_AUTO, "$defs": definitions}
 
 
 def _without_steps() -> type[Recipe]:
@@ -46,7 +50,8 @@ def _properties(plain: Schema) -> Schema:
 
 def _passes() -> Schema:
     gradually = _entry(GRADUALLY, {"$ref": f"#/$defs/{GRADUALLY}"}, Gradually.__doc__ or "")
-    return _list([*_steps(), gradually], Recipe.model_fields["passes"].description)
+    listed = _list([*_steps(), gradually], Recipe.model_fields["passes"].description)
+    return {"anyOf": [listed, {"const": AUTO, "description": Auto.__doc__}]}
 
 
 def _gradually(plain: Schema) -> Schema:

@@ -17,7 +17,7 @@ from ..data import Images
 from ..measure import Budget, Measure
 from ..passes import Pass, StepOptions
 from ..settings import Settings
-from .types import Data, Recipe
+from .types import Auto, Data, Recipe
 
 _ACTIVE = ("simplify", "quantize_dynamic")
 _COLUMN = 44  # where the descriptions begin
@@ -77,6 +77,8 @@ def _steps() -> Iterator[str]:
     yield f"## {Recipe.model_fields['passes'].description} Each step also takes:"
     yield from (f"##   {name}: {field.description}" for name, field in StepOptions.model_fields.items())
     yield f"## An entry can stand for several steps: {_GRADUALLY}"
+    yield "## In the place of the list, passes: auto finds steps that keep the budget. What a section auto: may say:"
+    yield from (f"##   {name}: {field.description}" for name, field in Auto.model_fields.items())
     yield "passes:"
     yield from (line for name in PASSES for line in _step(PASSES[name], active=name in _ACTIVE))
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
 from ..data import Images
+from ..devices import TARGETS
+from ..errors import did_you_mean
 from ..measure import Budget, Measure
 from ..passes import Pass, StepOptions
 from ..runtime import Provider
@@ -90,11 +92,65 @@ def _provider(entry: Any) -> Provider:
     raise ValueError("write a provider as a name such as cuda, or as {cuda: {device_id: 0}}")
 
 
+AUTO = "auto"
+"""What stands in the place of the list of passes where they are to be found."""
 _Entry = str | dict[str, dict[str, Any] | None]
+Objective = Literal["smallest", "fastest", "closest"]
+Purpose = Literal["transfer", "memory", "latency", "energy"]
+_SERVES: dict[Purpose, Objective] = {
+    "transfer": "smallest",
+    "memory": "smallest",
+    "latency": "fastest",
+    "energy": "fastest",
+}
+
+
+def _known_device(name: str) -> str:
+    if name not in TARGETS:
+        raise ValueError(f"should be one of {', '.join(TARGETS)}{did_you_mean(name, TARGETS)}")
+    return name
+
+
+Device = Annotated[str, AfterValidator(_known_device), WithJsonSchema({"enum": list(TARGETS)})]
+
+
+class Auto(Settings):
+    """What is looked for, and how long, where passes are ``auto``: steps that keep the budget."""
+
+    objective: Objective | None = Field(
+        None, description="What to gain most of within the budget; null: as purpose says, else a balance of all."
+    )
+    device: Device | None = Field(
+        None, description="Where the model will run: what is allowed and fast there; null: by trials on provider."
+    )
+    purpose: Purpose | None = Field(
+        None, description="What for: transfer and memory want the smallest, latency and energy the fastest."
+    )
+    minutes: float = Field(10, gt=0, description="How long to look.")
+    trials: int | None = Field(None, ge=1, description="How many models to make, in place of minutes: this repeats.")
+    retrain: bool = Field(
+        False, description="Try pruning with distillation behind it, too: it takes its time, and data.training."
+    )
+
+    @field_validator("purpose")
+    @classmethod
+    def _agrees(cls, purpose: Purpose | None, info: ValidationInfo) -> Purpose | None:
+        objective = info.data.get("objective")
+        if purpose is not None and objective not in (None, "closest", _SERVES[purpose]):
+            raise ValueError(f"{purpose} wants the {_SERVES[purpose]}, and objective is {objective}")
+        return purpose
+
+    @property
+    def aim(self) -> Objective | None:
+        """The objective that is written, or that the purpose means."""
+        return self.objective or (_SERVES[self.purpose] if self.purpose is not None else None)
 
 
 class Recipe(Settings):
-    """A whole recipe, checked. ``passes`` is a list: order and repetition are meaning."""
+    """A whole recipe, checked. ``passes`` is a list: order and repetition are meaning.
+
+    Where ``auto`` is something the list is empty: its steps are yet to be found.
+    """
 
     version: Literal[1] = Field(description="Version of the recipe format.")
     model: str | None = Field(None, description="The ONNX file; MODEL on the command line wins.")
@@ -113,6 +169,7 @@ class Recipe(Settings):
         False, description="Keep what exporters leave behind (stack traces, local paths) where steps shrink the model."
     )
     passes: list[Step] = Field(description="Steps, applied in order.")
+    auto: Auto | None = Field(None, description="What to look for where ``passes: auto`` stands in place of the list.")
     budget: Budget = Budget()
 
     @field_validator("version", mode="before")
@@ -126,5 +183,5 @@ class Recipe(Settings):
         """The recipe as plain data with every default filled in."""
         plain = self.model_dump(mode="json", exclude={"passes", "provider"}, exclude_none=True)
         plain["provider"] = [{p.name: dict(p.options)} if p.options else p.name for p in self.provider]
-        plain["passes"] = [step.resolved() for step in self.passes]
+        plain["passes"] = [step.resolved() for step in self.passes] if self.auto is None else AUTO
         return plain

@@ -60,5 +60,16 @@ def test_check_of_one_step(call: Call, tmp_path: Path) -> None:
     assert call("recipe", "check", path).stdout == "ok: 1 step\n"
 
 
+def test_check_of_steps_that_are_yet_to_be_found(call: Call, model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "auto.yaml"
+    path.write_text("version: 1\npasses: auto\n")
+    assert call("recipe", "check", path).stdout == "ok: auto, steps are found when it is run\n"
+    told = json.loads(call("recipe", "check", path, "--json").stdout)
+    assert (told["steps"], told["auto"]["minutes"]) == (0, 10)
+    without = call("recipe", "check", path, model)
+    assert without.exit_code == 2 and "auto needs calibration data" in without.stderr
+    assert call("recipe", "check", path, model, "--set", "data.calibration=random").exit_code == 0
+
+
 def test_schema_is_json(call: Call) -> None:
     assert json.loads(call("recipe", "schema").stdout)["title"] == "onnxpress recipe"

@@ -31,6 +31,10 @@ GOOD: list[dict[str, Any]] = [
     {"data": {"images": {"resize": [224, 224], "mean": [0.5]}}},
     {"measure": {"dims": {"seq": 64}, "values": {"sr": 16000}, "seconds": 1}},
     {"budget": {"max_size": "30%", "min_speedup": 1.5, "max_drop": 0.02}},
+    {"passes": "auto"},
+    {"passes": "auto", "auto": None},
+    {"passes": "auto", "auto": {"objective": "smallest", "device": "cuda", "minutes": 2, "trials": 3}},
+    {"auto": None},
 ]
 BAD: list[dict[str, Any]] = [
     {"version": 2},
@@ -51,6 +55,12 @@ BAD: list[dict[str, Any]] = [
     {"measure": {"seconds": 0}},
     {"budget": {"min_speedup": "fast"}},
     {"budgett": {}},
+    {"auto": {}},
+    {"passes": "automatic"},
+    {"passes": ["auto"]},
+    {"passes": "auto", "auto": {"device": "toaster"}},
+    {"passes": "auto", "auto": {"minutes": 0}},
+    {"passes": "auto", "auto": {"trials": 0}},
 ]
 
 
