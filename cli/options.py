@@ -175,6 +175,9 @@ Bits = Annotated[
     int | None, typer.Option("--bits", metavar="N", help="Weights alone, in 2, 3, 4 or 8 bits, in blocks.")
 ]
 Heads = Annotated[bool, typer.Option("--heads", help="Cut whole attention heads instead of channels.")]
+RecipeOut = Annotated[
+    Path | None, typer.Option("--recipe-out", metavar="FILE", help="Write the recipe that was chosen.")
+]
 ShowRecipe = Annotated[bool, typer.Option("--show-recipe", help="Print the recipe that this stands for, and stop.")]
 
 

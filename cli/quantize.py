@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,12 +9,9 @@ import typer
 from . import options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from compress_ops.files.writing import Output
     from compress_ops.pipeline import Job
-    from compress_ops.recipe import Step
-    from compress_ops.report.report import Report
 
 _TOLD = 0.9  # closeness that --bits, --float16 and --clusters are held to: who asks for few bits takes some loss
 
@@ -28,9 +24,6 @@ MinCosine = Annotated[
     float | None,
     typer.Option("--min-cosine", min=0, max=1, help="How close to the float model's outputs to stay. [0.995]"),
 ]
-RecipeOut = Annotated[
-    Path | None, typer.Option("--recipe-out", metavar="FILE", help="Write the recipe that was chosen.")
-]
 ShowChoice = Annotated[bool, typer.Option("--show-recipe", help="Print the recipe that would be chosen, and stop.")]
 
 
@@ -42,7 +35,7 @@ def quantize(
     float16: Float16 = False,
     clusters: Clusters = None,
     min_cosine: MinCosine = None,
-    recipe_out: RecipeOut = None,
+    recipe_out: options.RecipeOut = None,
     show_recipe: ShowChoice = False,
     doing: options.Doing,
 ) -> None:
@@ -61,32 +54,33 @@ def quantize(
 
     from compress_ops.search import CLOSE_ENOUGH, run_chosen
 
+    from .chosen import keeping, others, refuse_passes
     from .execute import carry_out, execute
     from .flags import data_section, job_of, recipe_from, sections_of
 
-    _refuse_passes(asked.set_ or ())
+    refuse_passes("quantize", asked.set_, "write the recipe with --show-recipe, edit it, and run that")
     sections = sections_of(asked, data_section(asked), doing)
     told = _told(bits, float16, clusters)
     _say_what_is_taken(sections, told, asked, quiet=doing.quiet)
-    passes = ["simplify", *told]
     budget = {"min_closeness": min_cosine or _TOLD} if told and doing.proves else {}
-    loaded = recipe_from("quantize", asked.set_, {**sections, "passes": passes, "budget": budget})
-    job = job_of(loaded, model, _suffix(bits, float16, clusters), asked, doing, others=_others(recipe_out))
+    loaded = recipe_from("quantize", asked.set_, {**sections, "passes": ["simplify", *told], "budget": budget})
+    job = job_of(loaded, model, _suffix(bits, float16, clusters), asked, doing, others=others(recipe_out))
     least = None if told else min_cosine or CLOSE_ENOUGH
     if show_recipe:
         _show_recipe(sections, job, doing, least)
     elif doing.dry_run:
         execute(_planned(job, doing, least), doing)
     else:
-        carry_out(partial(run_chosen, least=least), job, doing, _keeping(recipe_out, sections, doing))
+        carry_out(partial(run_chosen, least=least), job, doing, keeping(recipe_out, sections, doing))
 
 
 def _show_recipe(sections: dict[str, Any], job: Job, doing: options.Doing, least: float | None) -> None:
     from dataclasses import replace
 
+    from .chosen import recipe_text
     from .streams import put
 
-    put(_recipe_text(sections, _planned(replace(job, out=None), doing, least).recipe.passes))
+    put(recipe_text(sections, _planned(replace(job, out=None), doing, least).recipe.passes))
 
 
 def _planned(job: Job, doing: options.Doing, least: float | None) -> Job:
@@ -109,14 +103,12 @@ def _say_what_is_taken(sections: dict[str, Any], told: Sequence[Any], asked: opt
     from compress_ops.runtime import short_name
     from compress_ops.search import reason_of
 
+    from .chosen import fairer_judge
     from .faults import say
 
-    scored = sections["data"].get("evaluation", {}).get("path")
     first = short_name(sections["provider"][0]) if sections["provider"] else "cpu"
-    notes = [] if told else [reason_of(first, with_data=asked.data is not None)]
-    if scored is not None and asked.evaluation is None:
-        notes.append("scored on --data, which the model is fitted to; --evaluation DATA is a fairer judge")
-    for note in filter(None, () if quiet else notes):
+    choice = "" if told else reason_of(first, with_data=asked.data is not None)
+    for note in filter(None, () if quiet else (choice, fairer_judge(sections["data"], asked))):
         say(note)
 
 
@@ -140,44 +132,3 @@ def _told(bits: int | None, float16: bool, clusters: int | None) -> list[Any]:
 def _suffix(bits: int | None, float16: bool, clusters: int | None) -> str:
     """What a result is called that no name is given for: ``MODEL-int8.onnx``."""
     return "float16" if float16 else f"{clusters}-values" if clusters is not None else f"int{bits or 8}"
-
-
-def _refuse_passes(overrides: Sequence[str]) -> None:
-    from compress_ops.errors import UsageError
-
-    for override in overrides:
-        if override.startswith("passes"):
-            hint = "write the recipe with --show-recipe, edit it, and run that"
-            raise UsageError(f"--set {override}: quantize chooses the passes itself", hint=hint)
-
-
-def _others(recipe_out: Path | None) -> list[Output]:
-    from compress_ops.files.writing import Output
-
-    return [Output(recipe_out, "--recipe-out")] if recipe_out is not None else []
-
-
-def _keeping(path: Path | None, sections: dict[str, Any], doing: options.Doing) -> Callable[[Report], None] | None:
-    """What writes the chosen recipe, its paths relative to where it lies."""
-    if path is None:
-        return None
-
-    def keep(report: Report) -> None:
-        from compress_ops.catalogue import PASSES
-        from compress_ops.files.writing import write
-        from compress_ops.recipe import step_from
-
-        plain = report.plain(path.parent)["recipe"]
-        steps = [step_from(PASSES[name], options) for step in plain["passes"] for name, options in step.items()]
-        write(path, _recipe_text({name: plain.get(name) for name in sections}, steps), force=doing.force)
-
-    return keep
-
-
-def _recipe_text(sections: dict[str, Any], passes: Sequence[Step]) -> str:
-    """A recipe as a person would write it: what is empty, or a default of a pass, is left out."""
-    from compress_ops.recipe import dump_recipe
-
-    from .flags import said
-
-    return dump_recipe({"version": 1, **said(sections), "passes": [step.written() for step in passes]})
