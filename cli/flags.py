@@ -32,13 +32,27 @@ _FLAGS = {
     ("keep_metadata",): "--keep-metadata",
 }
 """Where in a recipe each flag's value belongs."""
+_FLAGS_OF_AUTO = {
+    ("data", "training", "path"): "--training",
+    ("budget", "max_size"): "--max-size",
+    ("budget", "min_speedup"): "--min-speedup",
+    ("budget", "max_drop"): "--max-drop",
+    ("budget", "min_closeness"): "--min-closeness",
+    ("auto", "device"): "--device",
+    ("auto", "purpose"): "--for",
+    ("auto", "minutes"): "--minutes",
+    ("auto", "trials"): "--trials",
+    ("auto", "retrain"): "--retrain",
+}
+"""The same, of flags that auto alone has."""
 
 
 def given(sections: Mapping[str, Any]) -> list[Flag]:
     """The flags that gave the values in some sections of a recipe; None and what is empty was not given."""
     data = sections.get("data") or {}
     is_calibration = data.get("evaluation", {}).get("path") == data.get("calibration")
-    names = {**_FLAGS, ("data", "evaluation", "path"): "--data"} if is_calibration else _FLAGS
+    names = _FLAGS | (_FLAGS_OF_AUTO if sections.get("passes") == "auto" else {})
+    names |= {("data", "evaluation", "path"): "--data"} if is_calibration else {}
     return [flag for path, name in names.items() for flag in _flags(name, path, sections)]
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .auto import auto
 from .bench import bench
 from .compare import compare
 from .distill import distill
@@ -31,6 +32,7 @@ app = typer.Typer(
 
 COMMANDS: dict[Callable[..., None], str] = {
     run: "run recipe.yaml model.onnx -o small.onnx",
+    auto: "auto model.onnx --data calibration.npz --max-size 25%",
     quantize: "quantize model.onnx --data calibration.npz",
     prune: "prune model.onnx --ratio 30% --data calibration.npz",
     distill: "distill small.onnx --teacher model.onnx --data training.npz",

@@ -17,11 +17,11 @@ INPUT, TASK = "Input", "What to do"
 GROUPS: dict[str, tuple[str, ...]] = {
     INPUT: ("--dim", "--shape", "--value", "--drop-default-inputs"),
     TASK: (),
-    "Data": ("--data", "--evaluation", "--labels", "--metric", "--batch-size", "--allow-code"),
+    "Data": ("--data", "--training", "--evaluation", "--labels", "--metric", "--batch-size", "--allow-code"),
     "Measuring": ("--provider", "--threads", "--seed", "--batch", "--seconds", "--no-measure", "--allow-unproven"),
     "Output": (
-        *("--out", "--force", "--recipe-out", "--show-recipe", "--dry-run", "--report", "--json", "--keep-metadata"),
-        *("--quiet", "--verbose", "--help"),
+        *("--out", "--force", "--keep-best", "--recipe-out", "--show-recipe", "--dry-run", "--report", "--json"),
+        *("--keep-metadata", "--quiet", "--verbose", "--help"),
     ),
 }
 """The sections of a command's help; what stands in none of them says what to do."""

@@ -24,19 +24,25 @@ def run(
 ) -> None:
     """Apply a recipe to a model and prove the result.
 
-    The report is printed. Flags win over the recipe; --data replaces its calibration data.
+    The report is printed. Flags win over the recipe; --data replaces its calibration data. A recipe of passes: auto is
+    done as onnxpress auto does it.
 
     Exit status: 0 done; 1 a budget is missed or not proven, or a report could not be written (the output is); 2 a fault
     in what was given (nothing is written); 3 a bug; 130 interrupted.
     """
     from compress_ops.recipe import read_recipe
 
+    from .auto import find
     from .execute import execute
     from .flags import from_here, given, job_of, sections_of
 
     sections = sections_of(written, {"calibration": from_here(data) if data is not None else None}, doing)
     loaded = read_recipe(recipe, written.set_ or (), given(sections))
-    execute(job_of(loaded, model_of(loaded, model), "small", written, doing, resume=resume), doing)
+    job = job_of(loaded, model_of(loaded, model), "small", written, doing, resume=resume)
+    if loaded.recipe.auto is not None:
+        find(job, doing)
+    else:
+        execute(job, doing)
 
 
 def model_of(loaded: LoadedRecipe, model: Path | None) -> Path:

@@ -291,7 +291,7 @@ def _unmeasured_budgets(job: Job) -> Iterator[OnnxpressError]:
             message, hint = f"{name} asks for what --no-measure does not measure", "drop one of the two"
             yield UsageError(message, hint=hint, place=document.place(("budget", name)))
     if budget.max_drop is not None and not (evaluation and evaluation.metrics):
-        hint = "give data.evaluation with labels and metrics, or drop max_drop"
+        hint = "give data.evaluation with labels and metrics (--labels and --metric), or drop max_drop"
         place = document.place(("budget", "max_drop"))
         yield RecipeError("max_drop needs evaluation data and a metric", hint=hint, place=place)
 

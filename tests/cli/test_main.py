@@ -18,7 +18,7 @@ from tests.helpers import ROOT
 from .conftest import Call
 
 HEAVY = ("numpy", "onnx", "onnx_ir", "onnxruntime", "rich", "yaml")
-COMMANDS = ["bench", "compare", "distill", "inspect", "passes", "prune", "quantize", "recipe", "run"]
+COMMANDS = ["auto", "bench", "compare", "distill", "inspect", "passes", "prune", "quantize", "recipe", "run"]
 GROUP = typer.main.get_command(app)
 
 
