@@ -21,7 +21,7 @@ from .closeness.fidelity import Fidelity, compare_fidelity
 from .cost import Profile, peak_memory, profile_run
 from .environment import Environment, describe_environment
 from .feeds import MADE_UP, SYNTHETIC, Measure, NoFeed, latency_feed, synthetic_data
-from .latency import LatencyResult, compare_latency
+from .latency import MIN_PAIRS, LatencyResult, compare_latency
 from .metrics.accuracy import Accuracy, evaluate
 from .size import Size, measure_size
 
@@ -72,13 +72,18 @@ def compare_models(
     seed: int = 0,
     progress: Progress = silent,
     parts: Collection[Measured] = PARTS,
+    opened: Mapping[str, Session] | None = None,
+    min_pairs: int = MIN_PAIRS,
 ) -> Comparison:
     """Measure all models. Fidelity is on ``fidelity_data``, else on the evaluation data, else on made-up samples.
 
     ``outputs`` maps the names of the other models' outputs to those of the reference, where these are not the same.
+    ``opened`` are sessions, on these providers, of models that many comparisons are made with.
     """
     data, settings = fidelity_data or evaluation, settings or Measure()
-    job = _Job(paths, providers, threads, settings, evaluation, metrics, data, outputs, seed, progress)
+    job = _Job(
+        paths, providers, threads, settings, evaluation, metrics, data, outputs, seed, progress, opened or {}, min_pairs
+    )
 
     def asked(part: Measured, measure: Callable[[], T]) -> T | str:
         return measure() if part in parts else NOT_ASKED
@@ -112,6 +117,8 @@ class _Job:
     outputs: Mapping[str, str] | None
     seed: int
     progress: Progress
+    opened: Mapping[str, Session]
+    min_pairs: int
 
     def sizes(self) -> dict[str, Size]:
         return {name: measure_size(path) for name, path in self.paths.items()}
@@ -139,7 +146,13 @@ class _Job:
     def latency(self) -> LatencyResult | str:
         if isinstance(self.feed, NoFeed):
             return f"not measured: {self.feed.reason}"
-        return compare_latency(self.sessions, self.feed, seconds=self.settings.seconds, progress=self.progress)
+        return compare_latency(
+            self.sessions,
+            self.feed,
+            seconds=self.settings.seconds,
+            min_pairs=self.min_pairs,
+            progress=self.progress,
+        )
 
     def cost(self) -> dict[str, Profile] | str:
         if isinstance(self.feed, NoFeed):
@@ -162,16 +175,19 @@ class _Job:
 
     @cached_property
     def sessions(self) -> dict[str, Session]:
-        return self._open(self.providers)
+        return self._open(self.providers, self.opened)
 
     @cached_property
     def exact(self) -> dict[str, Session]:
         """Sessions that compute in full float32: TF32 would be a second rounding beside the one that is judged."""
         precise = [_exact(provider) for provider in self.providers]
-        return self.sessions if precise == list(self.providers) else self._open(precise)
+        return self.sessions if precise == list(self.providers) else self._open(precise, {})
 
-    def _open(self, providers: Sequence[Provider]) -> dict[str, Session]:
-        return {name: open_session(path, providers, threads=self.threads) for name, path in self.paths.items()}
+    def _open(self, providers: Sequence[Provider], opened: Mapping[str, Session]) -> dict[str, Session]:
+        return {
+            name: opened.get(name) or open_session(path, providers, threads=self.threads)
+            for name, path in self.paths.items()
+        }
 
 
 def _exact(provider: Provider) -> Provider:

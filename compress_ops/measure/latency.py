@@ -39,6 +39,7 @@ T = TypeVar("T")
 PRECISION = 0.02  # half-width of a ratio's interval, as a share of the ratio
 RESOLUTION = 0.01  # what two sessions of one file differ in: intervals of ratios are so much wider
 NO_DIFFERENCE = "no measurable difference"
+MIN_PAIRS = 30
 _SHORTEST_TIMING = 1e-3  # seconds; shorter calls are grouped
 _MOST_CALLS = 2**20  # in one timing, should a clock stand still
 _WARM_UP_CALLS = 3
@@ -127,7 +128,7 @@ def compare_latency(
     feeds: Feeds,
     *,
     seconds: float = 10,
-    min_pairs: int = 30,
+    min_pairs: int = MIN_PAIRS,
     progress: Progress = silent,
 ) -> LatencyResult:
     """Time all models on the same feeds, interleaved; at least ``min_pairs`` times each, however long they take."""

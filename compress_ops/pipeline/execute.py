@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,15 @@ def plan(job: Job) -> list[StepReport]:
     return list(apply_steps(prepare(job), dry_run=True))
 
 
+@dataclass(frozen=True)
+class Applied:
+    """A job whose steps the model has behind it: their reports, and what later ones had to leave in the weights."""
+
+    prepared: Prepared
+    steps: list[StepReport]
+    gains: Gains
+
+
 def run(job: Job) -> Report:
     """Apply the recipe and write the proven result.
 
@@ -45,14 +54,21 @@ def run(job: Job) -> Report:
         raise UsageError("a run needs an output path", hint="plan() says what it would do")
     refuse_auto(job)
     started, cpu_started = time.perf_counter(), time.process_time()
-    prepared = prepare(job)
-    gains = Gains()
+    prepared, gains = prepare(job), Gains()
     steps = list(job.progress(apply_steps(prepared, gains=gains), "passes", len(job.recipe.passes)))
-    notes = [*gains.notes(prepared.model), *_notes(prepared)]
+    report = finished(Applied(prepared, steps, gains), job.out)
+    return replace(report, seconds=time.perf_counter() - started, cpu_seconds=time.process_time() - cpu_started)
+
+
+def finished(work: Applied, out: Path) -> Report:
+    """Write the model to its place, proven. It is signed, and what it need not hold is taken from it."""
+    started, cpu_started = time.perf_counter(), time.process_time()
+    prepared, job, steps = work.prepared, work.prepared.job, work.steps
+    notes = [*work.gains.notes(prepared.model), *_notes(prepared)]
     resolved = _resolved(job.recipe, steps)
     signature = _sign(prepared, resolved, steps)
     drop_given_names(prepared.model)
-    with prepared.model.staged(job.out, force=job.force) as staged:
+    with prepared.model.staged(out, force=job.force) as staged:
         result_bytes = counted_bytes(prepared.model, staged.size)
         _hold_whole_run(job.recipe, prepared.original_bytes, result_bytes - signature)
         comparison = _prove(prepared, staged.path)
@@ -67,7 +83,7 @@ def run(job: Job) -> Report:
         recipe=resolved,
         folder=job.loaded.folder.resolve(),
         model=job.model,
-        out=job.out,
+        out=out,
         hashes=dict(prepared.hashes),
         steps=steps,
         bytes_before=prepared.original_bytes,

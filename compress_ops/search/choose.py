@@ -2,7 +2,8 @@
 
 What a candidate gains is its speed-up and its size, as one number: a file half as large is worth 15 % of the time.
 
-Each candidate (``candidates.py``) is applied and measured beside the float model (``trials.py``). Where one that is not
+Each candidate (``candidates.py``) is applied and measured beside the float model (``trials.py``), as far as it takes to
+know that it cannot be chosen (``race.py``). Where one that is not
 close would gain more than all that are, it is mended: outliers are clipped, rounding and biases refined, and the
 layers whose quantization costs most go back to float, if they are few. Where nothing is close, the closest is written
 and the run ends as one whose limit is missed.
@@ -19,20 +20,19 @@ from ..measure.budget import Verdict, judge_closeness, judge_speedup
 from ..model import Model
 from ..passes import Promise
 from ..pipeline.defaults import defaults_note
-from ..pipeline.execute import run
+from ..pipeline.execute import finished, run
 from ..pipeline.job import Job, with_passes
 from ..pipeline.preflight import prepare
 from ..recipe import Budget, Step, step_from
 from ..report.report import Report, StepReport, TrialReport
 from .candidates import MAY_FAIL, Candidate, candidates, would_bring
+from .gains import AS_GOOD, WITHIN_NOISE, gain, not_slower
 from .preparing import begun, raised_first, steps_of
+from .race import race
 from .trials import Trial, Trials, trials_of
 
 CLOSE_ENOUGH = 0.995
 """Closeness of the worst output to the float model's, by default."""
-_WITHIN_NOISE = 0.98  # a speed-up of that is none
-_OF_SIZE = 0.2  # the exponent of what a smaller file is worth: halving it counts as 2^0.2 = 1.15 in speed
-_AS_GOOD = 0.98  # of what the best gains: among those the closest wins
 _HALF_AS_CLOSE = 2  # times the distance of the closest
 _MENDED = 0.9  # of what a candidate gains is left, at most, once it is mended
 _FEW = 1 / 3  # of the quantized layers may go back to float: with more, little of what int8 gains is left
@@ -55,7 +55,7 @@ def run_chosen(job: Job, least: float | None = CLOSE_ENOUGH) -> Report:
     best, trials = choose_int8(job, least)
     told = [TrialReport(t.name, t.bytes, t.closeness, t.speedup, chosen=t is best) for t in trials]
     report = replace(
-        run(_held(with_passes(job, best.passes), least)),
+        _finished(_held(with_passes(job, best.passes), least), best),
         trials=told,
         without_data=would_bring(job),
         seconds=time.perf_counter() - started,
@@ -64,11 +64,18 @@ def run_chosen(job: Job, least: float | None = CLOSE_ENOUGH) -> Report:
     return report if job.measure else replace(report, verdicts=[*report.verdicts, *_by_trial(best, least)])
 
 
+def _finished(job: Job, best: Trial) -> Report:
+    """The trial's own model, written and proven; made once more where it was not kept."""
+    if best.work is None or job.out is None:
+        return run(job)
+    return finished(replace(best.work, prepared=replace(best.work.prepared, job=job)), job.out)
+
+
 def _held(job: Job, least: float) -> Job:
     """The job with the default limits, where its recipe has none of its own."""
     if not job.measure:
         return job
-    limits = {"min_speedup": _WITHIN_NOISE, "min_closeness": least}
+    limits = {"min_speedup": WITHIN_NOISE, "min_closeness": least}
     own = job.recipe.budget.model_dump(exclude_none=True)
     recipe = job.recipe.model_copy(update={"budget": Budget(**{**limits, **own})})
     return replace(job, loaded=replace(job.loaded, recipe=recipe))
@@ -76,7 +83,7 @@ def _held(job: Job, least: float) -> Job:
 
 def _by_trial(best: Trial, least: float) -> list[Verdict]:
     """Short trials prove how close it is, and what is slower for sure; about speed no more than that is said."""
-    speed = judge_speedup(_WITHIN_NOISE, best.interval)
+    speed = judge_speedup(WITHIN_NOISE, best.interval)
     return [judge_closeness(least, best.closeness, best.why), *([speed] if speed.verdict != "not proven" else [])]
 
 
@@ -86,7 +93,7 @@ def choose_int8(job: Job, least: float = CLOSE_ENOUGH) -> tuple[Trial, list[Tria
     data = prepared.data.get("calibration")
     wanted = candidates(prepared, job.recipe.provider[0].name)
     with trials_of(prepared) as workshop:
-        trials = workshop.make(wanted)
+        trials = race(workshop, wanted, least)
         if not trials:
             raise _nothing_can_be_applied(workshop)
         for mend in (_clip, _refine, _repair) if data is not None else ():
@@ -123,34 +130,20 @@ def best_of(trials: Sequence[Trial], least: float) -> Trial:
     close = [trial for trial in trials if trial.is_close(least)]
     if not close:
         reached = 1 - _HALF_AS_CLOSE * (1 - max(map(_closeness, trials)))
-        return max(_not_slower([trial for trial in trials if _closeness(trial) >= reached]), key=_closeness)
-    most = max(map(_gain, _not_slower(close)))
-    return max([trial for trial in _not_slower(close) if _gain(trial) >= _AS_GOOD * most], key=_closeness)
-
-
-def _not_slower(trials: Sequence[Trial]) -> Sequence[Trial]:
-    """Those that are no slower than the float model, if any is not."""
-    return [trial for trial in trials if _speed(trial) >= _WITHIN_NOISE] or trials
+        return max(not_slower([trial for trial in trials if _closeness(trial) >= reached]), key=_closeness)
+    most = max(map(gain, not_slower(close)))
+    return max([trial for trial in not_slower(close) if gain(trial) >= AS_GOOD * most], key=_closeness)
 
 
 def _worth_mending(trials: Sequence[Trial], least: float) -> Trial | None:
     """The closest of those that would be chosen if only they were close."""
-    reached = max((_gain(trial) for trial in trials if trial.is_close(least)), default=0.0)
+    reached = max((gain(trial) for trial in trials if trial.is_close(least)), default=0.0)
     far = [trial for trial in trials if not trial.is_close(least) and not trial.float_arithmetic]
-    return max([trial for trial in far if _MENDED * _gain(trial) > reached], key=_closeness, default=None)
+    return max([trial for trial in far if _MENDED * gain(trial) > reached], key=_closeness, default=None)
 
 
 def _closeness(trial: Trial) -> float:
     return trial.closeness if trial.closeness is not None else -1.0
-
-
-def _gain(trial: Trial) -> float:
-    """Speed-up and size as one number, of use beside those of other trials of the model."""
-    return float(_speed(trial) / max(trial.bytes, 1) ** _OF_SIZE)
-
-
-def _speed(trial: Trial) -> float:
-    return trial.speedup if trial.speedup is not None else 1.0
 
 
 def _clip(workshop: Trials, trial: Trial, least: float) -> Iterator[Trial]:

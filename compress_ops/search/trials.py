@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from ..data import Dataset, Part
@@ -15,14 +16,20 @@ from ..errors import OnnxpressError
 from ..files.temporary import temporary_folder
 from ..measure.comparison import Comparison, Measured, compare_models
 from ..measure.intervals import Interval
+from ..measure.latency import MIN_PAIRS
+from ..measure.remembering import Remembering
+from ..pipeline.execute import Applied
 from ..pipeline.job import Prepared, counted_bytes, with_passes
 from ..pipeline.steps import apply_steps
+from ..pipeline.undone import Gains
 from ..recipe import Step
 from ..report.report import StepReport
+from ..runtime import Session, open_session
 from .candidates import Candidate
 
-_SECONDS = 2.0  # of timing for each candidate
-_TOGETHER = 2  # trials that are open at once beside the original: each session holds its weights and its activations
+SECONDS = 2.0  # of timing for each candidate
+_TOGETHER = 8  # trials that are open at once beside the original: each session holds its weights and its activations
+_MOST_KEPT = 2**30  # bytes of trials whose models stay in memory until one is chosen
 _LARGE = 32_000_000  # bytes of a model of which one trial at a time is open
 
 
@@ -31,7 +38,8 @@ class Trial:
     """A candidate and how it did against the original.
 
     ``bytes`` are those of its file. ``closeness`` is that of the worst output (``measure/closeness/``), ``why`` says
-    which output and what of it decided; ``speedup`` is the median over the original, with its interval.
+    which output and what of it decided; ``speedup`` is the median over the original, with its interval. ``work`` is the
+    model itself, for a run to go on with; None where trials together would take too much memory.
     """
 
     name: str
@@ -44,6 +52,7 @@ class Trial:
     why: str = ""
     speedup: float | None = None
     interval: Interval | None = None
+    work: Applied | None = field(default=None, repr=False, compare=False)
 
     def is_close(self, least: float) -> bool:
         return self.closeness is not None and self.closeness >= least
@@ -51,16 +60,37 @@ class Trial:
 
 @dataclass
 class Trials:
-    """Where trials are made: a checked job, and a folder for their files; ``refused`` are the faults of what failed."""
+    """Where trials are made: a checked job, and a folder for their files; ``refused`` are the faults of what failed.
+
+    ``kept`` counts the bytes of trials whose models may be gone on with.
+    """
 
     prepared: Prepared
     folder: Path
     refused: list[OnnxpressError]
+    kept: int = 0
 
     def make(self, wanted: Iterable[Candidate]) -> list[Trial]:
         """Apply the candidates, and measure those that can be applied on the calibration data."""
-        made = self._applied(wanted, self.prepared.data)
-        return [trial for group in self._groups(made) for trial in self._measured(group)]
+        return self.measured(self.applied(wanted), {"latency", "fidelity"})
+
+    def applied(self, wanted: Iterable[Candidate]) -> list[Trial]:
+        """The candidates that can be applied, with nothing measured yet."""
+        return self._applied(wanted, self.prepared.data)
+
+    def measured(
+        self,
+        trials: Sequence[Trial],
+        parts: Collection[Measured],
+        seconds: float = SECONDS,
+        pairs: int = MIN_PAIRS,
+    ) -> list[Trial]:
+        """Trials with what was measured of them beside the original; those that do not run are left out.
+
+        Each is timed for so many seconds, and in so many pairs at the least.
+        """
+        groups = self._groups(trials)
+        return [trial for group in groups for trial in self._measured(group, parts, seconds, pairs)]
 
     def helps(self, refined: Candidate, plain: Candidate) -> bool:
         """Whether a recipe brings the model closer than another on samples that it did not see.
@@ -81,47 +111,66 @@ class Trials:
 
     def _apply(self, candidate: Candidate, data: Mapping[str, Dataset]) -> Trial | None:
         job = with_passes(self.prepared.job, candidate.passes)
-        prepared = replace(self.prepared, job=job, model=self.prepared.model.copy(), data=data)
+        prepared, gains = replace(self.prepared, job=job, model=self.prepared.model.copy(), data=data), Gains()
         path = self.folder / f"{len([*self.folder.iterdir()])}.onnx"
         try:
-            steps = list(apply_steps(prepared))
+            work = Applied(prepared, list(apply_steps(prepared, gains=gains)), gains)
             with prepared.model.staged(path) as staged:
                 size = counted_bytes(prepared.model, staged.size)
                 staged.commit()
         except OnnxpressError as fault:
             self.refused.append(fault)
             return None
-        return Trial(candidate.name, candidate.passes, steps, path, size, candidate.float_arithmetic)
+        self.kept += size
+        kept = work if self.kept <= _MOST_KEPT and data is self.prepared.data else None
+        return Trial(candidate.name, candidate.passes, work.steps, path, size, candidate.float_arithmetic, work=kept)
 
     def _groups(self, trials: Sequence[Trial]) -> Iterator[list[Trial]]:
         """A few at a time, so that memory does not grow with the number of candidates."""
         size = 1 if self.prepared.original_bytes > _LARGE else _TOGETHER
         yield from ([*trials[start : start + size]] for start in range(0, len(trials), size))
 
-    def _measured(self, trials: list[Trial]) -> Iterator[Trial]:
+    def _measured(
+        self, trials: list[Trial], parts: Collection[Measured], seconds: float, pairs: int
+    ) -> Iterator[Trial]:
         """What was measured of each; where one does not run with the others, each alone."""
         try:
-            found = self._compared(trials, self.prepared.data.get("calibration"), {"latency", "fidelity"})
+            found = self._compared(trials, self.prepared.data.get("calibration"), parts, seconds, pairs)
             yield from (_with(trial, found) for trial in trials)
         except OnnxpressError as fault:
             if len(trials) == 1:
                 self.refused.append(fault)
                 return
             for trial in trials:
-                yield from self._measured([trial])
+                yield from self._measured([trial], parts, seconds, pairs)
 
-    def _compared(self, trials: Sequence[Trial], data: Dataset | None, parts: Collection[Measured]) -> Comparison:
+    def _compared(
+        self,
+        trials: Sequence[Trial],
+        data: Dataset | None,
+        parts: Collection[Measured],
+        seconds: float = SECONDS,
+        pairs: int = MIN_PAIRS,
+    ) -> Comparison:
         """Some trials beside the original, in turn."""
         recipe = self.prepared.job.recipe
         return compare_models(
             {"original": self.prepared.job.model, **{trial.path.name: trial.path for trial in trials}},
             providers=recipe.provider,
             threads=recipe.threads,
-            settings=recipe.measure.but(seconds=_SECONDS * len(trials)),
+            settings=recipe.measure.but(seconds=seconds * len(trials)),
             fidelity_data=data,
             seed=recipe.seed,
             parts=parts,
+            opened={"original": self._original},
+            min_pairs=pairs,
         )
+
+    @cached_property
+    def _original(self) -> Session:
+        """Opened once; what it gave for the data is kept."""
+        recipe = self.prepared.job.recipe
+        return Remembering(open_session(self.prepared.job.model, recipe.provider, threads=recipe.threads))
 
 
 def _with(trial: Trial, found: Comparison) -> Trial:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from compress_ops.measure.comparison import Comparison
+from compress_ops.measure.intervals import Interval
 from compress_ops.recipe import parse_recipe
 from compress_ops.search import trials
 
@@ -35,7 +36,8 @@ def test_the_chosen_recipe_gives_the_same_bytes(call: Call, model: Path, data: P
     assert out.exists(), result.stderr
     trials = json.loads(result.stdout)["trials"]
     assert [trial["chosen"] for trial in trials].count(True) == 1
-    assert all(trial["closeness"] > 0.9 for trial in trials)
+    compared = [trial for trial in trials if trial["closeness"] is not None]  # the others could not win any more
+    assert any(trial["chosen"] for trial in compared) and all(trial["closeness"] > 0.9 for trial in compared)
     call("run", recipe, model, "-o", again, "--no-measure")
     assert again.read_bytes() == out.read_bytes()
     assert "allow_unchanged" not in recipe.read_text()
@@ -58,7 +60,8 @@ def test_it_quantizes(
     assert result.exit_code == (1 if missed else 0) and "min_closeness" not in missed, result.stderr
     assert report["bytes_after"] < 0.4 * report["bytes_before"]
     tried = {trial["name"].split()[0] for trial in report["trials"]}
-    assert tried == ({"static", "smooth,", "dynamic", "8-bit"} if given else {"dynamic", "8-bit"})
+    first, others = ({"static"}, {"smooth,", "dynamic", "8-bit"}) if given else ({"dynamic"}, {"8-bit"})
+    assert first <= tried <= first | others  # smoothing and weights alone are tried where they can still win
 
 
 def test_a_result_that_is_not_fast_enough_is_status_1(call: Call, model: Path, out: Path) -> None:
@@ -126,7 +129,10 @@ def test_dry_run_plans_what_would_be_chosen(call: Call, model: Path, monkeypatch
     def as_fast(*given: Any, **more: Any) -> Comparison:
         found = compare(*given, **more)
         latency: Any = found.latency
-        models = {name: replace(model, speedup=1.0) for name, model in latency.models.items()}
+        if isinstance(latency, str):
+            return found
+        as_one = {"speedup": 1.0, "speedup_interval": Interval(1.0, 1.0)}
+        models = {name: replace(model, **as_one) for name, model in latency.models.items()}
         return replace(found, latency=replace(latency, models=models))
 
     monkeypatch.setattr(trials, "compare_models", as_fast)

@@ -47,7 +47,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     def script(outcome: Outcome, sizes: Mapping[str, int] | None = None, *, helps: bool = True) -> list[str]:
         tried: list[str] = []
 
-        def pretend(self: Trials, wanted: Iterable[Candidate]) -> list[Trial]:
+        def pretend(self: Trials, wanted: Iterable[Candidate], *_: object) -> list[Trial]:
             made = []
             for candidate in wanted:
                 tried.append(candidate.name)
@@ -62,6 +62,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
             return made
 
         monkeypatch.setattr(Trials, "make", pretend)
+        monkeypatch.setattr(choose, "race", pretend)
         monkeypatch.setattr(Trials, "helps", lambda *_: helps)
         return tried
 
@@ -140,9 +141,9 @@ def test_a_refinement_is_judged_on_samples_that_it_did_not_see(tmp_path: Path, m
         judged.append([batch.feeds["image"] for batch in given["fidelity_data"].batches()])
         return compare(paths, **given)
 
-    def fit(prepared: Any) -> Any:
+    def fit(prepared: Any, **given: Any) -> Any:
         fitted.append([batch.feeds["image"] for batch in prepared.data["calibration"].batches()])
-        return apply_steps(prepared)
+        return apply_steps(prepared, **given)
 
     monkeypatch.setattr(trials, "compare_models", watch)
     monkeypatch.setattr(trials, "apply_steps", fit)
@@ -185,6 +186,35 @@ def test_the_layers_that_went_back_are_told_and_replay(tmp_path: Path, monkeypat
     recipe.write_text(json.dumps(report.plain(tmp_path)))
     replayed = load_recipe(recipe, ["budget={}"])
     run(Job(replayed, SAMPLES / "digits-cnn.onnx", again, measure=False))
+    assert again.read_bytes() == out.read_bytes()
+
+
+REFINED = [{"smooth": {}}, {"quantize_static": {}}, {"learn_rounding": {}}, {"correct_bias": {"add_missing": False}}]
+WAYS = {
+    "refined": REFINED,
+    "dynamic": [{"quantize_dynamic": {}}],
+    "8 bits": [{"quantize_weights": {"bits": 8, "storage": "decoded", "method": "hqq"}}],
+}
+
+
+@pytest.mark.usefixtures("quick_trials")
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "made anew"])
+@pytest.mark.parametrize("way", WAYS)
+def test_the_trial_s_own_model_is_written_and_its_recipe_gives_the_same_bytes(
+    way: str, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Candidate(way, steps_of([{"simplify": {}}, *WAYS[way]]))
+    monkeypatch.setattr(choose, "candidates", lambda *_, **__: [one])
+    monkeypatch.setattr(trials, "_MOST_KEPT", 2**30 if kept else 0)
+    ran: list[Job] = []
+    monkeypatch.setattr(choose, "run", lambda job: (ran.append(job), run(job))[1])
+    out, again = tmp_path / "out.onnx", tmp_path / "again.onnx"
+    report = run_chosen(job_of(CALIBRATED, out), least=0.5)
+    assert len(ran) == (0 if kept else 1)
+    assert [verdict.verdict for verdict in report.verdicts if verdict.limit == "min_closeness"] == ["met"]
+    recipe = tmp_path / "report.json"
+    recipe.write_text(json.dumps(report.plain(tmp_path)))
+    run(Job(load_recipe(recipe, ["budget={}"]), SAMPLES / "digits-cnn.onnx", again, measure=False))
     assert again.read_bytes() == out.read_bytes()
 
 
