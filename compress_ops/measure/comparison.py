@@ -74,16 +74,17 @@ def compare_models(
     parts: Collection[Measured] = PARTS,
     opened: Mapping[str, Session] | None = None,
     min_pairs: int = MIN_PAIRS,
+    figures: bool = True,
 ) -> Comparison:
     """Measure all models. Fidelity is on ``fidelity_data``, else on the evaluation data, else on made-up samples.
 
     ``outputs`` maps the names of the other models' outputs to those of the reference, where these are not the same.
-    ``opened`` are sessions, on these providers, of models that many comparisons are made with.
+    ``opened`` are sessions, on these providers, of models that many comparisons are made with. Each model is timed in
+    ``min_pairs`` pairs at least. Without ``figures`` fidelity is closeness alone.
     """
     data, settings = fidelity_data or evaluation, settings or Measure()
-    job = _Job(
-        paths, providers, threads, settings, evaluation, metrics, data, outputs, seed, progress, opened or {}, min_pairs
-    )
+    how = (opened or {}, min_pairs, figures)
+    job = _Job(paths, providers, threads, settings, evaluation, metrics, data, outputs, seed, progress, *how)
 
     def asked(part: Measured, measure: Callable[[], T]) -> T | str:
         return measure() if part in parts else NOT_ASKED
@@ -119,6 +120,7 @@ class _Job:
     progress: Progress
     opened: Mapping[str, Session]
     min_pairs: int
+    figures: bool
 
     def sizes(self) -> dict[str, Size]:
         return {name: measure_size(path) for name, path in self.paths.items()}
@@ -139,6 +141,7 @@ class _Job:
             data.batches(),
             outputs=self.outputs,
             made_up=data.name in MADE_UP,
+            figures=self.figures,
             progress=self.progress,
             total=data.batch_count(),
         )

@@ -164,6 +164,7 @@ class Trials:
             parts=parts,
             opened={"original": self._original},
             min_pairs=pairs,
+            figures=False,
         )
 
     @cached_property

@@ -79,17 +79,20 @@ class Gathered:
     ragged: bool = False
     beside: ScoresBeside = field(default_factory=ScoresBeside)
 
-    def add(self, a: Array, b: Array, size: int, kept: Array | None = None) -> None:
+    def add(self, a: Array, b: Array, size: int, kept: Array | None = None, *, finite: bool = False) -> None:
         """Take in one batch: float64 arrays of one shape, of ``size`` samples on axis 0, or else of one.
 
-        ``kept`` is False on leading axes where positions are padding; there both arrays hold zeros.
+        ``kept`` is False on leading axes where positions are padding; there both arrays hold zeros. ``finite``: all
+        numbers of both are known to be.
         """
         rows = len(a) if a.ndim and len(a) == size else 1
         flat, other = a.reshape(rows, -1), b.reshape(rows, -1)
         with np.errstate(all="ignore"):
-            error = np.where((flat == other) | (np.isnan(flat) & np.isnan(other)), 0.0, flat - other)
-            known = np.where(np.isfinite(flat), flat, 0.0)
-            signal, noise = (np.square(x).sum(axis=1) for x in (known, error))
+            error, known = flat - other, flat
+            if not finite:
+                error = np.where((flat == other) | (np.isnan(flat) & np.isnan(other)), 0.0, error)
+                known = np.where(np.isfinite(flat), flat, 0.0)
+            signal, noise = (np.einsum("ij,ij->i", x, x) for x in (known, error))
         self.likeness += _likeness(signal, noise).tolist()
         self.energy, self.noise = self.energy + float(signal.sum()), self.noise + float(noise.sum())
         self.bounded = self.bounded and within_one(flat)
@@ -164,8 +167,10 @@ def _by_label(a: Array, b: Array) -> Array:
 
 def _preferred(a: Array, b: Array) -> Array:
     """How much higher ``a`` scores its own first choice than that of ``b``; all there is where ``b`` is not finite."""
-    chosen = np.take_along_axis(a, np.nan_to_num(b).argmax(axis=1)[:, None], axis=1)[:, 0]
-    return np.array(np.where(np.isfinite(b).all(axis=1), a.max(axis=1) - chosen, a.max(axis=1) - a.min(axis=1)))
+    known = np.isfinite(b).all(axis=1)
+    theirs = (b if known.all() else np.nan_to_num(b)).argmax(axis=1)
+    lost = a.max(axis=1) - np.take_along_axis(a, theirs[:, None], axis=1)[:, 0]
+    return lost if known.all() else np.array(np.where(known, lost, a.max(axis=1) - a.min(axis=1)))
 
 
 def _regret(a: Array, b: Array) -> Array:
