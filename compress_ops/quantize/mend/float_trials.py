@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ...errors import PassError
@@ -13,6 +14,7 @@ from ...measure.closeness.fidelity import compare_fidelity
 from ...measure.comparison import Comparison, compare_models
 from ...measure.feeds import Measure
 from ...measure.latency import ModelLatency
+from ...measure.remembering import Remembering
 from ...model import Model
 from ...passes import ALL, NONE, Change, Context
 from ...runtime import Session, open_session
@@ -84,6 +86,11 @@ class Trial:
         with tried.exported() as path:
             yield path
 
+    @cached_property
+    def reference(self) -> Session:
+        """The float model, which computes nothing twice."""
+        return Remembering(open_session(self.path, self.ctx.providers, threads=self.ctx.threads))
+
     def unmet(self, names: Sequence[str]) -> str:
         """Why the limit does not hold with these layers in float, measured on all of the data; empty where it does."""
         ctx, limit = self.ctx, self.limit
@@ -97,16 +104,19 @@ class Trial:
                 metrics=ctx.metrics[:1],
                 fidelity_data=ctx.calibration,
                 parts=parts,  # type: ignore[arg-type]
+                opened={_FLOAT: self.reference},
+                figures=False,
             )
         return limit.unmet(found)
 
-    def closeness(self, reference: Session, names: Sequence[str]) -> float:
+    def closeness(self, names: Sequence[str]) -> float:
         """Of the worst output to the float model's, on a few batches; 1 where no output can be compared."""
         assert self.ctx.calibration is not None
         batches = self.ctx.calibration.batches(limit=_BATCHES)
         with self.with_float(names) as path:
             tried = open_session(path, self.ctx.providers, threads=self.ctx.threads)
-            found, _ = compare_fidelity({_FLOAT: reference, _TRIED: tried}, batches).closeness(_TRIED)
+            sessions = {_FLOAT: self.reference, _TRIED: tried}
+            found, _ = compare_fidelity(sessions, batches, figures=False).closeness(_TRIED)
         return 1.0 if found is None else found
 
     def time(self, fewer: Sequence[str], more: Sequence[str], seconds: float) -> ModelLatency | str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from functools import partial
 
 import numpy as np
@@ -222,7 +223,18 @@ def test_the_layer_that_costs_most_is_returned_and_no_other():
     change = keep_float(model, ctx, min_cosine=0.999)
     assert change.chosen == {"layers": ["MatMul_c"]}
     assert "MatMul in float, which alone mends " in change.touched["MatMul_c"]
-    assert " the time [" in change.touched["MatMul_c"]
+    assert re.fullmatch(r"\d\.\d\dx \[\d\.\d\d, \d\.\d\d\]", change.notes["time"])
+
+
+def test_layers_are_tried_one_at_a_time_only_where_the_noisiest_is_not_enough(monkeypatch):
+    for least, only, tried in ((0.999, ["MatMul_c"], 0), (0.999, ["*"], 3)):
+        model, ctx, _ = spoiled()
+        shown: dict[str, list[str]] = {}
+        ctx.progress = lambda items, label, total=None, shown=shown: shown.setdefault(label, [*items])
+        change = keep_float(model, ctx, min_cosine=least, only=only)
+        assert list(change.touched) == ["MatMul_c"]
+        assert len(shown.get("keep_float: layers", [])) == tried
+        assert all((", which alone mends " in what) == (tried > 0) for what in change.touched.values())
 
 
 def test_more_layers_are_returned_the_more_is_asked_for():
@@ -357,3 +369,4 @@ def test_a_run_replays_to_the_same_bytes(tmp_path):
     assert replayed.steps[-1].touched == {
         name: f"{what.partition(',')[0]}" for name, what in report.steps[-1].touched.items()
     }
+    assert "time" in report.steps[-1].notes and not replayed.steps[-1].notes  # a replay measures nothing
