@@ -29,11 +29,15 @@ _KINDS = (*_STATIC, "Gather", *RECURRENT)
 
 @dataclass(frozen=True)
 class Candidate:
-    """A recipe to try. ``float_arithmetic``: it computes as before, so that it is smaller, and no faster."""
+    """A recipe to try. ``float_arithmetic``: it computes as before, so that it is smaller, and no faster.
+
+    ``smooths`` names the candidate that this one is with smoothing before it.
+    """
 
     name: str
     passes: list[Step]
     float_arithmetic: bool = False
+    smooths: str = ""
 
 
 def candidates(prepared: Prepared, provider: str) -> list[Candidate]:
@@ -48,7 +52,8 @@ def candidates(prepared: Prepared, provider: str) -> list[Candidate]:
         found = {**(_with_data(present) if with_data else {}), **_without_data(present)}
     first, last = prepared.job.recipe.passes, _finishing(model, provider)
     return [
-        Candidate(name, [*first, *steps_of(passes), *last], name == _WEIGHTS_ALONE) for name, passes in found.items()
+        Candidate(name, [*first, *steps_of(passes), *last], name == _WEIGHTS_ALONE, _smoothed(name))
+        for name, passes in found.items()
     ]
 
 
@@ -86,11 +91,16 @@ def _with_data(present: set[str]) -> dict[str, Passes]:
             *_static(sorted(present & {"Conv"})),
             *_dynamic(sorted([*matrices, *others])),
         ]
-        smoothed = {f"smooth, {name}": [{"smooth": MAY_FAIL}, *passes] for name, passes in found.items()}
+        smoothed = {f"{_SMOOTH}{name}": [{"smooth": MAY_FAIL}, *passes] for name, passes in found.items()}
         found = {**found, **smoothed} if "Conv" in present else {**dict(reversed(smoothed.items())), **found}
     return {name: passes for name, passes in found.items() if passes}
 
 
+def _smoothed(name: str) -> str:
+    return name.removeprefix(_SMOOTH) if name.startswith(_SMOOTH) else ""
+
+
+_SMOOTH = "smooth, "
 _WEIGHTS_ALONE = "8-bit weights, float arithmetic"
 _LOOKED_UP = {"bits": 8, "method": "hqq", "operators": ["Gather"]}  # one kernel looks up and decodes
 _DECODED = {"bits": 8, "storage": "decoded", "method": "hqq"}  # gptq's Hessians are not worth it at 8 bits

@@ -2,11 +2,10 @@
 
 What a candidate gains is its speed-up and its size, as one number: a file half as large is worth 15 % of the time.
 
-Each candidate (``candidates.py``) is applied and measured beside the float model (``trials.py``), as far as it takes to
-know that it cannot be chosen (``race.py``). Where one that is not
-close would gain more than all that are, it is mended: outliers are clipped, rounding and biases refined, and the
-layers whose quantization costs most go back to float, if they are few. Where nothing is close, the closest is written
-and the run ends as one whose limit is missed.
+Each candidate (``candidates.py``) is applied and measured beside the float model (``trials.py``), as far as it takes
+to know that it cannot be chosen (``race.py``). Where one that is not close would gain more than all that are, it is
+mended: outliers are clipped, rounding and biases refined, and the layers whose quantization costs most go back to
+float, if they are few. Where nothing is close, the closest is written and the run ends as one whose limit is missed.
 """
 
 from __future__ import annotations
@@ -36,6 +35,7 @@ CLOSE_ENOUGH = 0.995
 _HALF_AS_CLOSE = 2  # times the distance of the closest
 _MENDED = 0.9  # of what a candidate gains is left, at most, once it is mended
 _FEW = 1 / 3  # of the quantized layers may go back to float: with more, little of what int8 gains is left
+_REFINABLE = 5  # times the distance that is allowed: from there rounding and biases do not bring a model
 _MARGIN = 0.7  # of the distance that is allowed
 _PERCENTILES = (99.99, 99.9)
 _BITS = 8  # of a code
@@ -169,11 +169,13 @@ def _clipping(step: Step, percentile: float) -> Step:
 def _refine(workshop: Trials, trial: Trial, least: float) -> Iterator[Trial]:
     """The trial again with weights rounded for the data and biases corrected: the same kernels, closer outputs.
 
-    Only where that helps on samples that they have not seen.
+    Only where it is near enough for that, and where it helps on samples that they have not seen.
     """
+    if 1 - _closeness(trial) > _REFINABLE * (1 - least):
+        return
     refining = steps_of([{"learn_rounding": MAY_FAIL}, {"correct_bias": {**MAY_FAIL, "add_missing": False}}])
     refined = Candidate(f"{trial.name}, refined", [*trial.passes, *refining])
-    if workshop.helps(refined, Candidate(trial.name, trial.passes)):
+    if workshop.helps(refined, Candidate(trial.name, trial.passes), trial):
         yield from workshop.make([refined])
 
 

@@ -2,13 +2,14 @@
 
 All are timed for a moment, in one go with the float model. Those that could gain most are compared with it first, on
 all of the data; once one is found that is close, those that are sure to gain less are left where they are. Only where
-several of the close ones are still within reach are these timed for longer. Nothing is proven here: whatever is chosen
-is measured in full at the end.
+several of the close ones are still within reach are these timed for longer. Smoothing is tried behind that, before
+what is near enough for it and still in the race. Nothing is proven here: whatever is chosen is measured in full at
+the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .candidates import Candidate
 from .gains import cannot_win, most
@@ -18,15 +19,34 @@ _GLANCE_SECONDS = 0.3  # of timing for each candidate at first
 _GLANCE_PAIRS = 12
 
 
+_FAR = 5  # times the distance that is allowed: from there smoothing does not bring a model
+_REACHED = 0.02  # the distance from which it may always
+
+
 def race(workshop: Trials, wanted: Sequence[Candidate], least: float) -> list[Trial]:
     """The candidates that can be applied, in their order, each measured as far as it took."""
-    started = workshop.measured(workshop.applied(wanted), {"latency"}, _GLANCE_SECONDS, _GLANCE_PAIRS)
-    found: dict[str, Trial] = {}
-    for trial in sorted(started, key=most, reverse=True):
-        lost = cannot_win(trial, [*found.values()], least)
-        found.update({one.name: one for one in ([trial] if lost else workshop.measured([trial], {"fidelity"}))})
-    left = [trial for trial in found.values() if trial.is_close(least)]
-    left = [trial for trial in left if not cannot_win(trial, left, least)]
+    found = _heat(workshop, [one for one in wanted if not one.smooths], {}, least)
+    smoothed = [one for one in wanted if one.smooths and _is_worth_smoothing(found.get(one.smooths), found, least)]
+    found = _heat(workshop, smoothed, found, least)
+    close = [trial for trial in found.values() if trial.is_close(least)]
+    left = [trial for trial in close if not cannot_win(trial, close, least)]
     if len(left) > 1:
         found.update({trial.name: trial for trial in workshop.measured(left, {"latency"})})
-    return [found[trial.name] for trial in started if trial.name in found]
+    return [found[one.name] for one in wanted if one.name in found]
+
+
+def _heat(workshop: Trials, wanted: Sequence[Candidate], found: Mapping[str, Trial], least: float) -> dict[str, Trial]:
+    """What was found before, and the candidates: timed for a moment, and compared where they can still win."""
+    found = dict(found)
+    timed = workshop.measured(workshop.applied(wanted), {"latency"}, _GLANCE_SECONDS, _GLANCE_PAIRS)
+    for trial in sorted(timed, key=most, reverse=True):
+        lost = cannot_win(trial, [*found.values()], least)
+        found.update({one.name: one for one in ([trial] if lost else workshop.measured([trial], {"fidelity"}))})
+    return found
+
+
+def _is_worth_smoothing(plain: Trial | None, found: Mapping[str, Trial], least: float) -> bool:
+    """Whether a candidate is near enough, or close already and still in the race."""
+    if plain is None or plain.closeness is None or cannot_win(plain, [*found.values()], least):
+        return False
+    return 1 - plain.closeness <= max(_FAR * (1 - least), _REACHED)

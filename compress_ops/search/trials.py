@@ -18,6 +18,7 @@ from ..measure.comparison import Comparison, Measured, compare_models
 from ..measure.intervals import Interval
 from ..measure.latency import MIN_PAIRS
 from ..measure.remembering import Remembering
+from ..passes import Need
 from ..pipeline.execute import Applied
 from ..pipeline.job import Prepared, counted_bytes, with_passes
 from ..pipeline.steps import apply_steps
@@ -92,13 +93,16 @@ class Trials:
         groups = self._groups(trials)
         return [trial for group in groups for trial in self._measured(group, parts, seconds, pairs)]
 
-    def helps(self, refined: Candidate, plain: Candidate) -> bool:
+    def helps(self, refined: Candidate, plain: Candidate, made: Trial) -> bool:
         """Whether a recipe brings the model closer than another on samples that it did not see.
 
-        Both are fitted on one half of the calibration data and judged on the other.
+        Both are fitted on one half of the calibration data and judged on the other. The other's trial, which was
+        ``made`` on all of it, serves where no step looks at data.
         """
         seen, unseen = Part.halves(self.prepared.data["calibration"])
-        pair = self._applied([refined, plain], {**self.prepared.data, "calibration": seen})
+        fits = any(Need.CALIBRATION in step.operation.needs_with(step.options) for step in plain.passes)
+        half = {**self.prepared.data, "calibration": seen}
+        pair = [*self._applied([refined], half), *(self._applied([plain], half) if fits else [made])]
         if len(pair) < 2 or not len(unseen):
             return False
         found = self._compared(pair, unseen, {"fidelity"})

@@ -69,6 +69,18 @@ def test_where_nothing_is_close_all_are_compared() -> None:
     assert {*workshop.compared} == {"a", "b", "c"} and len(workshop.timed) == 3
 
 
+@pytest.mark.parametrize(("closeness", "speed", "tried"), [(0.98, 2.0, True), (0.9, 2.0, False), (0.98, 0.5, False)])
+def test_smoothing_is_tried_before_what_is_near_enough_and_in_the_race(
+    closeness: float, speed: float, tried: bool
+) -> None:
+    told = {"smooth, static": (0.999, 2.0), "static": (closeness, speed), "8 bits": (0.999, 1.0)}
+    workshop: Any = Workshop(told, {})
+    wanted = [Candidate("smooth, static", [], smooths="static"), Candidate("static", []), Candidate("8 bits", [])]
+    found = race(workshop, wanted, 0.995)
+    assert [trial.name for trial in found] == list(told)[0 if tried else 1 :]
+    assert best_of(found, 0.995).name == ("smooth, static" if tried else "8 bits")
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_the_race_chooses_what_measuring_all_of_them_would(seed: int) -> None:
     import numpy as np
