@@ -57,6 +57,26 @@ def onnxruntime_unsigned(model: str, feeds: Iterator[Feeds], out: str) -> None:
     onnxruntime_static(model, feeds, out, **types, per_channel=True)
 
 
+def onnxruntime_qdq(model: str, feeds: Iterator[Feeds], out: str) -> None:
+    """One scale a channel, ranges from minimum and maximum: onnxruntime's own form and calibrator."""
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat
+
+    how = {"quant_format": QuantFormat.QDQ, "calibrate_method": CalibrationMethod.MinMax}
+    onnxruntime_static(model, feeds, out, **how, per_channel=True)
+
+
+def onnxruntime_prepared(model: str, feeds: Iterator[Feeds], out: str) -> None:
+    """The same behind the preparation that its guide asks for, without symbolic shapes where these fail."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    prepared = f"{out}.prepared.onnx"
+    try:
+        quant_pre_process(model, prepared)
+    except Exception:  # "Incomplete symbolic shape inference"
+        quant_pre_process(model, prepared, skip_symbolic_shape=True)
+    onnxruntime_qdq(prepared, feeds, out)
+
+
 def onnxruntime_int4(model: str, feeds: Iterator[Feeds], out: str) -> None:
     """Round to nearest, blocks of 32, MatMul and Gather."""
     import onnx
@@ -137,6 +157,8 @@ PROGRAMS: dict[str, Callable[[str, Iterator[Feeds], str], None]] = {
     "onnxruntime dynamic, per-channel": onnxruntime_dynamic,
     "onnxruntime static, defaults": onnxruntime_static,
     "onnxruntime static, u8, per-channel": onnxruntime_unsigned,
+    "onnxruntime static, QDQ": onnxruntime_qdq,
+    "onnxruntime static, prepared": onnxruntime_prepared,
     "onnxruntime int4, blocks of 32": onnxruntime_int4,
     "onnxsim dynamic": onnxsim_dynamic,
     "onnxsim static": onnxsim_static,
