@@ -53,7 +53,7 @@ class Report:
     """A finished run. ``comparison`` is None where nothing was measured; sizes count generated constants as stored.
 
     ``notes`` tell what became of the model beside its steps: inputs with a default, exporters' leftovers.
-    ``without_data`` says what data would have added to the choice of a recipe.
+    ``without_data`` says what data, or a looser limit, would have added to the choice of a recipe.
     """
 
     recipe: Mapping[str, Any]

@@ -25,7 +25,7 @@ from ..pipeline.preflight import prepare
 from ..recipe import Budget, Step, step_from
 from ..report.report import Report, StepReport, TrialReport
 from .candidates import MAY_FAIL, Candidate, candidates, would_bring
-from .gains import AS_GOOD, WITHIN_NOISE, gain, not_slower
+from .gains import AS_GOOD, WITHIN_NOISE, gain, looser, not_slower
 from .preparing import begun, raised_first, steps_of
 from .race import race
 from .trials import Trial, Trials, trials_of
@@ -54,10 +54,11 @@ def run_chosen(job: Job, least: float | None = CLOSE_ENOUGH) -> Report:
     started, cpu_started = time.perf_counter(), time.process_time()
     best, trials = choose_int8(job, least)
     told = [TrialReport(t.name, t.bytes, t.closeness, t.speedup, chosen=t is best) for t in trials]
+    report = _finished(_held(with_passes(job, best.passes), least), best)
     report = replace(
-        _finished(_held(with_passes(job, best.passes), least), best),
+        report,
         trials=told,
-        without_data=would_bring(job),
+        without_data=" ".join(filter(None, [would_bring(job), looser(best, trials, least, report.bytes_before)])),
         seconds=time.perf_counter() - started,
         cpu_seconds=time.process_time() - cpu_started,
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+from ..report import units
 from .trials import Trial
 
 WITHIN_NOISE = 0.98  # a speed-up of that is none
@@ -38,6 +40,25 @@ def cannot_win(trial: Trial, others: Sequence[Trial], least: float) -> bool:
     if trial.interval is not None and trial.interval.high < WITHIN_NOISE and any(low >= 1 for low, _ in sure):
         return True
     return any(most(trial) < AS_GOOD * low * _of_size(other) for low, other in sure)
+
+
+_MORE = 1.1  # times what the best gains is worth a word
+_LEAST_TOLD = 0.9  # closeness of what is told of
+
+
+def looser(best: Trial, trials: Sequence[Trial], least: float, before: int) -> str:
+    """What a looser limit would give: the closest of the trials that miss it and would gain more; empty for none.
+
+    ``before`` are the bytes of the model as it was given.
+    """
+    missed = [t for t in trials if t.closeness is not None and _LEAST_TOLD <= t.closeness < least]
+    better = [trial for trial in missed if gain(trial) >= _MORE * gain(best) and speed(trial) >= WITHIN_NOISE]
+    if not better or not best.is_close(least):
+        return ""
+    other = max(better, key=lambda trial: trial.closeness or 0.0)
+    limit = math.floor((other.closeness or 0.0) * 1000) / 1000
+    size = units.of_whole(other.bytes, before)
+    return f"With --min-cosine {limit}: {other.name}, {speed(other):.2f}x as fast, {size} of the size, by its trial."
 
 
 def _of_size(trial: Trial) -> float:

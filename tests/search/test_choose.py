@@ -324,6 +324,20 @@ def test_without_data_the_last_words_are_what_it_would_bring(
     assert "With --data DATA" in told[0] and told[1] == ""
 
 
+@pytest.mark.parametrize(
+    ("static", "told"),
+    [((0.98765, 2.4), True), ((0.98765, 1.9), False), ((0.89, 2.4), False), ((0.996, 2.4), False)],
+    ids=["more for a looser limit", "hardly more", "much too far", "chosen"],
+)
+def test_what_a_looser_limit_would_give_is_told(
+    static: tuple[float, float], told: bool, scripted: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    scripted(lambda name: static if name.startswith("static") else (0.9999, 2.0))
+    report = run_chosen(job_of(CALIBRATED, tmp_path / "out.onnx", measure=False))
+    wanted = "With --min-cosine 0.987: static, 2.40x as fast, "
+    assert report.without_data.startswith(wanted) is told and bool(report.without_data) is told
+
+
 def test_what_the_run_took_counts_the_trials(scripted: Callable[..., list[str]], tmp_path: Path) -> None:
     scripted(lambda name: (time.sleep(0.1), (0.999, 1.0))[1])
     report = run_chosen(job_of(PLAIN, tmp_path / "out.onnx", measure=False))
