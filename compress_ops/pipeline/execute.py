@@ -20,7 +20,7 @@ from ..passes import Promise
 from ..recipe import Recipe, Step
 from ..report import units
 from ..report.report import Report, StepReport
-from ..runtime import open_session
+from ..runtime import Session, open_session
 from .against import outputs_of, reference_of
 from .defaults import defaults_note, dropped_note
 from .job import Job, Prepared, counted_bytes, refuse_auto
@@ -38,11 +38,15 @@ def plan(job: Job) -> list[StepReport]:
 
 @dataclass(frozen=True)
 class Applied:
-    """A job whose steps the model has behind it: their reports, and what later ones had to leave in the weights."""
+    """A job whose steps the model has behind it: their reports, and what later ones had to leave in the weights.
+
+    ``original`` is the session of the model that the job began with, where one is open already.
+    """
 
     prepared: Prepared
     steps: list[StepReport]
     gains: Gains
+    original: Session | None = None
 
 
 def run(job: Job) -> Report:
@@ -71,7 +75,7 @@ def finished(work: Applied, out: Path) -> Report:
     with prepared.model.staged(out, force=job.force) as staged:
         result_bytes = counted_bytes(prepared.model, staged.size)
         _hold_whole_run(job.recipe, prepared.original_bytes, result_bytes - signature)
-        comparison = _prove(prepared, staged.path)
+        comparison = _prove(prepared, staged.path, work.original)
         budget = job.recipe.budget
         judged = _held_against(prepared, budget, staged.path, comparison)
         verdicts = judge_model(budget, judged, "result", original_size=prepared.original_bytes, size=result_bytes)
@@ -152,14 +156,15 @@ def _hold_whole_run(recipe: Recipe, before: int, after: int) -> None:
 _ROLES = ("evaluation", "calibration", "training")  # the first that there is shows fidelity
 
 
-def _prove(prepared: Prepared, path: Path) -> Comparison | None:
+def _prove(prepared: Prepared, path: Path, original: Session | None) -> Comparison | None:
     """Load the result once on the provider asked for, then measure it against the original."""
     job = prepared.job
     recipe = job.recipe
     check_outputs(prepared, open_session(path, recipe.provider, threads=recipe.threads, optimize=job.measure))
     if not job.measure:
         return None
-    comparison = _compared(prepared, {"original": job.model, "result": path})
+    opened = {"original": original} if original is not None else {}
+    comparison = _compared(prepared, {"original": job.model, "result": path}, opened=opened)
     return replace(comparison, models={"original": str(job.model), "result": str(job.out)})
 
 

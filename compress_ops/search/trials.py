@@ -118,7 +118,7 @@ class Trials:
         prepared, gains = replace(self.prepared, job=job, model=self.prepared.model.copy(), data=data), Gains()
         path = self.folder / f"{len([*self.folder.iterdir()])}.onnx"
         try:
-            work = Applied(prepared, list(apply_steps(prepared, gains=gains)), gains)
+            work = Applied(prepared, list(apply_steps(prepared, gains=gains)), gains, self._original)
             with prepared.model.staged(path) as staged:
                 size = counted_bytes(prepared.model, staged.size)
                 staged.commit()
