@@ -69,6 +69,16 @@ def test_where_nothing_is_close_all_are_compared() -> None:
     assert {*workshop.compared} == {"a", "b", "c"} and len(workshop.timed) == 3
 
 
+@pytest.mark.parametrize(("plain", "tried"), [(1.0, False), (1.9, True)])
+def test_weights_alone_are_rounded_only_where_the_float_model_is_not_left_behind(plain: float, tried: bool) -> None:
+    told = {"static": (0.999, 2.0), "8 bits": (0.9999, plain), "float": (1.0, plain)}
+    workshop: Any = Workshop(told, {"8 bits": 26, "static": 26})
+    wanted = [Candidate("static", []), Candidate("8 bits", [], float_arithmetic=True)]
+    found = race(workshop, wanted, 0.995)
+    assert [trial.name for trial in found] == (["static", "8 bits"] if tried else ["static"])
+    assert ("float" in workshop.timed) and ("8 bits" in workshop.timed) is tried
+
+
 @pytest.mark.parametrize(("closeness", "speed", "tried"), [(0.98, 2.0, True), (0.9, 2.0, False), (0.98, 0.5, False)])
 def test_smoothing_is_tried_before_what_is_near_enough_and_in_the_race(
     closeness: float, speed: float, tried: bool
