@@ -53,8 +53,17 @@ def candidates(prepared: Prepared, provider: str) -> list[Candidate]:
     first, last = prepared.job.recipe.passes, _finishing(model, provider)
     return [
         Candidate(name, [*first, *steps_of(passes), *last], name == _WEIGHTS_ALONE, _smoothed(name))
-        for name, passes in found.items()
+        for name, passes in _different(found).items()
     ]
+
+
+def _different(found: Mapping[str, Passes]) -> dict[str, Passes]:
+    """Each way once, by its first name: without convolutions two of them are one."""
+    kept: dict[str, Passes] = {}
+    for name, passes in found.items():
+        if passes not in kept.values():
+            kept[name] = passes
+    return kept
 
 
 def would_bring(job: Job) -> str:

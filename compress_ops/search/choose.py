@@ -35,6 +35,7 @@ CLOSE_ENOUGH = 0.995
 _HALF_AS_CLOSE = 2  # times the distance of the closest
 _MENDED = 0.9  # of what a candidate gains is left, at most, once it is mended
 _FEW = 1 / 3  # of the quantized layers may go back to float: with more, little of what int8 gains is left
+_MENDABLE = 10  # times the distance that is allowed: what is farther off loses what it gains on the way
 _REFINABLE = 5  # times the distance that is allowed: from there rounding and biases do not bring a model
 _MARGIN = 0.7  # of the distance that is allowed
 _PERCENTILES = (99.99, 99.9)
@@ -137,9 +138,10 @@ def best_of(trials: Sequence[Trial], least: float) -> Trial:
 
 
 def _worth_mending(trials: Sequence[Trial], least: float) -> Trial | None:
-    """The closest of those that would be chosen if only they were close."""
+    """The closest of those that would be chosen if only they were close; not what is far off where something is."""
     reached = max((gain(trial) for trial in trials if trial.is_close(least)), default=0.0)
-    far = [trial for trial in trials if not trial.is_close(least) and not trial.float_arithmetic]
+    farthest = _MENDABLE * (1 - least) if reached else 2.0
+    far = [t for t in trials if not t.is_close(least) and not t.float_arithmetic and 1 - _closeness(t) <= farthest]
     return max([trial for trial in far if _MENDED * gain(trial) > reached], key=_closeness, default=None)
 
 
