@@ -7,6 +7,7 @@ Imports only what that environment has. Settings are each tool's default unless 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,6 +71,7 @@ def onnxruntime_prepared(model: str, feeds: Iterator[Feeds], out: str) -> None:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     prepared = f"{out}.prepared.onnx"
+    os.chdir(Path(out).parent)  # where that fails it leaves a file in the folder that it runs in
     try:
         quant_pre_process(model, prepared)
     except Exception:  # "Incomplete symbolic shape inference"
