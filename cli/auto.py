@@ -150,7 +150,7 @@ def find(
     from functools import partial
 
     from compress_ops.errors import UsageError
-    from compress_ops.search import run_auto  # type: ignore[attr-defined, unused-ignore]
+    from compress_ops.search import run_auto
 
     from .execute import carry_out
     from .faults import say

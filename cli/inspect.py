@@ -50,6 +50,8 @@ def inspect(
     tried, with its defaults, on a copy in memory. With --sensitivity and --data, instead, parts of the model are
     changed one at a time, and the table says what each does to the outputs; results are kept in the user's cache.
     """
+    from compress_ops.files.cache import cache_folder
+
     from .flags import data_section, made_up, recipe_from, sections_of
     from .show import Manner
 
@@ -66,7 +68,7 @@ def inspect(
     # labels are named only so that they are not taken for an input
     read = data_section(options.Asked(data=_given(data), labels=labels, batch_size=batch_size))
     loaded = recipe_from("inspect", (), {**sections_of(machine, read), "passes": passes})
-    _show_scan(model, loaded, manner, allow_code=allow_code, cache=None if no_cache else _cache_folder())
+    _show_scan(model, loaded, manner, allow_code=allow_code, cache=None if no_cache else cache_folder())
 
 
 _SCAN = "give --sensitivity prune or quantize with it"
@@ -124,11 +126,3 @@ def _show_scan(model: Path, loaded: LoadedRecipe, manner: Any, *, allow_code: bo
     found = watched(lambda watched_job: scan(watched_job, cache), job, manner)
     page = sensitivity_page(found, verbose=manner.verbose)
     end_undelivered(give(page, lambda beside: plain(found), manner))
-
-
-def _cache_folder() -> Path:
-    """Where the user's programs keep what can be made again (XDG Base Directory Specification)."""
-    import os
-    from pathlib import Path
-
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onnxpress"

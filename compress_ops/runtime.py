@@ -158,15 +158,16 @@ class SessionSettings:
     ``threads`` within an operator; ``optimize`` False loads quickly and runs the graph as written; ``in_graph_order``
     runs nodes in the order in which the graph lists them, so that a tensor whose last reader stands early is freed
     early; ``optimized_to`` writes the graph that really runs; ``profile_to`` is the prefix of the profile, which counts
-    what is read only while kernels do not pack their weights: a profiled session is slower. ``config`` holds entries of
-    onnxruntime's session configuration, such as ``session.disable_quant_qdq``. ``plan_memory`` False gives each tensor
-    memory when it is made, instead of all of them places in one block that is laid out before the run.
+    what is read only while kernels do not pack their weights: ``pack`` False, which is slower. ``config`` holds entries
+    of onnxruntime's session configuration, such as ``session.disable_quant_qdq``. ``plan_memory`` False gives each
+    tensor memory when it is made, instead of all of them places in one block that is laid out before the run.
     """
 
     threads: int = 1
     optimize: bool = True
     in_graph_order: bool = False
     plan_memory: bool = True
+    pack: bool = True
     optimized_to: Path | None = None
     profile_to: Path | None = None
     disabled_optimizers: Sequence[str] = ()
@@ -260,6 +261,7 @@ def _options(ort: Any, settings: SessionSettings) -> Any:
     if settings.profile_to is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(settings.profile_to)
+    if not settings.pack:
         options.add_session_config_entry("session.disable_prepacking", "1")
     for key, value in settings.config.items():
         options.add_session_config_entry(key, value)

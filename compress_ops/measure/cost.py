@@ -35,7 +35,7 @@ class Profile:
 def profile_run(path: Path, feeds: Feeds, providers: Sequence[Provider], threads: int) -> Profile:
     """Run the model once under onnxruntime's profiler."""
     with temporary_folder() as folder:
-        session = open_session(path, providers, threads=threads, profile_to=folder / "profile")
+        session = open_session(path, providers, threads=threads, profile_to=folder / "profile", pack=False)
         session.run(feeds)
         written = Path(session.raw.end_profiling()).read_bytes()
     return read_profile(read_events(written))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..model import Model
@@ -22,9 +22,14 @@ class Earlier:
         """The earlier model that a step needs, if any; before each step, so that what later ones need is kept."""
         if self._begins(index):
             self._kept[Need.UNQUANTIZED] = model.copy()
-        if index == 0 and _need(Need.ORIGINAL, self.steps):
-            self._kept[Need.ORIGINAL] = model.copy()
+        if index == 0:
+            self.begin_with(model.copy)
         return next((self._kept.get(need) for need in self.steps[index].operation.needs & EARLIER), None)
+
+    def begin_with(self, given: Callable[[], Model]) -> None:
+        """Keep the model as it was given, if a step needs it."""
+        if _need(Need.ORIGINAL, self.steps):
+            self._kept[Need.ORIGINAL] = given()
 
     def _begins(self, index: int) -> bool:
         """Whether the model before a step is the one before quantization, for a later step.

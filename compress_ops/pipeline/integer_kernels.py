@@ -46,7 +46,7 @@ def integer_kernels(model: Model, providers: Sequence[Provider]) -> Counter[str]
     with model.exported() as path, temporary_folder() as folder:
         written = folder / "optimized.onnx"
         try:
-            open_session(path, providers, optimized_to=written, config={"session.disable_prepacking": "1"})
+            open_session(path, providers, optimized_to=written, pack=False)
             graph = onnx.load(written, load_external_data=False).graph
         except ModelError:
             return Counter()

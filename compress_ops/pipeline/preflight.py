@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple, TypeVar
+
+import numpy as np
 
 from ..data import Dataset, DataSettings, brings_labels, open_data
 from ..data.fit import size_faults
@@ -20,7 +23,7 @@ from ..files.reading import is_absent, unreadable
 from ..files.writing import Input, output_faults, resolved
 from ..measure.metrics.table import parse_metric
 from ..model import Model
-from ..passes import Need, unmatched
+from ..passes import Context, Need, Promise, unmatched
 from ..recipe import Step
 from ..runtime import CPU, Port, check_providers, open_session, short_name
 from .against import reference_faults, reference_of
@@ -228,15 +231,31 @@ def _data_place(job: Job, role: str, source: str) -> Place | None:
 
 
 def _unmatched_patterns(job: Job, model: Model) -> Iterator[OnnxpressError]:
-    for step in job.recipe.passes:
-        for option in ("only", "skip", "ratios"):
-            patterns = step.arguments().get(option, [])
-            for pattern in unmatched(model, patterns):
-                key = pattern if isinstance(patterns, dict) else patterns.index(pattern)
-                path = (*step.path, step.operation.name, option, key)
-                hint = "patterns are matched against node names and operator types; see: onnxpress inspect --nodes"
-                message = f"{option} pattern '{pattern}' matches no node of {job.model}"
-                yield RecipeError(message, hint=hint, place=job.loaded.document.place(path, of_key=True))
+    """Patterns that match no node of the model, neither as it is given nor as the first steps prepare it."""
+    found = [
+        (step, option, pattern)
+        for step in job.recipe.passes
+        for option in ("only", "skip", "ratios")
+        for pattern in unmatched(model, step.arguments().get(option, []))
+    ]
+    missing = set(unmatched(_as_prepared(job, model), [pattern for *_, pattern in found])) if found else ()
+    for step, option, pattern in found:
+        if pattern in missing:
+            patterns = step.arguments()[option]
+            key = pattern if isinstance(patterns, dict) else patterns.index(pattern)
+            path = (*step.path, step.operation.name, option, key)
+            hint = "patterns are matched against node names and operator types; see: onnxpress inspect --nodes"
+            message = f"{option} pattern '{pattern}' matches no node of {job.model}"
+            yield RecipeError(message, hint=hint, place=job.loaded.document.place(path, of_key=True))
+
+
+def _as_prepared(job: Job, model: Model) -> Model:
+    """The model behind the recipe's first steps, as far as these prepare it; as far as they can, where one fails."""
+    copy = model.copy()
+    with suppress(Exception):
+        for step in takewhile(lambda each: each.operation.promises is Promise.PREPARES, job.recipe.passes):
+            step.operation(copy, Context(np.random.default_rng(job.recipe.seed)), **step.arguments())
+    return copy
 
 
 def _missing_files(job: Job) -> Iterator[OnnxpressError]:

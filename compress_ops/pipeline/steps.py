@@ -19,7 +19,7 @@ from ..runtime import Session, open_session
 from .defaults import defaults_note
 from .earlier import Earlier
 from .integer_kernels import before_step, hold_kernels
-from .job import Prepared, training_identity
+from .job import Prepared, model_of, training_identity
 from .undone import Gains, readers_of
 
 
@@ -31,6 +31,8 @@ def apply_steps(prepared: Prepared, *, dry_run: bool = False, gains: Gains | Non
     gains = gains if gains is not None else Gains()
     job, context = prepared.job, context_of(prepared, dry_run=dry_run)
     earlier = Earlier(job.recipe.passes)
+    if prepared.behind:
+        earlier.begin_with(lambda: model_of(job))
     yield from prepared.behind
     for index, step in list(enumerate(job.recipe.passes))[len(prepared.behind) :]:
         if job.out is not None and Need.TRAINING in step.operation.needs:

@@ -15,6 +15,7 @@ from ..measure.budget import Verdict
 from ..measure.comparison import Comparison
 from ..measure.environment import Environment, tool_version
 from ..passes import Declined
+from .choices import SearchReport
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,9 @@ class TrialReport:
 class Report:
     """A finished run. ``comparison`` is None where nothing was measured; sizes count generated constants as stored.
 
-    ``notes`` tell what became of the model beside its steps: inputs with a default, exporters' leftovers.
-    ``without_data`` says what data, or a looser limit, would have added to the choice of a recipe.
+    ``search`` tells what was tried where ``auto`` chose the steps. ``notes`` tell what became of the model beside its
+    steps: inputs with a default, exporters' leftovers. ``without_data`` says what data, or a looser limit, would have
+    added to the choice of a recipe.
     """
 
     recipe: Mapping[str, Any]
@@ -71,6 +73,7 @@ class Report:
     cpu_seconds: float
     peak_memory_bytes: int | None = None
     trials: list[TrialReport] = field(default_factory=list)
+    search: SearchReport | None = None
     notes: Sequence[str] = ()
     without_data: str = ""
 
@@ -91,7 +94,7 @@ class Report:
 
 _PLAIN = (
     "hashes", "steps", "bytes_before", "bytes_after", "comparison", "verdicts", "environment", "seconds", "cpu_seconds",
-    "peak_memory_bytes", "trials", "notes", "without_data",
+    "peak_memory_bytes", "trials", "search", "notes", "without_data",
 )  # fmt: skip
 
 

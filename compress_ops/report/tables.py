@@ -13,6 +13,7 @@ from ..measure.comparison import Comparison
 from ..measure.environment import Environment
 from . import units
 from .advice import advice
+from .choices import search_tables
 from .measured import comparison_headline, measured_tables, metric_change, speed_change
 from .page import Page, Table
 from .report import Report, StepReport, TrialReport
@@ -26,6 +27,7 @@ def report_page(report: Report, *, verbose: bool = False) -> Page:
         tables=[
             *budget_tables(report.verdicts, advice(report)),
             *trials_tables(report.trials),
+            *(search_tables(report.search, verbose=verbose) if report.search is not None else []),
             steps_table(report.steps, report.notes),
             *course_tables(report.steps),
             *worst_tables(report.steps),

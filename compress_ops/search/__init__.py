@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from .auto import run_auto
 from .choose import CLOSE_ENOUGH, choose_int8, run_chosen
 from .precisions import reason_of
 from .preparing import raised_first, raising
 from .suggestion import suggestion
 
-__all__ = ["CLOSE_ENOUGH", "choose_int8", "raised_first", "raising", "reason_of", "run_chosen", "suggestion"]
+__all__ = [
+    "CLOSE_ENOUGH",
+    "choose_int8",
+    "raised_first",
+    "raising",
+    "reason_of",
+    "run_auto",
+    "run_chosen",
+    "suggestion",
+]

@@ -50,7 +50,7 @@ def candidates(prepared: Prepared, provider: str) -> list[Candidate]:
         model.infer_shapes()
         present = _present(model)
         found = {**(_with_data(present) if with_data else {}), **_without_data(present)}
-    first, last = prepared.job.recipe.passes, _finishing(model, provider)
+    first, last = prepared.job.recipe.passes, finishing(model, provider)
     return [
         Candidate(name, [*first, *steps_of(passes), *last], name == _WEIGHTS_ALONE, _smoothed(name))
         for name, passes in _different(found).items()
@@ -85,7 +85,7 @@ def _can_be_int8(node: ir.Node) -> bool:
     return not (why_not_left(node) if is_left(node) else why_not(node))
 
 
-def _finishing(model: Model, provider: str) -> list[Step]:
+def finishing(model: Model, provider: str) -> list[Step]:
     """Normalizations in the operators that the CPU runs fastest, where there are some."""
     normalizes = any(node.op_type in ("LayerNormalization", "ReduceMean") for node in model.nodes())
     return steps_of([{"unfuse_norms": {}}]) if normalizes and not facts_of(provider).fast_fused_norms else []

@@ -19,7 +19,7 @@ from ..measure.budget import Verdict, judge_closeness, judge_speedup
 from ..model import Model
 from ..passes import Promise
 from ..pipeline.defaults import defaults_note
-from ..pipeline.execute import finished, run
+from ..pipeline.execute import run
 from ..pipeline.job import Job, with_passes
 from ..pipeline.preflight import prepare
 from ..recipe import Budget, Step, step_from
@@ -28,7 +28,7 @@ from .candidates import MAY_FAIL, Candidate, candidates, would_bring
 from .gains import AS_GOOD, WITHIN_NOISE, gain, looser, not_slower
 from .preparing import begun, raised_first, steps_of
 from .race import race
-from .trials import Trial, Trials, trials_of
+from .trials import Trial, Trials, finished_trial, trials_of
 
 CLOSE_ENOUGH = 0.995
 """Closeness of the worst output to the float model's, by default."""
@@ -55,7 +55,7 @@ def run_chosen(job: Job, least: float | None = CLOSE_ENOUGH) -> Report:
     started, cpu_started = time.perf_counter(), time.process_time()
     best, trials = choose_int8(job, least)
     told = [TrialReport(t.name, t.bytes, t.closeness, t.speedup, chosen=t is best) for t in trials]
-    report = _finished(_held(with_passes(job, best.passes), least), best)
+    report = finished_trial(_held(with_passes(job, best.passes), least), best)
     report = replace(
         report,
         trials=told,
@@ -64,13 +64,6 @@ def run_chosen(job: Job, least: float | None = CLOSE_ENOUGH) -> Report:
         cpu_seconds=time.process_time() - cpu_started,
     )
     return report if job.measure else replace(report, verdicts=[*report.verdicts, *_by_trial(best, least)])
-
-
-def _finished(job: Job, best: Trial) -> Report:
-    """The trial's own model, written and proven; made once more where it was not kept."""
-    if best.work is None or job.out is None:
-        return run(job)
-    return finished(replace(best.work, prepared=replace(best.work.prepared, job=job)), job.out)
 
 
 def _held(job: Job, least: float) -> Job:

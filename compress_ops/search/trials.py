@@ -19,12 +19,12 @@ from ..measure.intervals import Interval
 from ..measure.latency import MIN_PAIRS
 from ..measure.remembering import Remembering
 from ..passes import Need
-from ..pipeline.execute import Applied
-from ..pipeline.job import Prepared, counted_bytes, with_passes
+from ..pipeline.execute import Applied, finished, run
+from ..pipeline.job import Job, Prepared, counted_bytes, with_passes
 from ..pipeline.steps import apply_steps
 from ..pipeline.undone import Gains
 from ..recipe import Step
-from ..report.report import StepReport
+from ..report.report import Report, StepReport
 from ..runtime import Session, open_session
 from .candidates import Candidate
 
@@ -118,7 +118,7 @@ class Trials:
         prepared, gains = replace(self.prepared, job=job, model=self.prepared.model.copy(), data=data), Gains()
         path = self.folder / f"{len([*self.folder.iterdir()])}.onnx"
         try:
-            work = Applied(prepared, list(apply_steps(prepared, gains=gains)), gains, self._original)
+            work = Applied(prepared, list(apply_steps(prepared, gains=gains)), gains, self.original)
             with prepared.model.staged(path) as staged:
                 size = counted_bytes(prepared.model, staged.size)
                 staged.commit()
@@ -166,13 +166,19 @@ class Trials:
             fidelity_data=data,
             seed=recipe.seed,
             parts=parts,
-            opened={"original": self._original},
+            opened={"original": self.original},
             min_pairs=pairs,
             figures=False,
         )
 
+    def going_on(self, prepared: Prepared) -> Trials:
+        """The same on a model with more steps behind it; the session of the original is shared."""
+        further = replace(self, prepared=prepared, kept=0)
+        further.__dict__["original"] = self.original
+        return further
+
     @cached_property
-    def _original(self) -> Session:
+    def original(self) -> Session:
         """Opened once; what it gave for the data is kept."""
         recipe = self.prepared.job.recipe
         return Remembering(open_session(self.prepared.job.model, recipe.provider, threads=recipe.threads))
@@ -195,3 +201,10 @@ def trials_of(prepared: Prepared) -> Iterator[Trials]:
     """Trials in a folder that is gone afterwards."""
     with temporary_folder() as folder:
         yield Trials(prepared, folder, [])
+
+
+def finished_trial(job: Job, trial: Trial) -> Report:
+    """The trial's own model, written and proven as the job says; made once more where it was not kept."""
+    if trial.work is None or job.out is None:
+        return run(job)
+    return finished(replace(trial.work, prepared=replace(trial.work.prepared, job=job)), job.out)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
-from ...autodiff import GradientModel, build_gradients, trainable
+from ...autodiff import GradientModel, build_gradients, drawn_signs, trainable
 from ...errors import PassError
 from ...model import Model
 from ...passes import Context
@@ -53,7 +53,7 @@ def first_order(model: Model, ctx: Context, grouping: Grouping, groups: Sequence
             sessions[shapes] = _opened(model, of, list(weights), feeds, ctx)
         values = forward.run(feeds, of)
         for _ in range(_PROBES):
-            probe = _probe(values, sessions[shapes][0], ctx.rng)
+            probe = drawn_signs(values, sessions[shapes][0], ctx.rng)
             _add(totals, looked_at, weights, _gradients(*sessions[shapes], {**weights, **feeds, **probe}))
     return totals
 
@@ -81,16 +81,6 @@ def _opened(
         raise PassError(f"score 'gradient': {error.message}", hint="take another score") from error
     with built.model.exported() as path:
         return built, open_session(path, ctx.providers, threads=ctx.threads)
-
-
-def _probe(values: Feeds, built: GradientModel, rng: np.random.Generator) -> Feeds:
-    """v for each output, as dL/dy."""
-    probe = {}
-    for name, given in built.upstream.items():
-        value = values[name]
-        signs = rng.choice(np.array([-1, 1], np.float32), value.shape)
-        probe[given] = (signs / (np.linalg.norm(value.astype(np.float64)) or 1)).astype(value.dtype)
-    return probe
 
 
 def _gradients(built: GradientModel, session: Session, feeds: Feeds) -> dict[str, Array]:

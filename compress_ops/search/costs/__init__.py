@@ -1,0 +1,1 @@
+"""What each choice for each layer costs: exact bytes, measured seconds, and how far the outputs move."""
