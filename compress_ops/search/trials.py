@@ -6,13 +6,13 @@ A trial's file stays in a temporary folder until all are done, so that what is t
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from ..data import Dataset, Part
-from ..errors import OnnxpressError
+from ..errors import ModelError, OnnxpressError
 from ..files.temporary import temporary_folder
 from ..measure.comparison import Comparison, Measured, compare_models
 from ..measure.intervals import Interval
@@ -27,6 +27,7 @@ from ..recipe import Step
 from ..report.report import Report, StepReport
 from ..runtime import Session, open_session
 from .candidates import Candidate
+from .isolated import Feeds, Isolated, isolation
 
 SECONDS = 2.0  # of timing for each candidate
 _TOGETHER = 8  # trials that are open at once beside the original: each session holds its weights and its activations
@@ -63,12 +64,14 @@ class Trial:
 class Trials:
     """Where trials are made: a checked job, and a folder for their files; ``refused`` are the faults of what failed.
 
-    ``kept`` counts the bytes of trials whose models may be gone on with.
+    With ``isolated`` a model is opened in a process of its own before it is in this one. ``kept`` counts the bytes of
+    trials whose models may be gone on with.
     """
 
     prepared: Prepared
     folder: Path
     refused: list[OnnxpressError]
+    isolated: Isolated | None = None
     kept: int = 0
 
     def make(self, wanted: Iterable[Candidate]) -> list[Trial]:
@@ -122,12 +125,25 @@ class Trials:
             with prepared.model.staged(path) as staged:
                 size = counted_bytes(prepared.model, staged.size)
                 staged.commit()
+            self._hold_to_run(path)
         except OnnxpressError as fault:
             self.refused.append(fault)
             return None
         self.kept += size
         kept = work if self.kept <= _MOST_KEPT and data is self.prepared.data else None
         return Trial(candidate.name, candidate.passes, work.steps, path, size, candidate.float_arithmetic, work=kept)
+
+    def _hold_to_run(self, path: Path) -> None:
+        """Raise ModelError for a model that does not run in a process of its own."""
+        data, recipe = self.prepared.data.get("calibration"), self.prepared.job.recipe
+        if self.isolated is None or data is None:
+            return
+        feeds = Feeds.stored(data, path.with_suffix(".npz"))
+        try:
+            if why := self.isolated.why_not(path, feeds, recipe.provider, recipe.threads):
+                raise ModelError(f"the model that was made does not run: {why}")
+        finally:
+            feeds.path.unlink()
 
     def _groups(self, trials: Sequence[Trial]) -> Iterator[list[Trial]]:
         """A few at a time, so that memory does not grow with the number of candidates."""
@@ -197,10 +213,10 @@ def _with(trial: Trial, found: Comparison) -> Trial:
 
 
 @contextmanager
-def trials_of(prepared: Prepared) -> Iterator[Trials]:
-    """Trials in a folder that is gone afterwards."""
-    with temporary_folder() as folder:
-        yield Trials(prepared, folder, [])
+def trials_of(prepared: Prepared, *, isolated: bool = False) -> Iterator[Trials]:
+    """Trials in a folder that is gone afterwards; ``isolated``: models are opened in a process of its own first."""
+    with temporary_folder() as folder, isolation() if isolated else nullcontext() as child:
+        yield Trials(prepared, folder, [], child)
 
 
 def finished_trial(job: Job, trial: Trial) -> Report:

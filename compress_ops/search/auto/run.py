@@ -43,7 +43,7 @@ def run_auto(job: Job, *, keep_best: bool = False) -> Report:
     auto = job.recipe.auto or Auto()
     wishes = Wishes.of(job.recipe.budget, auto.aim)
     prepared = begun(prepare(replace(job, measure=True)))
-    with trials_of(replace(prepared, job=replace(prepared.job, out=None))) as workshop:
+    with trials_of(replace(prepared, job=replace(prepared.job, out=None)), isolated=True) as workshop:
         search = Search(workshop, wishes, auto, started)
         try:
             search.run()
