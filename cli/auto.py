@@ -43,7 +43,22 @@ Purpose = Annotated[
 ]
 Minutes = Annotated[float | None, typer.Option("--minutes", metavar="M", help="How long to look. [10]")]
 Trials = Annotated[
-    int | None, typer.Option("--trials", metavar="N", help="How many models to make, in place of --minutes.")
+    int | None,
+    typer.Option(
+        "--trials",
+        metavar="N",
+        help="How many models to make, in place of --minutes; with --storage or --resume: how many trials, of a few "
+        "models each, the search shall have in all.",
+    ),
+]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        metavar="FILE|URL",
+        help="Keep the search in this SQLite file, or in the database of this URL: --resume goes on with it, and "
+        "several processes can work on it.",
+    ),
 ]
 Retrain = Annotated[
     bool, typer.Option("--retrain", help="Try pruning with distillation behind it, too; needs --training.")
@@ -74,6 +89,7 @@ class Wanted(Flags):
     minutes: Minutes = None
     trials: Trials = None
     retrain: Retrain = False
+    storage: Storage = None
 
 
 def auto(
@@ -85,6 +101,7 @@ def auto(
     training: Training = None,
     recipe_out: options.RecipeOut = None,
     keep_best: KeepBest = False,
+    resume: options.Resume = False,
     doing: options.Doing,
 ) -> None:
     """Find the recipe that keeps the limits, and prove it.
@@ -107,7 +124,7 @@ def auto(
     sections = {**sections_of(asked, read, doing), "budget": said(vars(limits))}
     found = {**sections, "passes": "auto", "auto": _auto(wanted, training)}
     loaded = recipe_from("auto", asked.set_, found)
-    job = job_of(loaded, model, "small", asked, doing, others=others(recipe_out))
+    job = job_of(loaded, model, "small", asked, doing, others=others(recipe_out), resume=resume)
     keep = keeping(recipe_out, sections, doing)
     find(job, doing, keep, keep_best=keep_best, note=fairer_judge(read, asked))
 
@@ -134,6 +151,7 @@ def _auto(wanted: Wanted, training: str | None) -> dict[str, Any]:
             "minutes": wanted.minutes,
             "trials": wanted.trials,
             "retrain": wanted.retrain or None,
+            "storage": wanted.storage,
         }
     )
 
@@ -150,7 +168,7 @@ def find(
     from functools import partial
 
     from compress_ops.errors import UsageError
-    from compress_ops.search import run_auto
+    from compress_ops.search import run_auto, told_where
 
     from .execute import carry_out
     from .faults import say
@@ -161,7 +179,12 @@ def find(
         raise UsageError(f"{given}: auto makes models and measures them", hint=hint)
     for told in filter(None, () if doing.quiet else (note, *_of_device(job.recipe))):
         say(told)
-    carry_out(partial(run_auto, keep_best=keep_best), job, doing, keep)
+    try:
+        carry_out(partial(run_auto, keep_best=keep_best), job, doing, keep)
+    except KeyboardInterrupt:
+        if place := told_where(job):
+            say(f"{place} holds the search as far as it came: the same command with --resume goes on")
+        raise
 
 
 def _of_device(recipe: Recipe) -> list[str]:

@@ -43,6 +43,7 @@ _FLAGS_OF_AUTO = {
     ("auto", "minutes"): "--minutes",
     ("auto", "trials"): "--trials",
     ("auto", "retrain"): "--retrain",
+    ("auto", "storage"): "--storage",
 }
 """The same, of flags that auto alone has."""
 

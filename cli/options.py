@@ -162,7 +162,7 @@ AllowCode = Annotated[bool, typer.Option("--allow-code", help="Let data come fro
 AllowUnproven = Annotated[
     bool, typer.Option("--allow-unproven", help="A budget that is neither met nor missed for sure is no failure.")
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted training left off.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted training, or search, left off.")]
 DropDefaults = Annotated[
     bool, typer.Option("--drop-default-inputs", help="Make weights of the inputs that have a default.")
 ]

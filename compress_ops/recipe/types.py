@@ -127,9 +127,14 @@ class Auto(Settings):
         None, description="What for: transfer and memory want the smallest, latency and energy the fastest."
     )
     minutes: float = Field(10, gt=0, description="How long to look.")
-    trials: int | None = Field(None, ge=1, description="How many models to make, in place of minutes: this repeats.")
+    trials: int | None = Field(
+        None, ge=1, description="How many models to make, in place of minutes: this repeats; with storage, trials."
+    )
     retrain: bool = Field(
         False, description="Try pruning with distillation behind it, too: it takes its time, and data.training."
+    )
+    storage: str | None = Field(
+        None, min_length=1, description="SQLite file or database URL of a study that chooses what is cut, and how."
     )
 
     @field_validator("purpose")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .auto import run_auto
+from .auto import run_auto, told_where
 from .choose import CLOSE_ENOUGH, choose_int8, run_chosen
 from .precisions import reason_of
 from .preparing import raised_first, raising
@@ -17,4 +17,5 @@ __all__ = [
     "run_auto",
     "run_chosen",
     "suggestion",
+    "told_where",
 ]

@@ -219,8 +219,8 @@ def trials_of(prepared: Prepared, *, isolated: bool = False) -> Iterator[Trials]
         yield Trials(prepared, folder, [], child)
 
 
-def finished_trial(job: Job, trial: Trial) -> Report:
+def finished_trial(job: Job, trial: Trial | None) -> Report:
     """The trial's own model, written and proven as the job says; made once more where it was not kept."""
-    if trial.work is None or job.out is None:
+    if trial is None or trial.work is None or job.out is None:
         return run(job)
     return finished(replace(trial.work, prepared=replace(trial.work.prepared, job=job)), job.out)

@@ -55,8 +55,32 @@ def test_the_recipe_that_it_stands_for(given: Callable[..., Any], asked: Asked, 
     limited = {"max_size": "60%", "min_speedup": 0.001, "max_drop": "50%", "min_closeness": 0.5}
     assert recipe.budget.model_dump(exclude_none=True) == limited
     assert recipe.data.training is not None and recipe.data.training.path == str(data)
-    assert (recipe.seed, recipe.passes, keep_best, job.out) == (4, [], True, out)
+    assert (recipe.seed, recipe.passes, keep_best, job.out, job.resume) == (4, [], True, out, False)
     assert out.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "storage", "kept"),
+    [(["--storage", "study.db"], "study.db", "study.db"), (["--resume"], None, "{}.search.db"), ([], None, None)],
+    ids=["storage", "resume", "neither"],
+)
+def test_an_interrupted_search_says_how_to_go_on(
+    given: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    out: Path,
+    flags: list[str],
+    storage: str | None,
+    kept: str | None,
+) -> None:
+    def interrupted(job: Job, *, keep_best: bool = False) -> Report:
+        assert (job.recipe.auto.storage, job.resume) == (storage, flags == ["--resume"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("compress_ops.search.run_auto", interrupted)
+    result = given(*flags)
+    assert result.exit_code == 130 and not out.exists()
+    told = f"{(kept or '').format(out)} holds the search as far as it came: the same command with --resume goes on"
+    assert (told in result.stderr) is (kept is not None), result.stderr
 
 
 def test_what_is_lost_is_limited_unasked(
@@ -108,6 +132,7 @@ def test_a_recipe_of_auto_is_done_by_the_same_search(
         (["--minutes", "0"], "--minutes: minutes: should be greater than 0"),
         (["--trials", "0"], "--trials: trials: should be greater than or equal to 1"),
         (["--for", "fun"], "--for: purpose: should be 'transfer', 'memory', 'latency' or 'energy' (found 'fun')"),
+        (["--storage", ""], "--storage: storage: "),
         (["--device", "arm-fone"], "did you mean 'arm-phone'?"),
         (["--max-size", "0%"], "--max-size: max_size: '0%' is no size"),
         (["--max-size", "-5 MB"], "--max-size: max_size: '-5 MB' is no size"),

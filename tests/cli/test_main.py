@@ -17,7 +17,7 @@ from tests.helpers import ROOT
 
 from .conftest import Call
 
-HEAVY = ("numpy", "onnx", "onnx_ir", "onnxruntime", "rich", "yaml")
+HEAVY = ("numpy", "onnx", "onnx_ir", "onnxruntime", "optuna", "rich", "yaml")
 COMMANDS = ["auto", "bench", "compare", "distill", "inspect", "passes", "prune", "quantize", "recipe", "run"]
 GROUP = typer.main.get_command(app)
 

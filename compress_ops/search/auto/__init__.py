@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .run import run_auto
+from .storage import told_where
 
-__all__ = ["run_auto"]
+__all__ = ["run_auto", "told_where"]

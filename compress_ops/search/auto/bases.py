@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ...errors import OnnxpressError
-from ...measure.budget import judge
+from ...measure.budget import Verdict, judge
 from ...measure.comparison import Comparison, compare_models
+from ...measure.metrics.scores import Drop
 from ...pipeline.job import Prepared, with_passes
 from ...pipeline.steps import apply_steps
 from ...recipe import Auto
@@ -38,8 +39,7 @@ class Base:
     @property
     def loss(self) -> float:
         """Noise over signal that it comes with: twice the distance of its worst output."""
-        assert not isinstance(self.found.fidelity, str)
-        closeness, _ = self.found.fidelity.closeness("prepared")
+        closeness, _ = self.closeness
         return 0.0 if closeness is None else 2 * (1 - closeness)
 
     def seconds(self, of: str) -> float:
@@ -51,16 +51,26 @@ class Base:
         assert not isinstance(self.found.size, str)
         return self.found.size[of].counted
 
+    @property
+    def closeness(self) -> tuple[float | None, str]:
+        """Of its worst output, and what decided it."""
+        assert not isinstance(self.found.fidelity, str)
+        return self.found.fidelity.closeness("prepared")
+
+    @property
+    def drop(self) -> Drop | None:
+        """Of the first metric, where that was scored."""
+        if isinstance(self.found.accuracy, str):
+            return None
+        return next(iter(self.found.accuracy.metrics.values())).models["prepared"].drop
+
+    def verdicts(self, wishes: Wishes) -> list[Verdict]:
+        """On what limits loss."""
+        return judge(wishes.of_loss(), original_size=1, size=1, drop=self.drop, closeness=self.closeness)
+
     def may_keep(self, wishes: Wishes) -> bool:
         """Whether what limits loss is not missed for sure."""
-        limits = wishes.of_loss()
-        assert not isinstance(self.found.fidelity, str)
-        drop = None
-        if not isinstance(self.found.accuracy, str):
-            drop = next(iter(self.found.accuracy.metrics.values())).models["prepared"].drop
-        closeness = self.found.fidelity.closeness("prepared")
-        judged = judge(limits, original_size=1, size=1, drop=drop, closeness=closeness)
-        return all(verdict.verdict != "missed" for verdict in judged)
+        return all(verdict.verdict != "missed" for verdict in self.verdicts(wishes))
 
 
 def base_of(name: str, prepared: Prepared, wishes: Wishes) -> Base:
@@ -88,7 +98,7 @@ def narrower(prepared: Prepared, wishes: Wishes, auto: Auto) -> Iterator[Base]:
     epochs = _EPOCHS[0] if auto.retrain else 0
     for ratio in _RATIOS:
         try:
-            cut = base_of(f"{ratio:.0%} of channels cut", _further(prepared, _cutting(ratio, epochs)), wishes)
+            cut = base_of(f"{ratio:.0%} of channels cut", further(prepared, _cutting(ratio, epochs)), wishes)
         except OnnxpressError:  # nothing that can be cut, or trained
             return
         if not cut.may_keep(wishes):
@@ -111,7 +121,7 @@ def _cutting(ratio: float, epochs: int) -> Passes:
     return [{"prune_channels": cut}, {"refit": {"allow_unchanged": True}}, *trained]
 
 
-def _further(prepared: Prepared, passes: Passes) -> Prepared:
+def further(prepared: Prepared, passes: Passes) -> Prepared:
     """The job with more steps, on a copy of the model that has them behind it."""
     job = with_passes(prepared.job, [*prepared.job.recipe.passes, *steps_of(passes)])
     longer = replace(prepared, job=job, model=prepared.model.copy())

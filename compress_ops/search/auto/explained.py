@@ -20,7 +20,10 @@ def explained(loops: Sequence[Loop], chosen: Point, hints: Sequence[str]) -> Sea
     """The report of all that was made; ``chosen`` is one of the points."""
     made = [(loop, point) for loop in loops for point in loop.points]
     front = not_dominated(np.array([_costs(loop, point) for loop, point in made]))
-    points = [_told(loop, point, bool(on), point is chosen) for (loop, point), on in zip(made, front, strict=True)]
+    points = [
+        point_report(loop, point, on_front=bool(on), chosen=point is chosen)
+        for (loop, point), on in zip(made, front, strict=True)
+    ]
     last = next(loop for loop, point in made if point is chosen)
     return SearchReport(
         objective=last.wishes.objective,
@@ -37,7 +40,8 @@ def _costs(loop: Loop, point: Point) -> tuple[float, float, float]:
     return loop.distance(point), float(point.trial.bytes), loop.seconds(point)
 
 
-def _told(loop: Loop, point: Point, on_front: bool, chosen: bool) -> PointReport:
+def point_report(loop: Loop, point: Point, *, on_front: bool, chosen: bool) -> PointReport:
+    """A model that was made, for the report."""
     trial, expected = point.trial, point.expected
     return PointReport(
         name=f"{loop.name}: {trial.name}" if loop.name else trial.name,

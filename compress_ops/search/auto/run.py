@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ...devices import TARGETS, Target
@@ -13,7 +13,8 @@ from ...files.cache import cache_folder
 from ...pipeline.job import Job, Prepared, with_passes
 from ...pipeline.preflight import prepare
 from ...pipeline.steps import context_of
-from ...recipe import Auto
+from ...recipe import Auto, Step
+from ...report.choices import SearchReport
 from ...report.report import Report
 from ..candidates import finishing
 from ..costs.costs import measure_costs
@@ -21,12 +22,14 @@ from ..costs.forms import Form, forms_for
 from ..costs.layers import layers_of
 from ..costs.times import Timetable
 from ..preparing import begun
-from ..trials import Trials, finished_trial, trials_of
+from ..trials import Trial, Trials, finished_trial, trials_of
 from .bases import Base, base_of, narrower
 from .explained import explained
 from .hints import hints, proof_that_it_cannot_be
 from .loop import Loop, Point
+from .outer import Outer, outer_of, steps_of_record
 from .predicted import Predictions
+from .storage import kept_besides, storage_of
 from .wishes import Wishes
 
 _COSTS = 0.3  # of the time that is left may be gone when the last form is costed
@@ -42,19 +45,23 @@ def run_auto(job: Job, *, keep_best: bool = False) -> Report:
     started, cpu_started = time.perf_counter(), time.process_time()
     auto = job.recipe.auto or Auto()
     wishes = Wishes.of(job.recipe.budget, auto.aim)
+    place, must_be_there = storage_of(job), job.resume and auto.storage is not None
+    job = replace(job, resume=False, others=[*job.others, *kept_besides(place)])
     prepared = begun(prepare(replace(job, measure=True)))
-    with trials_of(replace(prepared, job=replace(prepared.job, out=None)), isolated=True) as workshop:
-        search = Search(workshop, wishes, auto, started)
+    prepared = replace(prepared, job=replace(prepared.job, out=None))
+    outer = outer_of(place, prepared, wishes, auto, must_be_there=must_be_there) if place is not None else None
+    with trials_of(prepared, isolated=True) as workshop:
+        search = Search(workshop, wishes, auto, started, outer)
         try:
             search.run()
         except KeyboardInterrupt:
-            if not keep_best or not search.points:
+            if not keep_best or not search.has_found():
                 raise
-        loop, best = search.chosen()
-        report = finished_trial(_held(with_passes(job, best.trial.passes), wishes), best.trial)
+        steps, trial, found = search.result()
+        report = finished_trial(_held(with_passes(job, steps), wishes), trial)
     return replace(
         report,
-        search=explained(search.loops, best, [*hints(search.loops, loop, best, auto)]),
+        search=found,
         seconds=time.perf_counter() - started,
         cpu_seconds=time.process_time() - cpu_started,
     )
@@ -67,16 +74,19 @@ def _held(job: Job, wishes: Wishes) -> Job:
 
 @dataclass
 class Search:
-    """All that is tried: a loop on the model as it is, and on narrower ones."""
+    """All that is tried: a loop on the model as it is, and on narrower ones, or on what ``outer`` suggests."""
 
     workshop: Trials
     wishes: Wishes
     auto: Auto
     started: float
+    outer: Outer | None = None
     loops: list[Loop] = field(default_factory=list)
 
     def run(self) -> None:
         """Search on one model after the other, until all has been tried or the time is up."""
+        if self.outer is not None:
+            return self.outer.run(self._loop_for, self._until())
         prepared = self.workshop.prepared
         for base in self._bases(prepared):
             loop = self._loop(base)
@@ -86,6 +96,25 @@ class Search:
             loop.run()
             if self._is_over():
                 return
+
+    def _loop_for(self, base: Base, change: Callable[[Form], Form], most: int) -> Loop:
+        """A loop on a base of the outer choices."""
+        self.loops.append(self._loop(base, change, most))
+        return self.loops[-1]
+
+    def has_found(self) -> bool:
+        """Whether there is a model to be written, made here or elsewhere."""
+        return bool(self.points) or (self.outer is not None and self.outer.elsewhere() is not None)
+
+    def result(self) -> tuple[list[Step], Trial | None, SearchReport]:
+        """The steps of the best model, its trial if it was made here, and how it was found."""
+        record = self.outer.elsewhere() if self.outer is not None else None
+        if self.outer is not None and record is not None:
+            return steps_of_record(record), None, self.outer.report(record)
+        loop, best = self.chosen()
+        notes = self.outer.notes() if self.outer is not None else ()
+        told = explained(self.loops, best, [*hints(self.loops, loop, best, self.auto), *notes])
+        return best.trial.passes, best.trial, told
 
     @property
     def points(self) -> list[Point]:
@@ -115,17 +144,15 @@ class Search:
             return len(self.points) >= self.auto.trials
         return time.perf_counter() - self.started > share * self.auto.minutes * 60
 
-    def _loop(self, base: Base) -> Loop:
+    def _loop(self, base: Base, change: Callable[[Form], Form] = lambda form: form, most: int | None = None) -> Loop:
         prepared = base.prepared
         model, ctx = prepared.model.copy(), context_of(prepared)
         model.infer_shapes()
-        forms = self._forms(prepared)
+        forms = [change(form) for form in self._forms(prepared)]
         layers = layers_of(model)
         if not layers:
             hint = "onnxpress quantize MODEL tries recipes for the whole of it"
-            raise UsageError(
-                "the main graph of the model has no layer with weights of float32 to choose for", hint=hint
-            )
+            raise UsageError("the main graph has no layer with weights of float32 to choose for", hint=hint)
         table = Timetable.opened(ctx.providers, ctx.threads, cache_folder())
         costs = measure_costs(model, layers, forms, ctx, table, self._until(_COSTS))
         predictions = Predictions(
@@ -138,7 +165,7 @@ class Search:
         )
         workshop = self.workshop.going_on(prepared)
         behind = finishing(model, prepared.job.recipe.provider[0].name)
-        return Loop(base.name, workshop, self.wishes, forms, predictions, behind, self._until(), self._left())
+        return Loop(base.name, workshop, self.wishes, forms, predictions, behind, self._until(), most or self._left())
 
     def _forms(self, prepared: Prepared) -> Sequence[Form]:
         return forms_for(self._target(prepared))
