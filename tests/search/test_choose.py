@@ -209,7 +209,7 @@ def test_the_trial_s_own_model_is_written_and_its_recipe_gives_the_same_bytes(
     monkeypatch.setattr(choose, "candidates", lambda *_, **__: [one])
     monkeypatch.setattr(trials, "_MOST_KEPT", 2**30 if kept else 0)
     ran: list[Job] = []
-    monkeypatch.setattr(choose, "run", lambda job: (ran.append(job), run(job))[1])
+    monkeypatch.setattr(trials, "run", lambda job: (ran.append(job), run(job))[1])
     out, again = tmp_path / "out.onnx", tmp_path / "again.onnx"
     report = run_chosen(job_of(CALIBRATED, out), least=0.5)
     assert len(ran) == (0 if kept else 1)

@@ -8,9 +8,9 @@ import numpy as np
 
 from ...arrays import Array
 from ...report.choices import LayerReport, PointReport, SearchReport
-from ..costs.costs import Costs
+from ..costs.cost_table import Costs
 from ..solver import not_dominated
-from .loop import Loop, Point
+from .rounds import Loop, Point
 
 _FEWEST = 3  # models that say something about agreement
 _TENTH = 0.1
@@ -74,7 +74,7 @@ def _within_tenth(points: Sequence[PointReport]) -> float | None:
 
 def _layers(loop: Loop, point: Point) -> Iterator[LayerReport]:
     costs, losses = loop.predictions.costs, loop.predictions.losses()
-    total = sum(losses[i, form] for i, form in enumerate(point.choice)) or 1.0
+    total = sum(losses[i, form] for i, form in enumerate(point.choice))
     for i, (layer, form) in enumerate(zip(costs.layers, point.choice, strict=True)):
         yield LayerReport(
             name=layer.name,
@@ -93,7 +93,8 @@ def _why(costs: Costs, losses: Array, layer: int, form: int, total: float) -> st
     """What the form gains and takes; of a layer in float, what the next best would have taken."""
     if form:
         saved = 1 - costs.bytes[layer, form] / max(costs.bytes[layer, 0], 1)
-        return f"saves {saved:.0%} for {losses[layer, form] / total:.0%} of the loss"
+        told = f"saves {saved:.0%}" if saved >= 0 else f"takes {-saved:.0%} more, and integers"
+        return f"{told} for {losses[layer, form] / (total or 1):.0%} of the loss"
     able = np.flatnonzero(np.isfinite(losses[layer, 1:])) + 1
     if not len(able):
         return "no form fits it"
@@ -101,4 +102,6 @@ def _why(costs: Costs, losses: Array, layer: int, form: int, total: float) -> st
     smallest = able[int(np.argmin(costs.bytes[layer, able]))]
     if costs.bytes[layer, smallest] >= costs.bytes[layer, 0]:
         return "no form is smaller"
+    if not total:
+        return f"even {costs.forms[least]} would lose something"
     return f"even {costs.forms[least]} would lose {losses[layer, least] / total:.0%} of what all lose now"

@@ -9,24 +9,19 @@ import numpy as np
 
 from ...errors import UsageError
 from ...recipe import Auto
-from .loop import OF_LOSS, Loop, Point
+from .rounds import OF_LOSS, Loop, Point
 
 _WORTH = 0.97  # of the size or the time: what saves less is not told
 
 
 def proof_that_it_cannot_be(loop: Loop, *, narrower: bool) -> None:
     """Raise UsageError where the smallest form of every layer is too large together, before any model is made."""
-    costs, predictions = loop.predictions.costs, loop.predictions
-    original = predictions.original_size
-    limit = loop.wishes.most_bytes(original)
-    least = (
-        np.where(np.isfinite(costs.loss), costs.bytes, np.iinfo(np.int64).max).min(axis=1)
-        if len(costs.layers)
-        else np.zeros(0)
-    )
-    rest = predictions.size - int(costs.bytes[:, 0].sum())
-    total = rest + int(least.sum())
-    if total <= limit or narrower:
+    costs, original = loop.predictions.costs, loop.predictions.original_size
+    alone = costs.bytes - costs.shared
+    least = np.where(np.isfinite(costs.loss), alone, np.inf).min(axis=1)
+    rest = loop.predictions.size - alone[:, 0].sum()
+    total = rest + least.sum()
+    if total <= loop.wishes.most_bytes(original) or narrower:
         return
     told = f"the smallest that its layers can be is {total / original:.0%}"
     if len(least):
@@ -52,20 +47,29 @@ def hints(loops: Sequence[Loop], loop: Loop, best: Point, auto: Auto) -> Iterato
 
 
 def _looser(loops: Sequence[Loop], best: Point) -> Iterator[str]:
-    """The smallest, or else the fastest, that only lost too much."""
-    lossy = [point for loop in loops for point in loop.points if not point.keeps(*OF_LOSS) and point.trial.closeness]
+    """The closest of those that are smaller or faster than the best and only lost too much."""
+    lossy = [point for loop in loops for point in loop.points if not point.keeps(*OF_LOSS) and _closeness(point)]
     gains = [point for point in lossy if point.trial.bytes < _WORTH * best.trial.bytes or _faster(point, best)]
     if gains:
         point = max(gains, key=lambda each: each.trial.closeness or 0.0)
-        size = point.trial.bytes / loops[0].predictions.original_size
-        yield f"With {_limit_of(point)}: {size:.1%} of the size{_fast(point)}."
+        original = loops[0].predictions.original_size
+        yield f"With {_limits(point)}: {point.trial.bytes / original:.1%} of the size{_fast(point)}."
 
 
-def _limit_of(point: Point) -> str:
-    """The limit of loss that a model would have held, in the way in which loss was limited."""
-    if point.drop is not None and point.drop.relative_interval is not None:
-        return f"--max-drop {math.ceil(point.drop.relative_interval.high * 1000) / 10:g}%"
-    return f"--min-closeness {math.floor((point.trial.closeness or 0.0) * 1000) / 1000:g}"
+def _limits(point: Point) -> str:
+    """Those on what is lost that the model would have kept, in place of those that it did not."""
+    missed = {verdict.limit for verdict in point.verdicts if verdict.verdict != "met"}
+    told = []
+    if "max_drop" in missed and point.drop is not None and point.drop.relative_interval is not None:
+        told.append(f"--max-drop {math.ceil(point.drop.relative_interval.high * 1000) / 10:g}%")
+    if "min_closeness" in missed or not told:
+        told.append(f"--min-closeness {_closeness(point):g}")
+    return " ".join(told)
+
+
+def _closeness(point: Point) -> float:
+    """Rounded down to what is asked for."""
+    return math.floor((point.trial.closeness or 0.0) * 1000) / 1000
 
 
 def _faster(point: Point, best: Point) -> bool:

@@ -21,8 +21,8 @@ from ..costs.forms import Form
 from ..solver import not_dominated
 from .bases import Base, base_of, further
 from .explained import point_report
-from .loop import Loop, Point
 from .outer_choices import Choices, first_choices
+from .rounds import Loop, Point
 from .storage import shown
 from .study import Record, Study, study_at
 from .wishes import Wishes

@@ -7,8 +7,8 @@ from glob import escape
 
 from ...arrays import Array
 from ...recipe import Step
+from ..costs.apart import Layer
 from ..costs.forms import Form
-from ..costs.layers import Layer
 from ..preparing import steps_of
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
-from ..costs.costs import Costs
+from ..costs.cost_table import Costs
 from ..solver import Problem
 
 _LEAST = 0.02  # of the time of the float model: no choice is expected to take less
@@ -95,16 +95,16 @@ class Predictions:
 
     def _seconds(self, choice: Array) -> float:
         """What is expected from the nearest anchor."""
-        changes = [np.abs(_picked(self._all, choice) - _picked(self._all, each.choice)).sum() for each in self.anchors]
-        near = self.anchors[int(np.argmin(changes))]
+        near = min(self.anchors, key=lambda anchor: self._changes(anchor, choice))
         kernels = float((_picked(self.costs.seconds, choice) - _picked(self.costs.seconds, near.choice)).sum())
         told = near.seconds + kernels + self._conversions(choice) - self._conversions(near.choice)
         return max(told, _LEAST * self.seconds)
 
-    @property
-    def _all(self) -> Array:
-        """Seconds of each layer in each form, as if it had other forms beside it, [layers, forms]."""
-        return self.costs.seconds + self.costs.edges
+    def _changes(self, anchor: Anchor, choice: Array) -> tuple[float, int]:
+        """Seconds that lie between an anchor and a choice, up and down added up; and how many layers differ."""
+        alone = self.costs.seconds + self.costs.edges
+        between = np.abs(_picked(alone, choice) - _picked(alone, anchor.choice)).sum()
+        return float(between), int((choice != anchor.choice).sum())
 
     def of(self, choice: Array) -> dict[str, float]:
         """What is expected of a choice, [layers], by kind of cost."""

@@ -17,18 +17,18 @@ from ...recipe import Auto, Step
 from ...report.choices import SearchReport
 from ...report.report import Report
 from ..candidates import finishing
-from ..costs.costs import measure_costs
+from ..costs.apart import layers_of
+from ..costs.cost_table import measure_costs
 from ..costs.forms import Form, forms_for
-from ..costs.layers import layers_of
 from ..costs.times import Timetable
 from ..preparing import begun
 from ..trials import Trial, Trials, finished_trial, trials_of
 from .bases import Base, base_of, narrower
 from .explained import explained
 from .hints import hints, proof_that_it_cannot_be
-from .loop import Loop, Point
 from .outer import Outer, outer_of, steps_of_record
 from .predicted import Predictions
+from .rounds import Loop, Point
 from .storage import kept_besides, storage_of
 from .wishes import Wishes
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from ...measure.budget import Verdict, parse_drop
 from ...measure.metrics.scores import Drop
 from .bases import Base
-from .loop import OF_LOSS, Loop, Point
+from .rounds import OF_LOSS, Loop, Point
 from .wishes import Wishes
 
 IMPOSSIBLE = 1000.0

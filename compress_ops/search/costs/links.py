@@ -10,7 +10,7 @@ from ...arrays import Array
 from ...lazy import ir
 from ...model import Model
 from ...quantize.int8.placement import ABSORBED, ARITHMETIC, MOVING
-from .layers import Layer
+from .apart import Layer
 
 _THROUGH = ABSORBED | ARITHMETIC | MOVING
 

@@ -29,21 +29,26 @@ from ...measure.feeds import Measure, NoFeed, latency_feed
 from ...model import Model
 from ...passes import Context
 from ...runtime import Arrays, Session, for_inner_values, open_session
-from .layers import Apart
+from .apart import Apart
 
 _MEMORY = 2**29  # bytes of what is kept: reads, outputs and slopes
-_SAMPLES, _OF_A_BATCH = 16, 6
-_PROBES = 2  # draws of v for each run
+_SAMPLES = 16  # whose slopes are found
+_VECTORS = 4  # that a layer reads for each number in one, where data has as many: low ranks are found by these
+_PROBES = 3  # draws of v for each run
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One batch: what layers ``read`` and ``give``, by the names in the model of layers apart, and their slopes."""
+    """One run: what layers ``read`` and ``give``, by the names in the model of layers apart, and their slopes.
+
+    ``energies`` are |y|^2 of each float output.
+    """
 
     read: Arrays
     give: Arrays
     slopes: Sequence[Arrays]
     size: int
+    energies: Sequence[float] = ()
 
 
 @dataclass
@@ -68,7 +73,7 @@ class Observed(Dataset):
 
 
 def observe(model: Model, layers: Apart, ctx: Context) -> Observed:
-    """Run the model on a few calibration samples, as many as memory allows; on one batch at least.
+    """Run the model on a few calibration samples, as many as say enough and memory allows; on one batch at least.
 
     Samples go one by one where the model takes them so: each then has slopes of its own, which tell more.
     """
@@ -79,16 +84,18 @@ def observe(model: Model, layers: Apart, ctx: Context) -> Observed:
     for feeds, size, values in _runs(inner, ctx):
         read = {name: values[of] for name, of in layers.inputs.items()}
         give = {name: values[of] for name, of in layers.outputs.items()}
-        seen = Seen(read, give, slopes.at(feeds, values), size)
+        told = slopes.at(feeds, values) if len(found) < _SAMPLES else ()
+        energies = [float(np.square(values[name], dtype=np.float64).sum()) for name in slopes.of]
+        seen = Seen(read, give, told, size, energies)
         found.seen.append(seen)
         kept += sum(array.nbytes for arrays in (read, give, *seen.slopes) for array in arrays.values())
-        if kept > _MEMORY or len(found) >= _SAMPLES:
+        if kept > _MEMORY or _says_enough(found):
             break
     return found
 
 
 def _runs(inner: Session, ctx: Context) -> Iterator[tuple[Arrays, int, Arrays]]:
-    """Feeds, how many samples they are, and what the session gives for them: a few of each batch."""
+    """Feeds, how many samples they are, and what the session gives for them."""
     assert ctx.calibration is not None
     for batch in ctx.calibration.watched(ctx.progress, "looking at layers"):
         for feeds in _one_by_one(batch):
@@ -103,12 +110,19 @@ def _runs(inner: Session, ctx: Context) -> Iterator[tuple[Arrays, int, Arrays]]:
 
 
 def _one_by_one(batch: Batch) -> Iterator[Arrays]:
-    """The first samples of a batch; the batch itself where that is not what its first axis holds."""
+    """The samples of a batch; the batch itself where that is not what its first axis holds."""
     if any(array.ndim == 0 or len(array) != batch.size for array in batch.feeds.values()):
         yield batch.feeds
         return
-    for row in range(min(batch.size, _OF_A_BATCH)):
+    for row in range(batch.size):
         yield {name: array[row : row + 1] for name, array in batch.feeds.items()}
+
+
+def _says_enough(observed: Observed) -> bool:
+    read = {name: array for name, array in observed.seen[0].read.items() if array.dtype.kind == "f"}
+    width = {name: max(array.shape[1:], default=1) for name, array in read.items()}
+    numbers = {name: sum(seen.read[name].size for seen in observed.seen) for name in read}
+    return len(observed) >= _SAMPLES and all(numbers[name] >= _VECTORS * width[name] ** 2 for name in read)
 
 
 def _timed(inner: Session, layers: Apart, ctx: Context) -> Arrays:
@@ -151,6 +165,8 @@ class _Slopes:
         return [] if found is None else [*self._drawn(*found, fed, values)]
 
     def _built(self, shapes: Mapping[str, Sequence[int]]) -> tuple[GradientModel, Session] | None:
+        if not self.probes:
+            return None
         try:
             built = build_gradients(
                 self.probed, of=self.of, parameters=[], inputs=[*self.probes.values()], shapes=shapes

@@ -56,24 +56,20 @@ class Timetable:
     @classmethod
     def opened(cls, providers: Sequence[Provider], threads: int, folder: Path | None) -> Timetable:
         """The table of this machine in a folder; what cannot be read is as good as none."""
-        here = describe_environment(providers[0].name, threads)
-        digest = hashlib.sha256(json.dumps(plain(here), sort_keys=True).encode()).hexdigest()[:16]
-        file = folder / f"times-{digest}.json" if folder is not None else None
-        table = cls(providers, threads, file)
-        if file is not None:
-            with suppress(OSError, ValueError, TypeError):
-                entries = json.loads(file.read_bytes())["times"].items()
-                table.known = {key: (float(kernels), float(edges)) for key, (kernels, edges) in entries}
-        return table
+        if folder is None:
+            return cls(providers, threads)
+        machine = json.dumps(_machine(providers, threads), sort_keys=True)
+        file = folder / f"times-{hashlib.sha256(machine.encode()).hexdigest()[:16]}.json"
+        return cls(providers, threads, file, _kept(file))
 
     def keep(self) -> None:
         """Write the table, whole or not at all; where nothing can be written, nothing is kept."""
         if self.file is None:
             return
-        here = plain(describe_environment(self.providers[0].name, self.threads))
+        told = {"measured on": _machine(self.providers, self.threads), "times": self.known}
         with suppress(OSError, OutputError):
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            write(self.file, json.dumps({"measured on": here, "times": self.known}, indent=0), force=True)
+            write(self.file, json.dumps(told, indent=0), force=True)
 
     def of(self, model: Model, feeds: Arrays, layers: Sequence[Sequence[str]]) -> Times:
         """What each layer of a model of layers apart takes; only what is not known is measured."""
@@ -83,6 +79,19 @@ class Timetable:
             self.known.update({key: times for key, times in zip(keys, found, strict=True) if key not in self.known})
         kernels, edges = np.array([self.known[key] for key in keys]).reshape(-1, 2).T
         return Times(kernels, edges)
+
+
+def _machine(providers: Sequence[Provider], threads: int) -> object:
+    return plain(describe_environment(providers[0].name, threads))
+
+
+def _kept(file: Path) -> dict[str, tuple[float, float]]:
+    """The times in a file; none where it is not there or not in order."""
+    try:
+        entries = json.loads(file.read_bytes())["times"].items()
+        return {key: (float(kernels), float(edges)) for key, (kernels, edges) in entries}
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        return {}
 
 
 def _digest(model: Model, names: Sequence[str], feeds: Arrays) -> str:

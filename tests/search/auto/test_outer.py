@@ -18,9 +18,9 @@ from compress_ops.pipeline.preflight import prepare
 from compress_ops.recipe import parse_recipe
 from compress_ops.report.report import Report
 from compress_ops.search import run_auto, told_where
-from compress_ops.search.auto.loop import Loop
 from compress_ops.search.auto.outer import Outer, identity_of, outer_of, steps_of_record
 from compress_ops.search.auto.outer_choices import Choices
+from compress_ops.search.auto.rounds import Loop
 from compress_ops.search.auto.storage import storage_of
 from compress_ops.search.auto.wishes import Wishes
 from compress_ops.search.costs.forms import FORMS

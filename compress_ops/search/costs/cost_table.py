@@ -16,26 +16,27 @@ from ...model import Model
 from ...passes import Context
 from ...recipe import step_from
 from ...runtime import for_inner_values, open_session
+from .apart import Apart, Layer, apart
 from .forms import FLOAT, Form
-from .layers import Apart, Layer, apart
 from .links import links_of
 from .observed import Observed, observe
 from .times import Times, Timetable
-from .tried import bytes_of_layers, losses_of_layers
+from .tried import bytes_of_layers, losses_of_layers, shared_bytes
 
 
 @dataclass(frozen=True)
 class Costs:
     """``forms``: what layers can become, the first being as they are. All arrays are [layers, forms].
 
-    ``bytes`` with what the nodes of the form take; ``seconds`` of kernels and ``edges`` of conversions at the edges of
-    a layer; ``loss``: noise over signal at the outputs, infinite where a layer cannot take the form. ``links`` tell
-    which layers hand on to which (``links.py``), [layers, layers].
+    ``bytes`` with what the nodes of the form take, of which ``shared`` may stand for other layers, too; ``seconds`` of
+    kernels and ``edges`` of conversions at the edges of a layer; ``loss``: noise over signal at the outputs, infinite
+    where a layer cannot take the form. ``links`` tell which layers hand on to which (``links.py``), [layers, layers].
     """
 
     layers: Sequence[Layer]
     forms: Sequence[str]
     bytes: Array
+    shared: Array
     seconds: Array
     edges: Array
     loss: Array
@@ -63,13 +64,13 @@ def measure_costs(
     columns = [workshop.as_it_is(), *(found[form] for form in forms)]
     table.keep()
     named = [FLOAT, *(form.name for form in forms)]
-    bytes_, seconds, edges, loss = (np.stack(each, axis=1) for each in zip(*columns, strict=True))
-    return Costs(layers, named, bytes_, seconds, edges, loss, links_of(model, layers))
+    bytes_, shared, seconds, edges, loss = (np.stack(each, axis=1) for each in zip(*columns, strict=True))
+    return Costs(layers, named, bytes_, shared, seconds, edges, loss, links_of(model, layers))
 
 
 _SLOW = ("low_rank",)
 _FAST = ("quantize_static", "quantize_dynamic")  # may be worth it where they are no smaller
-_Column = tuple[Array, Array, Array, Array]
+_Column = tuple[Array, Array, Array, Array, Array]
 
 
 @dataclass(frozen=True)
@@ -80,32 +81,28 @@ class _Workshop:
     table: Timetable
 
     def as_it_is(self) -> _Column:
-        times = self._times(self.alone.model)
-        return (
-            bytes_of_layers(self.alone.model, self.alone.of),
-            times.kernels,
-            times.edges,
-            np.zeros(len(self.alone.of)),
-        )
+        model, of = self.alone.model, self.alone.of
+        times = self._times(model)
+        return bytes_of_layers(model, of), shared_bytes(model, of), times.kernels, times.edges, np.zeros(len(of))
 
     def column(self, form: Form) -> _Column:
-        """Bytes, seconds, seconds at edges, and losses of all layers in this form."""
-        model = self.alone.model.copy()
-        before = bytes_of_layers(model, self.alone.of)
+        """Bytes, those shared, seconds, seconds at edges, and losses of all layers in this form."""
         try:
-            self._change(model, form)
+            return self._given(form)
         except OnnxpressError:
             return self.none()
-        after = bytes_of_layers(model, self.alone.of)
+
+    def _given(self, form: Form) -> _Column:
+        model, of = self.alone.model.copy(), self.alone.of
+        before = bytes_of_layers(model, of)
+        self._change(model, form)
+        after = bytes_of_layers(model, of)
         changed = after != before
         if not changed.any():
             return self.none()
-        try:
-            losses, times = self._losses(model), self._times(model)
-        except OnnxpressError:
-            return self.none()
+        losses, times = self._losses(model), self._times(model)
         fits = changed & np.isfinite(losses) & ((after < before) | (form.operation in _FAST))
-        return after, times.kernels, times.edges, np.where(fits, losses, np.inf)
+        return after, shared_bytes(model, of), times.kernels, times.edges, np.where(fits, losses, np.inf)
 
     def _change(self, model: Model, form: Form) -> None:
         model.infer_shapes()
@@ -122,4 +119,4 @@ class _Workshop:
 
     def none(self) -> _Column:
         nothing = np.zeros(len(self.alone.of))
-        return nothing.astype(np.int64), nothing, nothing, np.full(len(self.alone.of), np.inf)
+        return nothing.astype(np.int64), nothing, nothing, nothing, np.full(len(self.alone.of), np.inf)

@@ -92,45 +92,39 @@ def _layer(nodes: Sequence[ir.Node]) -> Layer:
 
 def apart(model: Model, layers: Iterable[Layer]) -> Apart:
     """A copy of the model in which every layer stands alone; weights are shared with the model."""
-    copy, inputs, outputs = model.copy(), {}, {}
+    copy = model.copy()
     nodes = {node.name: node for node in copy.graph}
-    fed: dict[ir.Value, ir.Value] = {}
-    of = []
-    for layer in layers:
-        for name in layer.nodes:
-            for value in _activations(nodes[name]):
-                if value not in fed:
-                    fed[value] = ir.Value(name=copy.fresh(f"{value.name}/read"), type=value.type, shape=value.shape)
-                    inputs[fed[value].name or ""] = value.name or ""
-                _read_instead(nodes[name], value, fed[value])
-        given = [value for name in layer.nodes for value in nodes[name].outputs if _is_used(value)]
-        outputs.update({value.name or "": value.name or "" for value in given})
-        of.append(tuple(value.name or "" for value in given))
-    copy.graph.inputs[:] = list(fed.values())
-    every = {value.name: value for node in nodes.values() for value in node.outputs}
-    copy.graph.outputs[:] = [every[name] for name in outputs]
+    members = [[nodes[name] for name in layer.nodes] for layer in layers]
+    given = [[value for node in each for value in node.outputs if _is_used(value)] for each in members]
+    inputs = _feed_alone(copy, [node for each in members for node in each])
+    copy.graph.outputs[:] = [value for each in given for value in each]
     copy.defaults = {}
     drop_unread(copy)
-    return Apart(copy, inputs, outputs, of)
+    of = [tuple(value.name or "" for value in each) for each in given]
+    return Apart(copy, inputs, {name: name for each in of for name in each}, of)
+
+
+def _feed_alone(model: Model, nodes: Sequence[ir.Node]) -> dict[str, str]:
+    """Let nodes read inputs of their own in place of what is computed; by name of the input what it stands for."""
+    stored, fed = _stored_values(model), dict[ir.Value, ir.Value]()
+    for node in nodes:
+        for index, value in enumerate(node.inputs):
+            if value is not None and value not in stored:
+                if value not in fed:
+                    fed[value] = ir.Value(name=model.fresh(f"{value.name}/read"), type=value.type, shape=value.shape)
+                node.replace_input_with(index, fed[value])
+    model.graph.inputs[:] = list(fed.values())
+    return {own.name or "": value.name or "" for value, own in fed.items()}
+
+
+def _stored_values(model: Model) -> set[ir.Value]:
+    """Weights, and what nodes make of these alone."""
+    stored = set(model.graph.initializers.values())
+    for node in model.graph:
+        if node.inputs and all(value is None or value in stored for value in node.inputs):
+            stored.update(node.outputs)
+    return stored
 
 
 def _is_used(value: ir.Value) -> bool:
     return bool(value.uses()) or value.is_graph_output()
-
-
-def _activations(node: ir.Node) -> list[ir.Value]:
-    """What a node reads that is not stored, nor made of what is stored."""
-    return [value for value in dict.fromkeys(node.inputs) if value is not None and not _is_stored(value)]
-
-
-def _is_stored(value: ir.Value) -> bool:
-    made = value.producer()
-    if made is None:
-        return constant_of(value) is not None
-    return all(one is None or _is_stored(one) for one in made.inputs) and bool(made.inputs)
-
-
-def _read_instead(node: ir.Node, value: ir.Value, other: ir.Value) -> None:
-    for index, read in enumerate(node.inputs):
-        if read is value:
-            node.replace_input_with(index, other)
