@@ -19,8 +19,6 @@ from .trials import Trial, Trials
 
 _GLANCE_SECONDS = 0.3  # of timing for each candidate at first
 _GLANCE_PAIRS = 12
-
-
 _FAR = 5  # times the distance that is allowed: from there smoothing does not bring a model
 _SMALLEST = 0.22  # of the float model's bytes: what 8-bit weights and their scales take at the least
 _REACHED = 0.02  # the distance from which it may always

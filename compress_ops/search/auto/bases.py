@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ...errors import OnnxpressError
 from ...measure.budget import Verdict, judge
@@ -17,13 +18,7 @@ from ..preparing import steps_of
 from .wishes import Wishes
 
 _SECONDS = 2.0  # of timing
-_RATIOS = (
-    0.25,
-    0.45,
-    0.6,
-    0.75,
-    0.85,
-)  # of channels that go, one after the other as long as what is left holds the limits
+_RATIOS = (0.25, 0.45, 0.6, 0.75, 0.85)  # of channels that go
 _EPOCHS = (8, 40)  # of training: at first, and at most once it is known what one takes
 _TRAINING = 0.1  # of the time that is given
 
@@ -98,27 +93,26 @@ def narrower(prepared: Prepared, wishes: Wishes, auto: Auto) -> Iterator[Base]:
     epochs = _EPOCHS[0] if auto.retrain else 0
     for ratio in _RATIOS:
         try:
-            cut = base_of(f"{ratio:.0%} of channels cut", further(prepared, _cutting(ratio, epochs)), wishes)
+            steps = cutting({"ratio": ratio, "score": "activation_weight", "scope": "least_error"}, epochs)
+            cut = base_of(f"{ratio:.0%} of channels cut", further(prepared, steps), wishes)
         except OnnxpressError:  # nothing that can be cut, or trained
             return
         if not cut.may_keep(wishes):
             return
         yield cut
-        epochs = _more_epochs(cut, auto, epochs) if epochs else 0
+        if epochs and auto.trials is None:
+            epochs = affordable(auto, cut.prepared.behind[-1].seconds / epochs, _EPOCHS[1])
 
 
-def _more_epochs(cut: Base, auto: Auto, epochs: int) -> int:
-    """As many as fit into a share of the time, by what the last ones took."""
-    if auto.trials is not None:
-        return epochs
-    taken = cut.prepared.behind[-1].seconds / epochs
-    return int(min(max(_TRAINING * auto.minutes * 60 / taken, 1), _EPOCHS[1]))
+def affordable(auto: Auto, epoch: float, most: int) -> int:
+    """As many epochs as fit into a share of the time, where one takes ``epoch`` seconds; one at least."""
+    return int(min(max(_TRAINING * auto.minutes * 60 / epoch, 1), most))
 
 
-def _cutting(ratio: float, epochs: int) -> Passes:
-    cut = {"ratio": ratio, "score": "activation_weight", "scope": "least_error"}
+def cutting(cut: Mapping[str, Any], epochs: int) -> Passes:
+    """The steps that cut channels, with the options of prune_channels, and mend what is left."""
     trained: Passes = [{"distill": {"epochs": epochs}}] if epochs else []
-    return [{"prune_channels": cut}, {"refit": {"allow_unchanged": True}}, *trained]
+    return [{"prune_channels": dict(cut)}, {"refit": {"allow_unchanged": True}}, *trained]
 
 
 def further(prepared: Prepared, passes: Passes) -> Prepared:

@@ -24,14 +24,15 @@ def explained(loops: Sequence[Loop], chosen: Point, hints: Sequence[str]) -> Sea
         point_report(loop, point, on_front=bool(on), chosen=point is chosen)
         for (loop, point), on in zip(made, front, strict=True)
     ]
+    foretold = [told for told, (_, point) in zip(points, made, strict=True) if not point.refined]
     last = next(loop for loop, point in made if point is chosen)
     return SearchReport(
         objective=last.wishes.objective,
         points=points,
         layers=[*_layers(last, chosen)],
         failed=[reason for loop in loops for reason in loop.failed],
-        rank_correlation=_rank_correlation(points),
-        within_tenth=_within_tenth(points),
+        rank_correlation=_rank_correlation(foretold),
+        within_tenth=_within_tenth(foretold),
         hints=hints,
     )
 

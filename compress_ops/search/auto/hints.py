@@ -14,20 +14,20 @@ from .rounds import OF_LOSS, Loop, Point
 _WORTH = 0.97  # of the size or the time: what saves less is not told
 
 
-def proof_that_it_cannot_be(loop: Loop, *, narrower: bool) -> None:
-    """Raise UsageError where the smallest form of every layer is too large together, before any model is made."""
+def why_it_cannot_be(loop: Loop) -> UsageError | None:
+    """What to raise where the smallest form of every layer is too large together: known before any model is made."""
     costs, original = loop.predictions.costs, loop.predictions.original_size
     alone = costs.bytes - costs.shared
     least = np.where(np.isfinite(costs.loss), alone, np.inf).min(axis=1)
     rest = loop.predictions.size - alone[:, 0].sum()
     total = rest + least.sum()
-    if total <= loop.wishes.most_bytes(original) or narrower:
-        return
+    if total <= loop.wishes.most_bytes(original):
+        return None
     told = f"the smallest that its layers can be is {total / original:.0%}"
     if len(least):
         largest = int(np.argmax(least))
         told += f", of which {costs.layers[largest].name} alone is {least[largest] / original:.0%}"
-    raise UsageError(
+    return UsageError(
         f"{loop.wishes.budget.max_size} cannot be reached: {told}; {rest / original:.0%} is no layer that can change",
         hint=f"ask for --max-size {math.ceil(total / original * 100)}% or more",
     )

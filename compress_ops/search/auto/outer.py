@@ -19,7 +19,7 @@ from ...recipe import Auto, Step, step_from
 from ...report.choices import PointReport, SearchReport
 from ..costs.forms import Form
 from ..solver import not_dominated
-from .bases import Base, base_of, further
+from .bases import Base, affordable, base_of, further
 from .explained import point_report
 from .outer_choices import Choices, first_choices
 from .rounds import Loop, Point
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 _MODELS = 3  # that the loop of a trial makes, at most, beside those that it begins with
 _KNOWN = 30  # suggestions in a row that were tried before: there is nothing left
-_TRAINING = 0.1  # of the time that is given
 MakeLoop = Callable[[Base, Callable[[Form], Form], int], Loop]
 
 
@@ -108,7 +107,7 @@ class Outer:
         """As many as fit into a share of the time, once it is known what one takes."""
         if self.auto.trials is not None or self.epoch is None or not epochs:
             return epochs
-        return int(min(max(_TRAINING * self.auto.minutes * 60 / self.epoch, 1), epochs))
+        return affordable(self.auto, self.epoch, epochs)
 
     def elsewhere(self) -> Record | None:
         """The best of the study, if it was not made here; None if it was, or there is none."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..costs.forms import Form
 from ..precisions import Passes
+from .bases import cutting
 
 if TYPE_CHECKING:
     import optuna
@@ -57,9 +58,7 @@ class Choices:
         """The steps before layers are given forms."""
         if not self.cut:
             return []
-        cut = {"ratio": self.cut, "score": self.score, "scope": self.scope}
-        trained: Passes = [{"distill": {"epochs": self.epochs}}] if self.epochs else []
-        return [{"prune_channels": cut}, {"refit": {"allow_unchanged": True}}, *trained]
+        return cutting({"ratio": self.cut, "score": self.score, "scope": self.scope}, self.epochs)
 
     def form(self, form: Form) -> Form:
         """The form with the options that are chosen."""

@@ -265,6 +265,7 @@ class Loop:
             metrics=evaluation.metrics[:1] if evaluation else [],
             seed=recipe.seed,
             parts={"accuracy"},
+            opened={"original": self.workshop.original},
         )
         if isinstance(found.accuracy, str):
             return None

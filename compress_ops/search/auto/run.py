@@ -25,7 +25,7 @@ from ..preparing import begun
 from ..trials import Trial, Trials, finished_trial, trials_of
 from .bases import Base, base_of, narrower
 from .explained import explained
-from .hints import hints, proof_that_it_cannot_be
+from .hints import hints, why_it_cannot_be
 from .outer import Outer, outer_of, steps_of_record
 from .predicted import Predictions
 from .rounds import Loop, Point
@@ -87,15 +87,18 @@ class Search:
         """Search on one model after the other, until all has been tried or the time is up."""
         if self.outer is not None:
             return self.outer.run(self._loop_for, self._until())
-        prepared = self.workshop.prepared
+        prepared, impossible = self.workshop.prepared, list[UsageError]()
         for base in self._bases(prepared):
             loop = self._loop(base)
+            if (why := why_it_cannot_be(loop)) is not None:
+                impossible.append(why)
+                continue
             self.loops.append(loop)
-            if not base.name:
-                proof_that_it_cannot_be(loop, narrower=self._may_cut())
             loop.run()
             if self._is_over():
                 return
+        if not self.loops:
+            raise impossible[0]
 
     def _loop_for(self, base: Base, change: Callable[[Form], Form], most: int) -> Loop:
         """A loop on a base of the outer choices."""
