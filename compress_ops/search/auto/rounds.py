@@ -231,6 +231,11 @@ class Loop:
         found = {"bytes": float(size), "seconds": seconds, "loss": self.distance(point), "size and time": both}
         return found[self.wishes.objective]
 
+    def gains(self, point: Point) -> bool:
+        """Whether a model is smaller than the original, or surely faster."""
+        interval = point.trial.interval
+        return point.trial.bytes < self.predictions.original_size or (interval is not None and interval.low > 1)
+
     def nearness(self, point: Point) -> tuple[bool, int, float]:
         """What is better where no model holds every limit: first that loss is held, then how many others, then how."""
         held = sum(verdict.verdict == "met" for verdict in point.verdicts)

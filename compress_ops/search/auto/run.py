@@ -124,15 +124,22 @@ class Search:
         return [point for loop in self.loops for point in loop.points]
 
     def chosen(self) -> tuple[Loop, Point]:
-        """The best of all that hold every limit; else the nearest, what limits loss first."""
+        """The best of all that hold every limit; else the nearest, what limits loss first.
+
+        Raises UsageError where no model was made, or none that is smaller or faster than the original.
+        """
         made = [(loop, point) for loop in self.loops for point in loop.points]
         if not made:
             reasons = [reason for loop in self.loops for reason in loop.failed] or ["there was no time for one"]
             raise UsageError("no model could be made", hint=f"the last try: {reasons[-1]}; or give more --minutes")
-        met = [(loop, point) for loop, point in made if point.meets]
+        gaining = [(loop, point) for loop, point in made if loop.gains(point)]
+        if not gaining:
+            hint = "give more --minutes, or a looser --min-closeness or --max-drop"
+            raise UsageError("no model that was made is smaller or faster", hint=hint)
+        met = [(loop, point) for loop, point in gaining if point.meets]
         if met:
             return min(met, key=lambda pair: pair[0].value(pair[1]))
-        return max(made, key=lambda pair: pair[0].nearness(pair[1]))
+        return max(gaining, key=lambda pair: pair[0].nearness(pair[1]))
 
     def _bases(self, prepared: Prepared) -> Iterator[Base]:
         yield base_of("", prepared, self.wishes)

@@ -150,7 +150,8 @@ class _Slopes:
 
     def __init__(self, model: Model, layers: Apart, ctx: Context) -> None:
         self.ctx, self.rng = ctx, np.random.default_rng(0)
-        self.of = [value.name or "" for value in model.graph.outputs if _is_float(value)]
+        floats = (value.name or "" for value in model.graph.outputs if _is_float(value))
+        self.of = [name for name in floats if name not in model.types]  # maps and sequences hold tensors
         self.probed, self.probes = _with_probes(model, self.of, layers.outputs.values())
         self.sessions: dict[object, tuple[GradientModel, Session] | None] = {}
 

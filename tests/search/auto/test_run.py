@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx.parser
 import pytest
 
 from compress_ops.errors import UsageError
@@ -68,3 +70,28 @@ def test_a_model_without_layers_is_told_so(tmp_path: Path) -> None:
     np.savez(data, x=np.ones((8, 4), np.float32))
     with pytest.raises(UsageError, match="no layer with weights"):
         run_auto(job_of(model, data, tmp_path / "o.onnx", "max_size: 50%"))
+
+
+def test_outputs_that_are_no_tensors_are_carried(tmp_path: Path) -> None:
+    """A map of classes and their probabilities, as exporters of scikit-learn write it."""
+    model, data, out = tmp_path / "m.onnx", tmp_path / "d.npz", tmp_path / "o.onnx"
+    text = """<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]>
+    g (float[n,64] x) => (seq(map(int64, float)) z, float[n,32] p) {
+      h = MatMul(x, w) p = Softmax(h) z = ai.onnx.ml.ZipMap <classlabels_int64s: ints = [CLASSES]> (p) }"""
+    proto = onnx.parser.parse_model(text.replace("CLASSES", ", ".join(map(str, range(32)))))
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(noise(64, 32), "w"))
+    onnx.save(proto, model)
+    np.savez(data, x=noise(16, 64))
+    report = run_auto(job_of(model, data, out, "min_closeness: 0.9"))
+    assert report.bytes_after < report.bytes_before
+    assert len(onnx.load(out).graph.output) == 2
+
+
+def test_a_model_of_which_nothing_gets_smaller_or_faster_is_not_written(tmp_path: Path) -> None:
+    """Of four numbers scales and nodes take more than is saved."""
+    model, data, out = tmp_path / "m.onnx", tmp_path / "d.npz", tmp_path / "o.onnx"
+    model_of("g (float[n,2] x) => (float[n,2] y) { y = MatMul(x, w) }", w=noise(2, 2)).save(model)
+    np.savez(data, x=noise(16, 2))
+    with pytest.raises(UsageError):
+        run_auto(job_of(model, data, out, "min_closeness: 0.99"))
+    assert not out.exists()
