@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,28 @@ def test_the_trial_s_own_model_is_written_and_its_recipe_gives_the_same_bytes(
     recipe.write_text(json.dumps(report.plain(tmp_path)))
     run(Job(load_recipe(recipe, ["budget={}"]), SAMPLES / "digits-cnn.onnx", again, measure=False))
     assert again.read_bytes() == out.read_bytes()
+
+
+def test_what_a_glance_takes_for_as_fast_is_timed_in_full_before_it_is_taken(
+    scripted: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The smaller one is chosen by a glance that leaves open whether it is slower, and it is."""
+    scripted(lambda name: (0.9999, 1.0 if name == WEIGHTS else 0.97), sizes={WEIGHTS: 300})
+    fast = Interval(0.96, 1.05)
+    glance = choose.race
+
+    def unsure(*given: object) -> list[Trial]:
+        return [replace(trial, speedup=1.0, interval=fast) for trial in glance(*given)]
+
+    def in_full(_: Trials, trials: Sequence[Trial], *__: object) -> list[Trial]:
+        slow = {trial.name: 1.0 if trial.name == WEIGHTS else 0.9 for trial in trials}
+        return [replace(trial, speedup=slow[trial.name], interval=Interval(slow[trial.name], 1.0)) for trial in trials]
+
+    monkeypatch.setattr(choose, "race", unsure)
+    monkeypatch.setattr(Trials, "measured", in_full)
+    best, trials = choose_int8(job_of(CALIBRATED, tmp_path / "out.onnx"))
+    assert best.name == WEIGHTS
+    assert best in trials
 
 
 def test_weights_alone_become_8_bits_where_all_else_is_slower_than_float(
